@@ -1,0 +1,198 @@
+"""What to do, as the core tells it to the shell: imperative, frozen, no behaviour.
+
+The shell performs each in order and answers with events, never with return values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from djsup.core.model import Address, Generation, Limits, ProcId, SiteName, SiteSettings, Slot
+
+
+@dataclass(frozen=True, slots=True)
+class BindListener:
+    """Bind and listen. Answered by ListenerBound or ListenerFailed; bound already: ListenerBound at once."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class CloseListener:
+    """Close a listener that no site names any more; removes the file of a Unix socket."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class StartTemplate:
+    """Run the site's interpreter and load the application. Opens the generation's handover socket."""
+
+    proc: ProcId
+    generation: Generation
+    site: SiteSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ForkWorker:
+    """Let a loaded template fork one worker."""
+
+    proc: ProcId
+    template: ProcId
+    site: SiteName
+    generation: Generation
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class BootWorker:
+    """Run the site's interpreter as a worker that loads the application by itself."""
+
+    proc: ProcId
+    generation: Generation
+    slot: Slot
+    site: SiteSettings
+
+
+@dataclass(frozen=True, slots=True)
+class DrainWorker:
+    """Tell a worker to stop accepting, finish what runs, hand over what is idle, and exit.
+
+    ``handover_to`` is the generation (of the same site) that gets the idle connections;
+    None: there is none, they are closed when idle.
+    """
+
+    proc: ProcId
+    handover_to: Generation | None
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TellLimits:
+    """Tell a running worker its new limits."""
+
+    proc: ProcId
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class KillProcess:
+    """Send a signal (its name, as ``SIGTERM``) to a process asked for earlier; gone already: nothing.
+
+    A process whose pid is not known yet gets the signal as soon as it is known.
+    """
+
+    proc: ProcId
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class DumpStacks:
+    """Have a worker write the stacks of all its threads to its standard error."""
+
+    proc: ProcId
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetGeneration:
+    """No process of this generation is left and none will come: close its handover socket."""
+
+    site: SiteName
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetSite:
+    """The site is gone from the configuration and all its processes too: free its scoreboard."""
+
+    site: SiteName
+
+
+class Level(Enum):
+    """How much a notice matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class NoticeKind(Enum):
+    """What a notice is about; the value stands in logs, events and their filters."""
+
+    LISTENER_BOUND = "listener-bound"
+    LISTENER_FAILED = "listener-failed"
+    LISTENER_CLOSED = "listener-closed"
+    SITE_ADDED = "site-added"
+    SITE_REMOVED = "site-removed"
+    SITE_SERVING = "site-serving"
+    SITE_STOPPED = "site-stopped"
+    LOAD_FAILED = "load-failed"
+    NO_TEMPLATE = "no-template"
+    TEMPLATE_DIED = "template-died"
+    WORKER_READY = "worker-ready"
+    WORKER_FAILED = "worker-failed"
+    WORKER_DIED = "worker-died"
+    WORKER_DRAINED = "worker-drained"
+    WORKER_KILLED = "worker-killed"
+    WORKER_RECYCLED = "worker-recycled"
+    SPAWN_FAILED = "spawn-failed"
+    REQUEST_OVERDUE = "request-overdue"
+    RELOAD_STARTED = "reload-started"
+    RELOAD_DONE = "reload-done"
+    RELOAD_ROLLED_BACK = "reload-rolled-back"
+    RELOAD_SUPERSEDED = "reload-superseded"
+    SETTINGS_CHANGED = "settings-changed"
+    RESTART_ASKED = "restart-asked"
+    SCALED = "scaled"
+    DASHBOARD_STARTED = "dashboard-started"
+    DASHBOARD_DIED = "dashboard-died"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Say something to the log, the history and the dashboard.
+
+    ``text`` is one line for people that names the site and the thing; ``details`` is what more
+    there is to read (a traceback, the last lines of standard error), possibly empty.
+    """
+
+    kind: NoticeKind
+    text: str
+    site: SiteName | None = None
+    level: Level = Level.INFO
+    generation: Generation | None = None
+    proc: ProcId | None = None
+    by: str = ""
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartDashboard:
+    """Run the dashboard's process."""
+
+    proc: ProcId
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Everything asked for has ended: the daemon may exit."""
+
+
+Action = (
+    BindListener
+    | CloseListener
+    | StartTemplate
+    | ForkWorker
+    | BootWorker
+    | DrainWorker
+    | TellLimits
+    | KillProcess
+    | DumpStacks
+    | ForgetGeneration
+    | ForgetSite
+    | Publish
+    | StartDashboard
+    | Quit
+)

@@ -1,0 +1,203 @@
+"""What happened, as the shell tells it to the core: past tense, frozen, no behaviour.
+
+Every process that the core asks for (StartTemplate, ForkWorker, BootWorker, StartDashboard)
+ends in exactly one ProcessExited or SpawnFailed, whatever else is told of it before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from djsup.core.model import Address, Pid, ProcId, Settings, SiteName
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended. One of ``status`` and ``signal`` is set; neither, when it can't be known."""
+
+    status: int | None = None
+    signal: str | None = None
+    """The signal's name, as ``SIGKILL``."""
+    core_dumped: bool = False
+    out_of_memory: bool = False
+    stderr: tuple[str, ...] = ()
+    """The last lines of its standard error, at most 50."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerBound:
+    """A listener asked for is bound and listening."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerFailed:
+    """A listener asked for could not be bound; ``error`` says why, for people."""
+
+    address: Address
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStarted:
+    """A process asked for exists: the kernel vouches for its pid."""
+
+    proc: ProcId
+    pid: Pid
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """A process asked for never came to be (fork or exec failed, or its template died first)."""
+
+    proc: ProcId
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateLoaded:
+    """A template imported its application. ``unsafe`` names what makes forking it unsafe, empty: nothing."""
+
+    proc: ProcId
+    boot_s: float
+    python: str = ""
+    django: str = ""
+    unsafe: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFailed:
+    """A template could not import its application; it exits by itself. ``error`` is one line."""
+
+    proc: ProcId
+    error: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker passed its health question (if any) and accepts connections."""
+
+    proc: ProcId
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed:
+    """A worker could not boot or is not healthy; it exits by itself. ``error`` is one line."""
+
+    proc: ProcId
+    error: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExited:
+    """A process is gone and reaped."""
+
+    proc: ProcId
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """A new valid configuration was read. ``reload`` names the sites whose code is loaded anew besides.
+
+    The first one after the start brings the fleet to life.
+    """
+
+    settings: Settings
+    by: str
+    reload: frozenset[SiteName] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadAsked:
+    """Somebody wants a site's code loaded anew, settings as they are."""
+
+    site: SiteName
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartAsked:
+    """Somebody wants a site stopped and started again."""
+
+    site: SiteName
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleAsked:
+    """Somebody wants another number of workers, until the next change of the configuration.
+
+    ``workers`` is absolute when ``relative`` is False, else added to the present number.
+    """
+
+    site: SiteName
+    workers: int
+    by: str
+    relative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Somebody wants everything to end: drained, or at once when ``at_once`` is True."""
+
+    by: str
+    at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOverdue:
+    """A request of this worker has run longer than ``request_timeout``."""
+
+    proc: ProcId
+    method: str
+    path: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySampled:
+    """A worker's private memory and its count of requests, as measured."""
+
+    proc: ProcId
+    private_bytes: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSampled:
+    """How busy a site's workers are, as measured: threads at work, connections waiting."""
+
+    site: SiteName
+    busy_threads: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The moment that ``Fleet.deadline`` named has come."""
+
+
+Event = (
+    ListenerBound
+    | ListenerFailed
+    | ProcessStarted
+    | SpawnFailed
+    | TemplateLoaded
+    | TemplateFailed
+    | WorkerReady
+    | WorkerFailed
+    | ProcessExited
+    | SettingsChanged
+    | ReloadAsked
+    | RestartAsked
+    | ScaleAsked
+    | StopAsked
+    | RequestOverdue
+    | MemorySampled
+    | LoadSampled
+    | DeadlinePassed
+)

@@ -1,0 +1,194 @@
+"""The nouns of the pure core: settings as frozen values, names, numbers and addresses.
+
+Knows nothing of TOML (``djsup.config`` makes these values) and nothing of processes.
+Durations are floats in seconds and end in ``_s``; sizes are integers in bytes and end
+in ``_bytes``; times are readings of the monotonic clock, passed in by the shell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NewType
+
+SiteName = NewType("SiteName", str)
+Pid = NewType("Pid", int)
+Generation = NewType("Generation", int)
+"""One load of a site's code and settings, numbered from 1 within its site."""
+ProcId = NewType("ProcId", int)
+"""The core's own name for a process it asked for; given out before a pid exists, never used twice."""
+Slot = NewType("Slot", int)
+"""A worker's row in its site's scoreboard, from 0; reused when its worker is gone."""
+
+SLOTS = 128
+"""Rows in a site's scoreboard, and so the most workers that a site can have at one time."""
+
+
+class AddressKind(Enum):
+    """What an address names."""
+
+    TCP = "tcp"
+    """A host and a port, IPv4 or IPv6."""
+    UNIX = "unix"
+    """A Unix socket's path."""
+    FD = "fd"
+    """A socket handed over by whoever started the daemon, by name."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """Where a listener listens. ``str()`` gives the form that the configuration uses."""
+
+    kind: AddressKind = field(compare=False)
+    host: str
+    """Host for TCP (no brackets), path for a Unix socket, name for FD."""
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.kind is not AddressKind.TCP:
+            return f"{self.kind.value}:{self.host}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Preload(Enum):
+    """Whether a site's workers are forked from a template."""
+
+    AUTO = "auto"
+    """A template, unless it is not safe to fork."""
+    ALWAYS = "true"
+    """A template, even where it does not look safe."""
+    NEVER = "false"
+    """Every worker boots by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCount:
+    """How many workers a site is promised; ``least == most`` means a fixed number."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a site's requests and workers may take. All can be told to running workers."""
+
+    request_timeout_s: float = 30.0
+    soft_timeout_s: float = 0.0
+    boot_timeout_s: float = 60.0
+    drain_timeout_s: float = 30.0
+    stable_after_s: float = 10.0
+    max_requests: int = 0
+    max_memory_bytes: int = 0
+    max_lifetime_s: float = 0.0
+    max_body_bytes: int = 100 * 1024 * 1024
+    max_header_bytes: int = 32 * 1024
+    keepalive_s: float = 15.0
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    write_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a new worker asks itself before it takes traffic; no path, no question."""
+
+    path: str | None = None
+    expect: int = 200
+    host: str | None = None
+    """The Host header of the question; default: the site's first name, else localhost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """How long new code takes a share of real traffic before it takes all of it."""
+
+    workers: int = 1
+    seconds: float = 10.0
+    max_error_rate: float = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadPolicy:
+    """How one generation takes over from another."""
+
+    surge: int = 1
+    keep_previous_s: float = 60.0
+    canary: Canary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSettings:
+    """A helper process of a site."""
+
+    name: str
+    command: str
+    instances: int = 1
+    env: tuple[tuple[str, str], ...] = ()
+    user: str | None = None
+    stop_signal: str = "TERM"
+    stop_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """One table ``[sites.NAME]``, every default filled in."""
+
+    name: SiteName
+    directory: str
+    """Absolute path of the folder that holds manage.py."""
+    python: str
+    """Absolute path of the interpreter."""
+    listen: tuple[Address, ...]
+    wsgi: str | None = None
+    """``module:callable``; None: WSGI_APPLICATION of the Django settings."""
+    settings: str | None = None
+    """DJANGO_SETTINGS_MODULE; None: the one that manage.py names, if there is one."""
+    env: tuple[tuple[str, str], ...] = ()
+    """Names and values as written, ``env_file`` merged in below ``env``."""
+    user: str | None = None
+    group: str | None = None
+    hosts: tuple[str, ...] = ()
+    default: bool = False
+    workers: WorkerCount = WorkerCount(1, 1)
+    threads: int = 4
+    preload: Preload = Preload.AUTO
+    limits: Limits = Limits()
+    health: Health = Health()
+    reload: ReloadPolicy = ReloadPolicy()
+    programs: tuple[ProgramSettings, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardSettings:
+    """Where the dashboard listens and where its token is kept."""
+
+    listen: Address
+    token_file: str
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How and where logs are written."""
+
+    format: str = "console"
+    directory: str | None = None
+    access: str = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration file, valid, with every default filled in."""
+
+    file: str
+    """Absolute path of the file it was read from."""
+    runtime_dir: str
+    sites: tuple[SiteSettings, ...] = ()
+    dashboard: DashboardSettings | None = None
+    log: LogSettings = LogSettings()
+    orphan_grace_s: float = 60.0
+
+    def site(self, name: SiteName) -> SiteSettings | None:
+        """The settings of one site, None when there is no such table."""
+        return next((site for site in self.sites if site.name == name), None)

@@ -1,0 +1,1 @@
+"""What runs in the interpreter of a site: the template and the worker."""

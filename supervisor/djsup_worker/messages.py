@@ -1,0 +1,254 @@
+"""What the daemon and a template or worker say to each other over their channel.
+
+A channel is a ``SOCK_SEQPACKET`` socketpair: one message is one datagram, one JSON object
+``{"kind": NAME, ...fields}``, with file descriptors beside it (``SCM_RIGHTS``) in the order that
+the message's docstring names. The daemon takes the sender's pid from the kernel
+(``SCM_CREDENTIALS``), never from a message.
+
+This module is imported by both sides and runs on the oldest Python that a site may have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union
+
+MESSAGE_MAX_BYTES = 128 * 1024
+"""The longest message; texts in it are cut to TEXT_MAX by their sender."""
+TEXT_MAX = 16 * 1024
+"""The longest error or traceback in characters; the end is kept, for it says what went wrong."""
+FDS_MAX = 64
+"""The most file descriptors with one message."""
+
+
+class BadMessage(ValueError):
+    """The other side sent what is no message of ours."""
+
+
+# --- from the daemon ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Boot:
+    """First message to a process that was run with exec: what it is to be.
+
+    File descriptors: the scoreboard (a memfd), the receiving end of the generation's
+    handover socket, then one listening socket for each of ``listeners``.
+    """
+
+    role: str
+    """``template`` or ``worker`` (one that loads the application by itself)."""
+    site: str
+    generation: int
+    slot: int
+    """The worker's row; -1 for a template."""
+    directory: str
+    wsgi: Optional[str]
+    settings: Optional[str]
+    threads: int
+    limits: Dict[str, Any]
+    """The fields of the daemon's Limits, by name."""
+    health_path: Optional[str]
+    health_expect: int
+    health_host: str
+    listeners: List[str] = field(default_factory=list)
+    """Addresses as the configuration writes them, in the order of their descriptors."""
+    orphan_grace_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Fork:
+    """To a template: fork one worker for this row.
+
+    File descriptors: the worker's channel, then the ends of its standard output and standard
+    error that it writes to, then the ends that the daemon reads from (kept open by the worker so
+    that writing does not fail in the moment in which the daemon is gone).
+    """
+
+    proc: int
+    """The daemon's name for the worker, repeated in ForkFailed."""
+    slot: int
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """To a forked worker: your Hello was read, your pid is known, go on."""
+
+
+@dataclass(frozen=True)
+class Drain:
+    """To a worker: stop accepting, finish, hand over, exit 0.
+
+    File descriptors: the sending end of a handover socket, or none.
+    """
+
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class NewLimits:
+    """To a worker: these limits from now on."""
+
+    limits: Dict[str, Any]
+
+
+# --- to the daemon -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hello:
+    """First message of a forked worker; it waits for Welcome before it does anything else."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The application is imported (template, and worker that boots by itself)."""
+
+    python: str
+    django: str
+    """Django's version, empty when the application is not Django's."""
+    wsgi: str
+    settings: str
+    boot_s: float
+    unsafe: List[str] = field(default_factory=list)
+    """What makes forking unsafe, one sentence each."""
+
+
+@dataclass(frozen=True)
+class LoadFailed:
+    """The application could not be imported; the sender exits with status 3."""
+
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class ForkFailed:
+    """The template could not fork the worker asked for."""
+
+    proc: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker is healthy and accepts."""
+
+
+@dataclass(frozen=True)
+class Unhealthy:
+    """The worker's health question was not answered as expected; it exits with status 4."""
+
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Drained:
+    """Last message of a worker that drained: what became of its connections."""
+
+    handed_over: int
+    closed: int
+    cut: int
+    """Requests still running at the drain's deadline, dropped with the process."""
+
+
+Message = Union[
+    Boot, Fork, Welcome, Drain, NewLimits,
+    Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained,
+]  # fmt: skip
+
+KINDS: Dict[str, Type[Any]] = {
+    kind.__name__: kind
+    for kind in (Boot, Fork, Welcome, Drain, NewLimits)
+    + (Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained)
+}
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of one message.
+
+    Raises:
+        BadMessage: it is longer than MESSAGE_MAX_BYTES.
+    """
+    data = json.dumps({"kind": type(message).__name__, **asdict(message)}).encode()
+    if len(data) > MESSAGE_MAX_BYTES:
+        raise BadMessage("a %s of %d bytes is too long" % (type(message).__name__, len(data)))
+    return data
+
+
+_TYPES: Dict[str, Tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "Optional[str]": (str, type(None)),
+    "List[str]": (list,),
+    "Dict[str, Any]": (dict,),
+}
+
+
+def decode(data: bytes) -> Message:
+    """The message in one datagram. Checks the kind, every field's presence and its type.
+
+    Raises:
+        BadMessage: not JSON, an unknown kind, a field missing, unknown, or of another type.
+    """
+    try:
+        raw = json.loads(data)
+        kind = KINDS[raw.pop("kind")]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise BadMessage("no message: %r" % (data[:200],)) from error
+    known = {each.name: str(each.type) for each in fields(kind)}
+    for name, value in raw.items():
+        if name not in known:
+            raise BadMessage("%s has no field %r" % (kind.__name__, name))
+        allowed = _TYPES[known[name]]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            raise BadMessage("%s.%s is %r" % (kind.__name__, name, value))
+        if known[name] == "List[str]" and not all(isinstance(item, str) for item in value):
+            raise BadMessage("%s.%s is %r" % (kind.__name__, name, value))
+    try:
+        message: Message = kind(**raw)
+    except TypeError as error:
+        raise BadMessage("%s: %s" % (kind.__name__, error)) from error
+    return message
+
+
+def shorten(text: str) -> str:
+    """At most TEXT_MAX characters of a text, its end kept."""
+    return text if len(text) <= TEXT_MAX else "[cut] ..." + text[-TEXT_MAX:]
+
+
+def send(channel: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
+    """Send one message whole, with its descriptors.
+
+    Raises:
+        OSError: the other side is gone (EPIPE, ECONNRESET), or its buffer is full (EAGAIN,
+            on a channel that does not block).
+    """
+    data = encode(message)
+    if fds:
+        socket.send_fds(channel, [data], list(fds))
+    else:
+        channel.send(data)
+
+
+def receive(channel: socket.socket) -> Optional[Tuple[Message, List[int]]]:
+    """Receive one message with its descriptors; None when the other side is gone.
+
+    Raises:
+        BadMessage: the datagram is no message (its descriptors are closed).
+        OSError: as ``recvmsg(2)``; BlockingIOError on a channel that does not block.
+    """
+    data, fds, _flags, _address = socket.recv_fds(channel, MESSAGE_MAX_BYTES, FDS_MAX)
+    if not data:
+        return None
+    try:
+        return decode(data), list(fds)
+    except BadMessage:
+        for fd in fds:
+            os.close(fd)
+        raise

@@ -1,0 +1,203 @@
+"""The scoreboard: shared memory in which the workers of a site record what they do.
+
+One memfd a site, ROWS rows of ROW_BYTES; one worker writes a row, the daemon only reads. Numbers
+are native 64-bit words, times are readings of CLOCK_MONOTONIC in nanoseconds (the same clock in
+every process of a machine). A reader may meet a row half written: ``read`` bounds every value and
+trusts none, because a site's code could write anything here.
+
+Row layout, in 64-bit words:
+
+    0        MAGIC once the row is in use
+    1        pid of the writer
+    2        generation
+    3        state (ROW_STATES)
+    4        requests begun
+    5..9     answers by class, 1xx to 5xx
+    10       body bytes in      11  bytes out
+    12       connections open   13  connections accepted
+    14       connections handed over   15  connections taken over
+    16       threads            17  listeners' errors
+    24..31   reserved
+    32..191  latency histogram: HISTOGRAM_BUCKETS counts of answers
+    256..    THREADS_MAX records of THREAD_WORDS words:
+             0 since (ns; 0: nothing runs)   1 requests begun by this thread
+             2 length of the method and path   3.. method, a space, path (UTF-8, cut)
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from dataclasses import dataclass
+from typing import List, Tuple
+
+ROWS = 128
+ROW_BYTES = 16 * 1024
+SIZE_BYTES = ROWS * ROW_BYTES
+WORDS = ROW_BYTES // 8
+MAGIC = 0x646A7375705F3031
+
+MAGIC_AT, PID_AT, GENERATION_AT, STATE_AT, REQUESTS_AT, CLASSES_AT = 0, 1, 2, 3, 4, 5
+BYTES_IN_AT, BYTES_OUT_AT, CONNECTIONS_AT, ACCEPTED_AT = 10, 11, 12, 13
+HANDED_AT, TAKEN_AT, THREADS_AT, LISTENER_ERRORS_AT = 14, 15, 16, 17
+HISTOGRAM_AT = 32
+HISTOGRAM_BUCKETS = 160
+THREADS_START = 256
+THREAD_WORDS = 27
+TEXT_MAX_BYTES = (THREAD_WORDS - 3) * 8
+THREADS_MAX = 64
+
+ROW_STATES = ("booting", "serving", "draining")
+
+BUCKET_FIRST_S = 50e-6
+"""Answers faster than this are in bucket 0."""
+BUCKET_RATIO = 1.1
+"""Each bucket's upper bound over the one before: a percentile is exact to 5 %."""
+_LOG_RATIO = math.log(BUCKET_RATIO)
+
+
+def bucket_of(seconds: float) -> int:
+    """The histogram bucket of a latency."""
+    if seconds <= BUCKET_FIRST_S:
+        return 0
+    return min(HISTOGRAM_BUCKETS - 1, 1 + int(math.log(seconds / BUCKET_FIRST_S) / _LOG_RATIO))
+
+
+def bucket_middle_s(bucket: int) -> float:
+    """The latency in seconds that stands for a bucket: within 5 % of all in it."""
+    if bucket == 0:
+        return BUCKET_FIRST_S / 2
+    return BUCKET_FIRST_S * BUCKET_RATIO ** (bucket - 0.5)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A request that a thread runs, as its row says."""
+
+    thread: int
+    since_ns: int
+    method: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One worker's row, read and bounded."""
+
+    pid: int
+    generation: int
+    state: str
+    requests: int
+    classes: Tuple[int, int, int, int, int]
+    bytes_in: int
+    bytes_out: int
+    connections: int
+    accepted: int
+    handed_over: int
+    taken_over: int
+    threads: int
+    histogram: Tuple[int, ...]
+    running: Tuple[Running, ...]
+
+
+def open_words(fd: int) -> memoryview:
+    """Map a scoreboard (SIZE_BYTES of shared memory) as 64-bit words; rows lie one behind another."""
+    return memoryview(mmap.mmap(fd, SIZE_BYTES)).cast("Q")
+
+
+def row_words(words: memoryview, slot: int) -> memoryview:
+    """The words of one row.
+
+    Raises:
+        IndexError: there is no such row.
+    """
+    if not 0 <= slot < ROWS:
+        raise IndexError("no row %d in a scoreboard of %d" % (slot, ROWS))
+    return words[slot * WORDS : (slot + 1) * WORDS]
+
+
+def read(words: memoryview, slot: int) -> "Row | None":
+    """Read one row; None when no worker has used it. Never raises for what stands in it."""
+    row = row_words(words, slot)
+    if row[MAGIC_AT] != MAGIC:
+        return None
+    numbers: List[int] = row[:HISTOGRAM_AT].tolist()
+    state = numbers[STATE_AT]
+    threads = min(numbers[THREADS_AT], THREADS_MAX)
+    running = []
+    for thread in range(threads):
+        start = THREADS_START + thread * THREAD_WORDS
+        since_ns = row[start]
+        if since_ns == 0:
+            continue
+        length = min(row[start + 2], TEXT_MAX_BYTES)
+        text = bytes(row[start + 3 : start + THREAD_WORDS])[:length].decode("utf-8", "replace")
+        method, _, path = text.partition(" ")
+        running.append(Running(thread, since_ns, method, path))
+    classes = numbers[CLASSES_AT : CLASSES_AT + 5]
+    return Row(
+        pid=numbers[PID_AT],
+        generation=numbers[GENERATION_AT],
+        state=ROW_STATES[state] if state < len(ROW_STATES) else ROW_STATES[0],
+        requests=numbers[REQUESTS_AT],
+        classes=(classes[0], classes[1], classes[2], classes[3], classes[4]),
+        bytes_in=numbers[BYTES_IN_AT],
+        bytes_out=numbers[BYTES_OUT_AT],
+        connections=numbers[CONNECTIONS_AT],
+        accepted=numbers[ACCEPTED_AT],
+        handed_over=numbers[HANDED_AT],
+        taken_over=numbers[TAKEN_AT],
+        threads=threads,
+        histogram=tuple(row[HISTOGRAM_AT : HISTOGRAM_AT + HISTOGRAM_BUCKETS].tolist()),
+        running=tuple(running),
+    )
+
+
+class RowWriter:
+    """The one writer of a row.
+
+    ``begin`` and ``end`` are called for every request by the thread that runs it; the caller
+    makes sure that no two threads are in ``end`` at one time.
+    """
+
+    def __init__(self, words: memoryview, slot: int, pid: int, generation: int, threads: int) -> None:
+        self.row = row = row_words(words, slot)
+        self.bytes = row.cast("B")
+        self.bytes[:] = bytes(ROW_BYTES)
+        row[PID_AT] = pid
+        row[GENERATION_AT] = generation
+        row[THREADS_AT] = min(threads, THREADS_MAX)
+        row[MAGIC_AT] = MAGIC
+
+    def state(self, name: str) -> None:
+        """Record the worker's state, one of ROW_STATES."""
+        self.row[STATE_AT] = ROW_STATES.index(name)
+
+    def begin(self, thread: int, now_ns: int, what: bytes) -> None:
+        """A thread (from 0) begins a request; ``what`` is its method, a space and its path."""
+        row = self.row
+        start = THREADS_START + thread * THREAD_WORDS
+        length = len(what)
+        if length > TEXT_MAX_BYTES:
+            length = TEXT_MAX_BYTES
+            what = what[:length]
+        at = (start + 3) * 8
+        self.bytes[at : at + length] = what
+        row[start + 2] = length
+        row[start + 1] += 1
+        row[start] = now_ns
+
+    def end(self, thread: int, status: int, seconds: float, bytes_in: int, bytes_out: int) -> None:
+        """A thread has ended its request; ``status`` 0 when there was no answer to send."""
+        row = self.row
+        row[THREADS_START + thread * THREAD_WORDS] = 0
+        row[REQUESTS_AT] += 1
+        if 100 <= status < 600:
+            row[CLASSES_AT - 1 + status // 100] += 1
+        row[HISTOGRAM_AT + bucket_of(seconds)] += 1
+        row[BYTES_IN_AT] += bytes_in
+        row[BYTES_OUT_AT] += bytes_out
+
+    def add(self, at: int, number: int) -> None:
+        """Add to one of the row's counters (``CONNECTIONS_AT`` and so on)."""
+        self.row[at] += number
