@@ -1,0 +1,272 @@
+"""The desk: what an operator may ask over the control socket, one method a verb.
+
+Each verb is an async generator of the answer's lines; the last has the key ``result``. A verb never
+changes anything itself: it tells the daemon an event, as a signal does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from djsup import __version__
+from djsup.core import events
+from djsup.core.model import SiteName
+from djsup.core.snapshot import ReloadResult, SiteSnapshot, SiteState, to_json
+from djsup.shell.control import Peer, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from djsup.core.events import Event
+    from djsup.core.snapshot import Snapshot
+    from djsup.shell.history import History
+    from djsup.shell.logs import Logs
+
+    Answer = AsyncGenerator[dict[str, Any], None]
+
+WATCH_MIN_S = 0.25
+LIMIT_MAX = 5000
+
+
+class Daemon(Protocol):
+    """What the desk needs of the daemon."""
+
+    pid: int
+    log: Logs
+    history: History
+
+    async def tell_and_see(self, event: Event) -> Snapshot:
+        """Have an event handled; the picture just after it."""
+
+    async def reread(self, by: str, sites: frozenset[SiteName] | None) -> Snapshot:
+        """Read the configuration again, have it handled, and these sites' code (None: all) loaded anew."""
+
+    def snapshot(self) -> Snapshot:
+        """The picture now, with every figure."""
+
+    def outline(self) -> tuple[SiteSnapshot, ...]:
+        """The sites now, without figures: cheap."""
+
+    async def change(self) -> None:
+        """Wait until something has happened."""
+
+
+class Desk:
+    """Answers requests."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._verbs: dict[str, Callable[[dict[str, Any], str], Answer]] = {
+            "ping": self.ping,
+            "status": self.status,
+            "watch": self.watch,
+            "reload": self.reload,
+            "restart": self.restart,
+            "scale": self.scale,
+            "stop": self.stop,
+            "events": self.events,
+            "logs": self.logs,
+        }
+
+    def answer(self, request: dict[str, Any], peer: Peer) -> Answer:
+        """The lines that answer one request.
+
+        Raises:
+            Refused: there is no such verb.
+        """
+        verb = self._verbs.get(request["verb"])
+        if verb is None:
+            raise Refused(f"no verb {request['verb']!r}; there are: {', '.join(self._verbs)}", 2)
+        through = "dashboard" if request.get("by") == "dashboard" else "cli"
+        return verb(request, f"{peer.user} ({through})")
+
+    async def ping(self, _request: dict[str, Any], _by: str) -> Answer:
+        """Who is there."""
+        yield {"result": {"pid": self._daemon.pid, "version": __version__}}
+
+    async def status(self, request: dict[str, Any], _by: str) -> Answer:
+        """The picture now, of all sites or of one."""
+        picture = to_json(self._daemon.snapshot())
+        if request.get("site") is not None:
+            site = self._site(request)
+            picture["sites"] = [each for each in picture["sites"] if each["name"] == site]
+        yield {"result": picture}
+
+    async def watch(self, request: dict[str, Any], _by: str) -> Answer:
+        """The picture again and again: each interval, and soon after something has happened."""
+        interval_s = min(3600.0, max(WATCH_MIN_S, self._number(request, "interval_s", 1.0)))
+        while True:
+            yield {"snapshot": to_json(self._daemon.snapshot())}
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval_s):
+                    await asyncio.sleep(WATCH_MIN_S)
+                    await self._daemon.change()
+
+    async def reload(self, request: dict[str, Any], by: str) -> Answer:
+        """New settings and code; waits for the outcome unless told otherwise."""
+        wanted = self._sites(request)
+        history = self._daemon.history
+        progress = history.follow()
+        try:
+            picture = await self._daemon.reread(by, frozenset(wanted) if request.get("sites") else None)
+            begun = {
+                site.name: site
+                for site in picture.sites
+                if (site.name in wanted or not request.get("sites")) and site.state is not SiteState.STOPPING
+            }
+            if request.get("wait", True) is False:
+                yield {"result": {"sites": [_started(site) for site in begun.values()]}}
+                return
+            finished: dict[str, dict[str, Any]] = {}
+            while len(finished) < len(begun):
+                while not progress.empty():
+                    entry = progress.get_nowait()
+                    if entry.site in begun:
+                        yield {"progress": {"site": entry.site, "text": entry.text}}
+                now = {site.name: site for site in self._daemon.outline()}
+                for name, before in begun.items():
+                    outcome = _outcome(before, now.get(name))
+                    if name not in finished and outcome is not None:
+                        finished[name] = outcome
+                if len(finished) < len(begun):
+                    await self._daemon.change()
+            yield {"result": {"sites": [finished[name] for name in begun]}}
+        finally:
+            history.unfollow(progress)
+
+    async def restart(self, request: dict[str, Any], by: str) -> Answer:
+        """Stop and start one site; waits until it serves or has failed, unless told otherwise."""
+        name = self._site(request)
+        picture = await self._daemon.tell_and_see(events.RestartAsked(name, by))
+        before = next((site.generation for site in self._daemon.outline() if site.name == name), 0)
+        site = next((site for site in picture.sites if site.name == name), None)
+        while request.get("wait", True) is not False and site is not None:
+            settled = {SiteState.SERVING, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.STOPPED}
+            if site.state in settled and (site.state is not SiteState.SERVING or site.generation != before):
+                break
+            await self._daemon.change()
+            site = next((each for each in self._daemon.outline() if each.name == name), None)
+        state = SiteState.STOPPED.value if site is None else site.state.value
+        yield {"result": {"site": name, "state": state, "error": None if site is None else site.error}}
+
+    async def scale(self, request: dict[str, Any], by: str) -> Answer:
+        """Another number of workers: absolute, or relative as "+1" and "-1"."""
+        name = self._site(request)
+        workers = request.get("workers")
+        relative = isinstance(workers, str) and workers[:1] in "+-"
+        try:
+            number = int(workers)  # type: ignore[arg-type]  # whatever came: refused below
+        except (TypeError, ValueError) as error:
+            raise Refused(
+                f"workers is {workers!r}; it must be a number, or relative as +1 and -1", 2
+            ) from error
+        if not relative and number < 1:
+            raise Refused(f"workers is {number}; it must be at least 1", 2)
+        picture = await self._daemon.tell_and_see(events.ScaleAsked(name, number, by, relative))
+        asked = next((site.workers_asked for site in picture.sites if site.name == name), 0)
+        yield {"result": {"site": name, "workers": asked}}
+
+    async def stop(self, request: dict[str, Any], by: str) -> Answer:
+        """Drain and end everything, or end at once."""
+        yield {"result": {}}
+        await self._daemon.tell_and_see(events.StopAsked(by, at_once=bool(request.get("now"))))
+
+    async def events(self, request: dict[str, Any], _by: str) -> Answer:
+        """What happened."""
+        site, limit = self._filter(request)
+        queue = self._daemon.history.follow()
+        try:
+            for entry in self._daemon.history.last(site, limit):
+                yield {"event": entry.to_json()}
+            while request.get("follow"):
+                entry = await queue.get()
+                if site is None or entry.site == site:
+                    yield {"event": entry.to_json()}
+        finally:
+            self._daemon.history.unfollow(queue)
+        yield {"result": {}}
+
+    async def logs(self, request: dict[str, Any], _by: str) -> Answer:
+        """What the sites printed."""
+        site, limit = self._filter(request)
+        queue = self._daemon.log.follow()
+        try:
+            for line in self._daemon.log.kept(site, limit):
+                yield {"log": line.to_json()}
+            while request.get("follow"):
+                line = await queue.get()
+                if site is None or line.site == site:
+                    yield {"log": line.to_json()}
+        finally:
+            self._daemon.log.unfollow(queue)
+        yield {"result": {}}
+
+    # --- arguments ----------------------------------------------------------------------------
+
+    def _known(self, name: object) -> SiteName:
+        names = [site.name for site in self._daemon.outline()]
+        if name not in names:
+            raise Refused(f"no site {name!r}; there are: {', '.join(names) or 'none'}", 2)
+        return SiteName(str(name))
+
+    def _site(self, request: dict[str, Any]) -> SiteName:
+        return self._known(request.get("site"))
+
+    def _sites(self, request: dict[str, Any]) -> list[SiteName]:
+        names = request.get("sites") or []
+        if not isinstance(names, list):
+            raise Refused(f"sites is {names!r}; it must be a list of names", 2)
+        return [self._known(name) for name in names]
+
+    def _filter(self, request: dict[str, Any]) -> tuple[SiteName | None, int]:
+        site = None if request.get("site") is None else self._site(request)
+        return site, int(min(LIMIT_MAX, max(0.0, self._number(request, "limit", 100))))
+
+    @staticmethod
+    def _number(request: dict[str, Any], key: str, default: float) -> float:
+        number = request.get(key, default)
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise Refused(f"{key} is {number!r}; it must be a number", 2)
+        return float(number)
+
+
+def _started(site: SiteSnapshot) -> dict[str, Any]:
+    report = site.last_reload
+    return {
+        "name": site.name,
+        "generation": site.generation if report is None else report.generation,
+        "result": "started",
+        "error": None,
+        "details": "",
+        "duration_s": 0.0,
+    }
+
+
+def _outcome(before: SiteSnapshot, now: SiteSnapshot | None) -> dict[str, Any] | None:
+    """How the reload that ``before`` shows as begun has ended; None while it runs."""
+    answer = {**_started(before), "result": "done"}
+    if now is None:
+        return {**answer, "result": "rolled-back", "error": "the site was removed"}
+    if now.state in (SiteState.STOPPING, SiteState.STOPPED):
+        return {**answer, "result": "rolled-back", "error": "the site was stopped"}
+    report = now.last_reload
+    if before.last_reload is None or report is None:
+        # Nothing served, so there is nothing to roll back to: the reload is one more try to start.
+        if now.state in (SiteState.STARTING, SiteState.RELOADING):
+            return None
+        if now.state in (SiteState.SERVING, SiteState.DEGRADED):
+            return {**answer, "generation": now.generation}
+        return {**answer, "result": "rolled-back", "error": now.error}
+    if report.generation != before.last_reload.generation:
+        return {**answer, "result": "superseded"}
+    if report.result is ReloadResult.RUNNING:
+        return None
+    return {
+        **answer,
+        "result": report.result.value,
+        "error": report.error,
+        "details": report.details,
+        "duration_s": report.duration_s,
+    }

@@ -1,0 +1,440 @@
+"""The performer: turns each action of the core into system calls, and what comes of it into events.
+
+Holds what the operating system gave us (sockets, channels, pidfds, pipes, shared memory) and decides
+nothing. Whatever happens is put into the one queue of events; nothing here waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from djsup.core import actions, events
+from djsup.core.actions import Action, Level, NoticeKind
+from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
+from djsup.shell import channels, logs, processes, samples, shipment, sockets
+from djsup.shell.runtime import read_token
+from djsup_worker import messages
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from djsup.core.events import Event, Exit
+    from djsup.core.model import DashboardSettings
+    from djsup.shell.control import Peer
+    from djsup.shell.history import History
+    from djsup.shell.runtime import RuntimeDirectory
+
+STACKS_SIGNAL = signal.SIGRTMIN + 3
+"""The signal on which a worker writes the stacks of its threads (faulthandler, registered at its start)."""
+DASHBOARD_USER = "nobody"
+"""Whom the dashboard runs as when the daemon is root and the settings name nobody."""
+
+
+@dataclass(slots=True)
+class Process:
+    """A process asked for: what the operating system gave us for it."""
+
+    proc: ProcId
+    site: SiteName
+    generation: Generation
+    slot: int | None
+    """A worker's row; None for a template and the dashboard."""
+    capture: logs.Capture
+    channel: socket.socket | None = None
+    pid: Pid | None = None
+    kill_when_known: str | None = None
+    ready: bool = False
+
+
+class Performer:
+    """Performs actions. ``tell`` puts an event into the daemon's queue."""
+
+    def __init__(
+        self,
+        runtime: RuntimeDirectory,
+        tell: Callable[[Event], None],
+        log: logs.Logs,
+        history: History,
+    ) -> None:
+        self.roster: dict[ProcId, Process] = {}
+        self.scoreboards: dict[SiteName, samples.Scoreboard] = {}
+        self.retired: Callable[[Process], None] = lambda _process: None
+        """Called when a worker is gone, before its row may be used again."""
+        self.listeners = sockets.Listeners()
+        self.processes = processes.Processes(self._read_all_channels)
+        self.dashboard: DashboardSettings | None = None
+        self.dashboard_pid: Pid | None = None
+        self.orphan_grace_s = 60.0
+        self.quitting = False
+        self._handovers = sockets.Handovers()
+        self._runtime = runtime
+        self._tell = tell
+        self._log = log
+        self._history = history
+        shipment.lay_out(runtime.worker)
+
+    # --- one action ---------------------------------------------------------------------------
+
+    def perform(self, action: Action) -> None:
+        """Do what one action says."""
+        match action:
+            case actions.BindListener(address):
+                try:
+                    self.listeners.bind(address)
+                except sockets.CannotListen as error:
+                    self._tell(events.ListenerFailed(address, str(error)))
+                else:
+                    self._tell(events.ListenerBound(address))
+            case actions.CloseListener(address):
+                self.listeners.close(address)
+            case actions.StartTemplate(proc, generation, site):
+                self._boot(proc, generation, None, site)
+            case actions.BootWorker(proc, generation, slot, site):
+                self._boot(proc, generation, slot, site)
+            case actions.ForkWorker():
+                self._fork(action)
+            case actions.DrainWorker():
+                self._drain(action)
+            case actions.TellLimits(proc, limits):
+                self._send(proc, messages.NewLimits(asdict(limits)))
+            case actions.KillProcess(proc, name):
+                self._kill(proc, name)
+            case actions.DumpStacks(proc):
+                process = self.roster.get(proc)
+                if process is not None and process.pid is not None:
+                    self.processes.send_number(process.pid, STACKS_SIGNAL)
+            case actions.ForgetGeneration(name, generation):
+                self._handovers.forget(name, generation)
+            case actions.ForgetSite(name):
+                self._log.forget(name)
+                if board := self.scoreboards.pop(name, None):
+                    board.close()
+            case actions.Publish():
+                self._publish(action)
+            case actions.StartDashboard(proc):
+                self._start_dashboard(proc)
+            case actions.Quit():
+                self.quitting = True
+            case _:
+                assert_never(action)
+
+    def say(
+        self, kind: str, text: str, level: Level = Level.INFO, site: SiteName | None = None, details: str = ""
+    ) -> None:
+        """Something that the core does not know of, for the log and the history."""
+        self._log.say(text, level.value, details)
+        self._history.add(kind, text, level=level.value, site=site, details=details)
+
+    def close(self) -> None:
+        """Give everything back at the end."""
+        self.listeners.close_all()
+
+    @staticmethod
+    def dashboard_uid(dashboard: DashboardSettings | None) -> int | None:
+        """Whom the dashboard runs as; None: as we do, who are not root.
+
+        Raises:
+            KeyError: there is no such user.
+        """
+        if os.geteuid() != 0:
+            return None
+        name = DASHBOARD_USER if dashboard is None or dashboard.user is None else dashboard.user
+        return pwd.getpwnam(name).pw_uid
+
+    def may_use_dashboard_socket(self, peer: Peer) -> bool:
+        """Whether a peer of the dashboard's control socket is the dashboard that we run."""
+        return self.dashboard_pid is not None and peer.pid == self.dashboard_pid
+
+    # --- starting -----------------------------------------------------------------------------
+
+    def _boot(self, proc: ProcId, generation: Generation, slot: int | None, site: SiteSettings) -> None:
+        """Run the site's interpreter on the worker's folder, and tell it what it is to be."""
+        capture = logs.Capture(self._log, site.name, slot)
+        process = Process(proc, site.name, generation, slot, capture)
+        ours, theirs = channels.open_pair()
+        out, err = capture.open()
+        try:
+            identity = processes.Identity.of(site.user, site.group)
+            command = processes.Command(
+                (
+                    site.python,
+                    "-u",
+                    str(self._runtime.worker),
+                    site.name,
+                    str(generation),
+                    str(theirs.fileno()),
+                ),
+                site.directory,
+                processes.environment(identity, dict(site.env)),
+                identity,
+                out,
+                err,
+                (theirs.fileno(),),
+            )
+            pid = self.processes.run(command, lambda end: self._ended(process, end))
+        except processes.CannotRun as error:
+            ours.close()
+            self._tell(events.SpawnFailed(proc, str(error)))
+            return
+        finally:
+            theirs.close()
+            os.close(out)
+            os.close(err)
+        self._enrol(process, ours)
+        process.pid = capture.pid = pid
+        self._tell(events.ProcessStarted(proc, pid))
+        board = self._scoreboard(site.name)
+        fds = [board.fd, self._handovers.receiving_end(site.name, generation)]
+        fds += [self.listeners.fileno(address) for address in site.listen]
+        self._send(proc, self._boot_message(generation, slot, site), fds)
+
+    def _boot_message(self, generation: Generation, slot: int | None, site: SiteSettings) -> messages.Boot:
+        own_name = next((host for host in site.hosts if not host.startswith("*")), "localhost")
+        return messages.Boot(
+            role="template" if slot is None else "worker",
+            site=site.name,
+            generation=generation,
+            slot=-1 if slot is None else slot,
+            directory=site.directory,
+            wsgi=site.wsgi,
+            settings=site.settings,
+            threads=site.threads,
+            limits=asdict(site.limits),
+            health_path=site.health.path,
+            health_expect=site.health.expect,
+            health_host=site.health.host or own_name,
+            listeners=[str(address) for address in site.listen],
+            orphan_grace_s=self.orphan_grace_s,
+        )
+
+    def _scoreboard(self, site: SiteName) -> samples.Scoreboard:
+        if site not in self.scoreboards:
+            self.scoreboards[site] = samples.Scoreboard(site)
+        return self.scoreboards[site]
+
+    def _fork(self, action: actions.ForkWorker) -> None:
+        """Have a template fork: the worker's end of its channel and pipes travel with the wish.
+
+        Whatever becomes of the wish, the far end of the channel is closed in the end: a worker that
+        never says hello is told of by the end of its channel, and by nothing else.
+        """
+        capture = logs.Capture(self._log, action.site, action.slot)
+        process = Process(action.proc, action.site, action.generation, action.slot, capture)
+        ours, theirs = channels.open_pair()
+        out, err = capture.open()
+        self._enrol(process, ours)
+        fork = messages.Fork(action.proc, action.slot)
+        self._send(action.template, fork, [theirs.fileno(), out, err, *capture.readers()])
+        theirs.close()
+        os.close(out)
+        os.close(err)
+
+    def _start_dashboard(self, proc: ProcId) -> None:
+        dashboard = self.dashboard
+        if dashboard is None:
+            self._tell(events.SpawnFailed(proc, "there is no dashboard in the settings"))
+            return
+        capture = logs.Capture(self._log, SiteName("dashboard"), None)
+        process = Process(proc, SiteName("dashboard"), Generation(0), None, capture)
+        out, err = capture.open()
+        try:
+            self.listeners.bind(dashboard.listen)
+            listener = self.listeners.fileno(dashboard.listen)
+            own = {
+                "DJSUP_CONTROL": str(self._runtime.dashboard_control),
+                "DJSUP_DASHBOARD_LISTEN": str(dashboard.listen),
+                "DJSUP_DASHBOARD_FD": str(listener),
+                "DJSUP_TOKEN_SHA256": read_token(Path(dashboard.token_file)),
+            }
+            if (uid := self.dashboard_uid(dashboard)) is not None:
+                # It drops to this user when it has read its own files, which may lie in a folder of root's.
+                own |= {"DJSUP_DASHBOARD_UID": str(uid), "DJSUP_DASHBOARD_GID": str(pwd.getpwuid(uid).pw_gid)}
+            identity = processes.Identity()
+            command = processes.Command(
+                (sys.executable, "-I", "-m", "djsup_web"),
+                "/",
+                processes.environment(identity, own),
+                identity,
+                out,
+                err,
+                (listener,),
+            )
+            pid = self.processes.run(command, lambda end: self._ended(process, end))
+        except (sockets.CannotListen, processes.CannotRun, OSError, ValueError, KeyError) as error:
+            self._tell(events.SpawnFailed(proc, f"dashboard: {error}"))
+            return
+        finally:
+            os.close(out)
+            os.close(err)
+        self.roster[proc] = process
+        process.pid = capture.pid = self.dashboard_pid = pid
+        self._tell(events.ProcessStarted(proc, pid))
+
+    # --- running ------------------------------------------------------------------------------
+
+    def _drain(self, action: actions.DrainWorker) -> None:
+        process = self.roster.get(action.proc)
+        if process is None:
+            return
+        fds = []
+        if action.handover_to is not None:
+            fds.append(self._handovers.sending_end(process.site, action.handover_to))
+        self._send(action.proc, messages.Drain(action.timeout_s), fds)
+
+    def _kill(self, proc: ProcId, name: str) -> None:
+        process = self.roster.get(proc)
+        if process is None:
+            return
+        if process.pid is None:
+            process.kill_when_known = name
+        else:
+            self.processes.kill(process.pid, name)
+
+    def _send(self, proc: ProcId, message: messages.Message, fds: list[int] | None = None) -> None:
+        """Send a message; a process that does not take it is dead or stuck, which is told elsewhere."""
+        process = self.roster.get(proc)
+        if process is None or process.channel is None:
+            return
+        try:
+            messages.send(process.channel, message, fds or ())
+        except BlockingIOError:
+            text = f'site "{process.site}": pid {process.pid} reads no messages'
+            self.say("channel-full", text, Level.WARNING, process.site)
+        except OSError:
+            pass  # its end is on the way: the channel's end or the pidfd tells
+
+    def _enrol(self, process: Process, channel: socket.socket) -> None:
+        self.roster[process.proc] = process
+        process.channel = channel
+        asyncio.get_running_loop().add_reader(channel, self._read_channel, process)
+
+    def _read_all_channels(self) -> None:
+        """Before strangers are reaped: a worker that died at once may have said hello."""
+        for process in list(self.roster.values()):
+            self._read_channel(process)
+
+    def _read_channel(self, process: Process) -> None:
+        while process.channel is not None:
+            try:
+                received = channels.receive(process.channel)
+            except BlockingIOError:
+                return
+            except OSError:
+                received = None
+            except messages.BadMessage as error:
+                text = f'site "{process.site}": pid {process.pid} sent what is no message: {error}'
+                self.say("bad-message", text[:500], Level.WARNING, process.site)
+                continue
+            if received is None:
+                self._channel_ended(process)
+                return
+            self._heard(process, received)
+
+    def _channel_ended(self, process: Process) -> None:
+        self._close_channel(process)
+        if process.pid is None:
+            self._close_capture(process)
+            del self.roster[process.proc]
+            self._tell(events.SpawnFailed(process.proc, "the worker was gone before it said hello"))
+
+    def _heard(self, process: Process, received: channels.Received) -> None:
+        """Turn one message into an event, if its sender is whom it should be."""
+        proc = process.proc
+        if isinstance(received.message, messages.Hello) and process.pid is None:
+            self._greet(process, received.pid)
+            return
+        if received.pid != process.pid:
+            text = f'site "{process.site}": pid {received.pid} speaks on the channel of pid {process.pid}'
+            self.say("bad-message", text, Level.WARNING, process.site)
+            return
+        match received.message:
+            case messages.Loaded() as loaded if process.slot is None:
+                self._tell(
+                    events.TemplateLoaded(
+                        proc, loaded.boot_s, loaded.python, loaded.django, tuple(loaded.unsafe[:20])
+                    )
+                )
+            case messages.LoadFailed(error, traceback) if process.slot is None:
+                self._tell(events.TemplateFailed(proc, error, traceback))
+            case messages.LoadFailed(error, traceback) | messages.Unhealthy(error, traceback):
+                self._tell(events.WorkerFailed(proc, error, traceback))
+            case messages.ForkFailed(other, error):
+                # The channel's end tells of the worker that never was; this says why.
+                text = f'site "{process.site}": the template could not fork worker {other}: {error}'
+                self.say("fork-failed", text, Level.ERROR, process.site)
+            case messages.Ready():
+                process.ready = True
+                self._tell(events.WorkerReady(proc))
+            case messages.Drained(handed_over, closed, cut):
+                text = (
+                    f'site "{process.site}": worker {process.slot} drained: {handed_over} connections handed over, '
+                    f"{closed} closed, {cut} requests cut"
+                )
+                level = Level.WARNING if cut else Level.INFO
+                self._history.add("drained", text, level=level.value, site=process.site, pid=process.pid)
+            case _:
+                pass  # a worker's Loaded is followed by its Ready; the rest only the daemon says
+
+    def _greet(self, process: Process, pid: Pid) -> None:
+        """A forked worker said hello: the kernel told its pid, so watch over it and let it go on."""
+        if not self.processes.adopt(pid, lambda end: self._ended(process, end)):
+            return  # gone already: the channel's end tells
+        process.pid = process.capture.pid = pid
+        self._tell(events.ProcessStarted(process.proc, pid))
+        if process.kill_when_known is not None:
+            self.processes.kill(pid, process.kill_when_known)
+        self._send(process.proc, messages.Welcome())
+
+    # --- ending -------------------------------------------------------------------------------
+
+    def _ended(self, process: Process, end: Exit) -> None:
+        """A process is gone: hear its last words before its end is told."""
+        self._read_channel(process)
+        self._close_channel(process)
+        process.capture.finish()
+        self.retired(process)
+        self.roster.pop(process.proc, None)
+        if process.pid is not None and process.pid == self.dashboard_pid:
+            self.dashboard_pid = None
+        self._tell(
+            events.ProcessExited(process.proc, replace(end, stderr=tuple(process.capture.last_stderr)))
+        )
+
+    def _close_channel(self, process: Process) -> None:
+        if process.channel is not None:
+            asyncio.get_running_loop().remove_reader(process.channel)
+            process.channel.close()
+            process.channel = None
+
+    def _close_capture(self, process: Process) -> None:
+        for stream in ("stdout", "stderr"):
+            with suppress(KeyError):
+                process.capture.close(stream)
+
+    # --- telling ------------------------------------------------------------------------------
+
+    def _publish(self, notice: actions.Publish) -> None:
+        process = self.roster.get(notice.proc) if notice.proc is not None else None
+        pid = process.pid if process is not None else None
+        self._history.add(
+            notice.kind.value,
+            notice.text,
+            level=notice.level.value,
+            site=notice.site,
+            generation=notice.generation,
+            pid=pid,
+            by=notice.by,
+            details=notice.details,
+        )
+        # What stands in the log already, line by line as it was printed, is not said again.
+        details = "" if notice.kind is NoticeKind.WORKER_DIED else notice.details
+        self._log.say(notice.text, notice.level.value, details, by=notice.by)

@@ -1,0 +1,1 @@
+"""The shell: each file owns one thing of the operating system and none knows another."""

@@ -1,0 +1,116 @@
+"""The runtime directory: one daemon at a time, its pid file, its sockets, the worker's folder.
+
+The lock on the pid file, not its contents, says whether a daemon runs: the kernel drops it with the
+process, so a stale file is never believed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from contextlib import suppress
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class RuntimeTaken(Exception):
+    """Another daemon runs on this directory; the text names its pid."""
+
+
+class RuntimeUnusable(Exception):
+    """The directory can't be made or is not safe to use; the text says why and what to do."""
+
+
+class RuntimeDirectory:
+    """The directory, held by the lock from the moment it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the directory if there is none, and take the lock.
+
+        Raises:
+            RuntimeTaken: another daemon has it.
+            RuntimeUnusable: it can't be made, or others may write to it.
+        """
+        self.path = path
+        try:
+            path.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            found = path.lstat()
+        except OSError as error:
+            raise RuntimeUnusable(f"cannot use runtime_dir {path}: {error.strerror}") from error
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise RuntimeUnusable(
+                f"cannot use runtime_dir {path}: it is not a directory of uid {os.geteuid()}"
+            )
+        if found.st_mode & 0o022:
+            raise RuntimeUnusable(f"cannot use runtime_dir {path}: others may write to it; chmod go-w {path}")
+        self._lock = self._take_lock()
+
+    def _take_lock(self) -> int:
+        lock = os.open(self.path / "djsup.pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.read(lock, 32).decode("ascii", "replace").strip()
+            os.close(lock)
+            raise RuntimeTaken(
+                f"djsup is running already: pid {pid or 'unknown'} has {self.path}; "
+                "stop it with djsup stop, or name another runtime_dir"
+            ) from error
+        if not self._is_pid_file(lock):
+            os.close(lock)  # its holder removed it between our opening and our locking
+            return self._take_lock()
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        return lock
+
+    def _is_pid_file(self, lock: int) -> bool:
+        try:
+            return (self.path / "djsup.pid").stat().st_ino == os.fstat(lock).st_ino
+        except FileNotFoundError:
+            return False
+
+    @property
+    def control(self) -> Path:
+        """The control socket."""
+        return self.path / "control.sock"
+
+    @property
+    def dashboard_control(self) -> Path:
+        """The control socket that only the dashboard's process may use."""
+        return self.path / "dashboard.sock"
+
+    @property
+    def worker(self) -> Path:
+        """The folder that sites' interpreters run."""
+        return self.path / "worker"
+
+    def release(self) -> None:
+        """Remove the pid file and let the lock go."""
+        with suppress(FileNotFoundError):
+            (self.path / "djsup.pid").unlink()
+        os.close(self._lock)
+
+
+def read_token(path: Path) -> str:
+    """The SHA-256 in hex of the dashboard's token; makes a token, mode 0600, when there is no file.
+
+    Raises:
+        OSError: it can't be read or made.
+        ValueError: the file is empty.
+    """
+    try:
+        token = path.read_text().strip()
+    except FileNotFoundError:
+        token = secrets.token_urlsafe(24)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(token + "\n")
+    if not token:
+        raise ValueError(f"{path} is empty: write a token to it, or remove it and one is made")
+    return sha256(token.encode()).hexdigest()

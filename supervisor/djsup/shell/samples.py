@@ -1,0 +1,161 @@
+"""Samples: what the scoreboards and the kernel say of the sites, once a second.
+
+What stands in a scoreboard is written by a site's code: it is read with bounds and believed only as a
+figure to show. Rates are over some seconds, percentiles over the last minute.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psutil
+
+from djsup.core.snapshot import Latency
+from djsup_worker import scoreboard
+
+if TYPE_CHECKING:
+    from djsup.core.model import Pid
+
+WINDOW_S = 60
+"""Percentiles are over the answers of so many seconds."""
+RATE_S = 5
+"""Requests per second are a mean over so many seconds."""
+MEMORY_FRESH_S = 2.0
+"""A process's memory is measured at most so often: the kernel walks its page tables for it."""
+
+
+class Scoreboard:
+    """A site's shared memory: made and read here, written by its workers."""
+
+    def __init__(self, site: str) -> None:
+        self.fd = os.memfd_create(f"djsup-{site}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, scoreboard.SIZE_BYTES)
+        # A site that made its scoreboard shorter would kill its reader with SIGBUS: sealed for ever.
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        self._words = scoreboard.open_words(self.fd)
+
+    def row(self, slot: int, pid: Pid | None) -> scoreboard.Row | None:
+        """The row of the worker with this pid; None while it has not begun to write."""
+        row = scoreboard.read(self._words, slot)
+        return row if row is not None and row.pid == pid else None
+
+    def close(self) -> None:
+        """Give the memory back (workers that still map it keep theirs)."""
+        self._words.release()
+        os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over workers: answers, by class, and by latency."""
+
+    requests: int = 0
+    classes: tuple[int, ...] = (0, 0, 0, 0, 0)
+    histogram: tuple[int, ...] = (0,) * scoreboard.HISTOGRAM_BUCKETS
+
+    def plus(self, row: scoreboard.Row) -> Totals:
+        """With one worker's figures added."""
+        return Totals(
+            self.requests + row.requests,
+            tuple(map(sum, zip(self.classes, row.classes, strict=True))),
+            tuple(map(sum, zip(self.histogram, row.histogram, strict=True))),
+        )
+
+
+@dataclass(slots=True)
+class SiteSamples:
+    """The figures of one site over the last minute; workers that are gone are counted on."""
+
+    retired: Totals = Totals()
+    _seconds: deque[tuple[float, Totals]] = field(default_factory=lambda: deque(maxlen=WINDOW_S + 1))
+
+    def retire(self, row: scoreboard.Row) -> None:
+        """A worker is gone: keep what it had counted."""
+        self.retired = self.retired.plus(row)
+
+    def add(self, now: float, rows: list[scoreboard.Row]) -> Totals:
+        """Add this second's rows; gives the site's totals so far."""
+        totals = self.totals(rows)
+        self._seconds.append((now, totals))
+        return totals
+
+    def totals(self, rows: list[scoreboard.Row]) -> Totals:
+        """The site's totals with these rows of living workers."""
+        totals = self.retired
+        for row in rows:
+            totals = totals.plus(row)
+        return totals
+
+    def requests_per_s(self) -> float:
+        """Answers a second over the last RATE_S seconds."""
+        if len(self._seconds) <= 1:
+            return 0.0
+        then, before = self._seconds[max(0, len(self._seconds) - 1 - RATE_S)]
+        last, after = self._seconds[-1]
+        return max(0, after.requests - before.requests) / (last - then) if last > then else 0.0
+
+    def latency(self) -> Latency:
+        """Percentiles of the last minute, exact to the scoreboard's 5 %."""
+        if not self._seconds:
+            return Latency()
+        first, last = self._seconds[0][1].histogram, self._seconds[-1][1].histogram
+        if len(self._seconds) < WINDOW_S + 1:
+            first = (0,) * scoreboard.HISTOGRAM_BUCKETS
+        counts = [max(0, after - before) for before, after in zip(first, last, strict=True)]
+        total = sum(counts)
+        if total == 0:
+            return Latency()
+        p50, p95, p99 = (percentile_ms(counts, total, share) for share in (0.50, 0.95, 0.99))
+        return Latency(p50, p95, p99)
+
+
+def percentile_ms(counts: list[int], total: int, share: float) -> float:
+    """The latency in milliseconds below which this share of ``total`` counted answers lies."""
+    wanted = share * total
+    seen = 0
+    for bucket, number in enumerate(counts):
+        seen += number
+        if seen >= wanted:
+            return round(scoreboard.bucket_middle_s(bucket) * 1000, 3)
+    return round(scoreboard.bucket_middle_s(len(counts) - 1) * 1000, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the kernel says of one process; zeros when it is gone."""
+
+    rss_bytes: int = 0
+    pss_bytes: int = 0
+    private_bytes: int = 0
+    cpu_percent: float = 0.0
+
+
+class Meter:
+    """Measures processes, each at most every MEMORY_FRESH_S."""
+
+    def __init__(self) -> None:
+        self._processes: dict[Pid, tuple[psutil.Process, float, Measured]] = {}
+
+    def measure(self, pid: Pid) -> Measured:
+        """A process's memory and CPU, at most MEMORY_FRESH_S old. CPU is a mean since the last look."""
+        now = time.monotonic()
+        known = self._processes.get(pid)
+        if known is not None and now - known[1] < MEMORY_FRESH_S:
+            return known[2]
+        try:
+            process = known[0] if known is not None else psutil.Process(pid)
+            memory = process.memory_full_info()
+            measured = Measured(memory.rss, memory.pss, memory.uss, process.cpu_percent(None))
+        except (psutil.Error, OSError):
+            return Measured()
+        self._processes[pid] = (process, now, measured)
+        return measured
+
+    def forget(self, pid: Pid) -> None:
+        """A process is gone."""
+        self._processes.pop(pid, None)

@@ -1,0 +1,30 @@
+"""Signals: the handler only enqueues; what a signal means is decided where events are."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEARD = (
+    signal.SIGHUP,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGCHLD,
+)
+
+
+def listen(heard: Callable[[signal.Signals], None]) -> None:
+    """Have every signal to the daemon told to ``heard``, in the loop, one at a time."""
+    loop = asyncio.get_running_loop()
+    for number in HEARD:
+        loop.add_signal_handler(number, heard, number)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -1,0 +1,196 @@
+"""Listening sockets, and the handover sockets of generations. The daemon owns them all.
+
+Knows addresses and errors; leaves to the workers what happens on a connection. A listening socket is
+shared by the workers of a site and does not block; the kernel queues what no worker takes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from djsup.core.model import Address, AddressKind
+
+if TYPE_CHECKING:
+    from djsup.core.model import Generation, SiteName
+
+BACKLOG = 4096
+"""Connections that the kernel queues for a listener; it cuts this to net.core.somaxconn."""
+
+
+class CannotListen(Exception):
+    """A listener could not be bound; the text says which, why and what to do."""
+
+
+class Listeners:
+    """The bound listeners, by address."""
+
+    def __init__(self) -> None:
+        self._bound: dict[Address, socket.socket] = {}
+
+    def bind(self, address: Address) -> None:
+        """Bind and listen; bound already: nothing.
+
+        Raises:
+            CannotListen: the address is taken, not ours, or not allowed.
+        """
+        if address in self._bound:
+            return
+        match address.kind:
+            case AddressKind.TCP:
+                self._bound[address] = _listen_tcp(address)
+            case AddressKind.UNIX:
+                self._bound[address] = _listen_unix(address)
+            case AddressKind.FD:
+                raise CannotListen(f"cannot listen on {address}: sockets from outside have no effect yet")
+
+    def close(self, address: Address) -> None:
+        """Close a listener; the file of a Unix socket goes with it. Not bound: nothing."""
+        listener = self._bound.pop(address, None)
+        if listener is None:
+            return
+        if address.kind is AddressKind.UNIX:
+            with suppress(OSError):
+                Path(address.host).unlink()
+        listener.close()
+
+    def close_all(self) -> None:
+        """Close every listener."""
+        for address in list(self._bound):
+            self.close(address)
+
+    def fileno(self, address: Address) -> int:
+        """The descriptor of a bound listener.
+
+        Raises:
+            KeyError: it is not bound.
+        """
+        return self._bound[address].fileno()
+
+    def socket(self, address: Address) -> socket.socket:
+        """The socket of a bound listener.
+
+        Raises:
+            KeyError: it is not bound.
+        """
+        return self._bound[address]
+
+
+def _listen_tcp(address: Address) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {address}: {error.strerror}") from error
+    family, _, _, _, sockaddr = found[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setblocking(False)
+        listener.bind(sockaddr)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotListen(f"cannot listen on {address}: {_why(error, address)}") from error
+    return listener
+
+
+def _listen_unix(address: Address) -> socket.socket:
+    _remove_stale(address)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        listener.bind(address.host)
+        # As reachable as a loopback port: the proxy in front runs as a user of its own. Whoever wants
+        # it narrower puts the socket into a folder that only the proxy's group may enter.
+        Path(address.host).chmod(0o666)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotListen(f"cannot listen on {address}: {error.strerror}") from error
+    return listener
+
+
+def _remove_stale(address: Address) -> None:
+    """Remove the file of a Unix socket on which nobody listens: found by asking, not by trusting."""
+    try:
+        if not Path(address.host).exists():
+            return
+        if not Path(address.host).is_socket():
+            raise CannotListen(f"cannot listen on {address}: there is a file of that name that is no socket")
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {address}: {error.strerror}") from error
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as question:
+        question.settimeout(1.0)
+        try:
+            question.connect(address.host)
+        except ConnectionRefusedError:
+            Path(address.host).unlink(missing_ok=True)
+        except OSError as error:
+            raise CannotListen(f"cannot listen on {address}: {error.strerror}") from error
+        else:
+            raise CannotListen(f"cannot listen on {address}: another process listens on it")
+
+
+def _why(error: OSError, address: Address) -> str:
+    if error.errno == errno.EADDRINUSE:
+        holder = _holder(address.port)
+        return f"the address is in use{holder}; stop that process or choose another port"
+    if error.errno == errno.EACCES:
+        return f"a port below 1024 needs root or CAP_NET_BIND_SERVICE, and this is uid {os.geteuid()}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address"
+    return error.strerror or str(error)
+
+
+def _holder(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.pid is None:
+                continue
+            if connection.laddr.port == port:
+                return f" by pid {connection.pid} ({psutil.Process(connection.pid).name()})"
+    except (psutil.Error, OSError):
+        pass
+    return ""
+
+
+class Handovers:
+    """One handover socket a generation: draining workers send connections in, its workers take them out.
+
+    The daemon keeps both ends open, so that a connection under way outlives any worker.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[SiteName, Generation], tuple[socket.socket, socket.socket]] = {}
+
+    def _pair(self, site: SiteName, generation: Generation) -> tuple[socket.socket, socket.socket]:
+        key = (site, generation)
+        if key not in self._pairs:
+            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            for end in pair:
+                end.setblocking(False)
+            self._pairs[key] = pair
+        return self._pairs[key]
+
+    def receiving_end(self, site: SiteName, generation: Generation) -> int:
+        """The descriptor from which the generation's workers take connections; opened when it is new."""
+        return self._pair(site, generation)[0].fileno()
+
+    def sending_end(self, site: SiteName, generation: Generation) -> int:
+        """The descriptor through which a draining worker sends connections to that generation."""
+        return self._pair(site, generation)[1].fileno()
+
+    def forget(self, site: SiteName, generation: Generation) -> None:
+        """Close a generation's handover socket; connections still in it are closed with it."""
+        for end in self._pairs.pop((site, generation), ()):
+            end.close()

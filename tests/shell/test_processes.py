@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from djsup.core.events import Exit
+from djsup.core.model import Pid
+from djsup.shell.processes import CannotRun, Command, Identity, Processes, environment
+
+Story = Callable[[Processes], Awaitable[None]]
+
+
+def python(code: str, identity: Identity | None = None) -> Command:
+    return Command((sys.executable, "-c", code), "/", {}, identity or Identity(), 1, 2)
+
+
+async def end_of(
+    processes: Processes, command: Command, act: Callable[[Pid], None] = lambda _pid: None
+) -> Exit:
+    ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+    act(processes.run(command, ended.set_result))
+    async with asyncio.timeout(10):
+        return await ended
+
+
+def in_loop(story: Story) -> None:
+    async def run() -> None:
+        processes = Processes(lambda: None)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, processes.reap_strays)
+        await story(processes)
+
+    asyncio.run(run())
+
+
+def test_the_exit_status_is_told() -> None:
+    async def story(processes: Processes) -> None:
+        assert await end_of(processes, python("raise SystemExit(7)")) == Exit(status=7)
+
+    in_loop(story)
+
+
+def test_a_death_by_signal_is_told_by_name() -> None:
+    async def story(processes: Processes) -> None:
+        end = await end_of(processes, python("import os; os.kill(os.getpid(), 11)"))
+        assert end.signal == "SIGSEGV"
+        assert end.status is None
+
+    in_loop(story)
+
+
+def test_a_signal_reaches_the_process_through_its_pidfd() -> None:
+    async def story(processes: Processes) -> None:
+        waiting = python("import signal; signal.pause()")
+        end = await end_of(processes, waiting, lambda pid: processes.kill(pid, "SIGKILL"))
+        assert end == Exit(signal="SIGKILL")
+
+    in_loop(story)
+
+
+def test_a_signal_to_what_is_gone_is_nothing() -> None:
+    async def story(processes: Processes) -> None:
+        pids: list[Pid] = []
+        await end_of(processes, python("pass"), pids.append)
+        processes.kill(pids[0], "SIGKILL")
+
+    in_loop(story)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (Command(("/no/such/python",), "/", {}, Identity(), 1, 2), "/no/such/python"),
+        (Command((sys.executable,), "/no/such/folder", {}, Identity(), 1, 2), "/no/such/folder"),
+    ],
+)
+def test_what_cannot_be_run_is_named(command: Command, said: str) -> None:
+    async def story(processes: Processes) -> None:
+        with pytest.raises(CannotRun, match=said):
+            processes.run(command, lambda _end: None)
+
+    in_loop(story)
+
+
+def test_an_unknown_user_is_named() -> None:
+    with pytest.raises(CannotRun, match="no user 'nobody-of-that-name'"):
+        Identity.of("nobody-of-that-name", None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as another user")
+def test_a_process_of_another_user_has_none_of_roots_groups(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    async def story(processes: Processes) -> None:
+        with out.open("w") as file:
+            code = 'echo "$(id -u) $(id -G)"'
+            command = Command(("/bin/sh", "-c", code), "/", {}, Identity.of("nobody", None), file.fileno(), 2)
+            await end_of(processes, command)
+
+    in_loop(story)
+    uid, *groups = out.read_text().split()
+    assert uid != "0"
+    assert "0" not in groups
+
+
+def test_strays_are_reaped_and_children_that_are_known_are_told() -> None:
+    """In a process of its own: a subreaper reaps whatever ends below it."""
+    code = """
+        import asyncio, os, signal, sys, subprocess
+        from djsup.shell.processes import Command, Identity, Processes, become_subreaper
+
+        async def story():
+            become_subreaper()
+            claims = []
+            processes = Processes(lambda: claims.append(1))
+            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, processes.reap_strays)
+            # A child that leaves a grandchild behind: the grandchild ends later and is ours to reap.
+            ended = asyncio.get_running_loop().create_future()
+            orphan = "import os, time; os.fork() or (time.sleep(0.3), os._exit(0)); print('parent gone')"
+            processes.run(Command((sys.executable, '-c', orphan), '/', {}, Identity(), 1, 2), ended.set_result)
+            await asyncio.wait_for(ended, 10)
+            for _ in range(200):
+                try:
+                    if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                        await asyncio.sleep(0.02)
+                        continue
+                except ChildProcessError:
+                    break
+            print('claims', len(claims), 'children', 'none')
+        asyncio.run(story())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert "claims 1 children none" in done.stdout
+
+
+def test_a_site_gets_its_own_environment_and_four_names_of_the_daemons(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_DAEMON", "x")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    made = environment(Identity(home="/srv/blog"), {"DEBUG": "0"})
+    assert made["DEBUG"] == "0"
+    assert made["HOME"] == "/srv/blog"
+    assert made["LANG"] == "C.UTF-8"
+    assert set(made) <= {"DEBUG", "HOME", "LANG", "PATH", "TZ"}

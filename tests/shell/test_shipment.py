@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+from djsup.shell.shipment import lay_out
+
+
+def test_the_folder_has_the_worker_and_the_parser_for_the_same_python(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path / "worker")
+    assert (folder / "__main__.py").is_file()
+    assert (folder / "djsup_worker" / "messages.py").is_file()
+    lent = folder / "lent" / str(sys.implementation.cache_tag) / "httptools"
+    assert (lent / "__init__.py").is_file()
+    assert not (folder / "djsup").exists()
+
+
+def test_laying_out_again_leaves_nothing_of_the_old_folder(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path / "worker")
+    (folder / "left-over.py").touch()
+    lay_out(folder)
+    assert not (folder / "left-over.py").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["worker"]
+
+
+def test_every_user_may_read_it_and_only_its_owner_may_write(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path / "worker")
+    for path in (folder, *folder.rglob("*")):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode & 0o444 == 0o444, path
+        assert mode & 0o022 == 0, path
