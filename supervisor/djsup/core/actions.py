@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from djsup.core.model import Address, Generation, Limits, ProcId, SiteName, SiteSettings, Slot
+if TYPE_CHECKING:
+    from djsup.core.model import Address, Generation, Limits, ProcId, SiteName, SiteSettings, Slot
 
 
 @dataclass(frozen=True, slots=True)
 class BindListener:
-    """Bind and listen. Answered by ListenerBound or ListenerFailed; bound already: ListenerBound at once."""
+    """Bind and listen, for a site or for the dashboard (``Settings.dashboard.listen``).
+
+    Answered by ListenerBound or ListenerFailed; bound already: ListenerBound at once.
+    """
 
     address: Address
 
@@ -170,7 +175,7 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class StartDashboard:
-    """Run the dashboard's process."""
+    """Run the dashboard's process on its listener, which is bound."""
 
     proc: ProcId
 

@@ -7,8 +7,10 @@ ends in exactly one ProcessExited or SpawnFailed, whatever else is told of it be
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from djsup.core.model import Address, Pid, ProcId, Settings, SiteName
+if TYPE_CHECKING:
+    from djsup.core.model import Address, Pid, ProcId, Settings, SiteName
 
 
 @dataclass(frozen=True, slots=True)

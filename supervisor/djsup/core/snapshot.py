@@ -1,15 +1,16 @@
 """The frozen picture of the fleet that the command line and the dashboard show.
 
 The core fills in what it decides (states, generations, errors); the shell fills in what it
-measures (requests, latency, memory). ``to_json`` gives the shape of ``djsup status --json``,
-``from_json`` reads it back. Times are seconds since the epoch in the shell's filled-in copy
-and appear in JSON as ISO 8601 in UTC.
+measures (requests, latency, memory). ``to_json`` gives the shape of ``djsup status --json`` as
+plain dicts and lists, ``from_json`` reads it back. Times are seconds since the epoch in the
+shell's filled-in copy and appear in JSON as ISO 8601 in UTC, to the second.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import Any
 
 
 class SiteState(Enum):
@@ -180,3 +181,128 @@ class Snapshot:
 
     daemon: DaemonSnapshot
     sites: tuple[SiteSnapshot, ...]
+
+
+# --- to JSON and back ----------------------------------------------------------------------------
+
+STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx")
+"""Names of the classes that ``SiteSnapshot.status`` counts, in its order."""
+
+DAY_S = 86_400
+_DAYS_TO_1970 = 719_468
+"""Days from 0000-03-01 to 1970-01-01 in the Gregorian calendar counted backwards."""
+
+
+def to_json(snapshot: Snapshot) -> dict[str, Any]:
+    """The object of ``djsup status --json``; every value is a JSON value."""
+    daemon = asdict(snapshot.daemon)
+    daemon["started_at"] = utc_text(snapshot.daemon.started_at)
+    return {"daemon": daemon, "sites": [site_to_json(each) for each in snapshot.sites]}
+
+
+def site_to_json(site: SiteSnapshot) -> dict[str, Any]:
+    """One site of ``djsup status --json``."""
+    raw = asdict(site)
+    raw["state"] = site.state.value
+    raw["listen"], raw["hosts"], raw["notes"] = list(site.listen), list(site.hosts), list(site.notes)
+    raw["status"] = dict(zip(STATUS_CLASSES, site.status, strict=True))
+    if site.last_reload is not None:
+        raw["last_reload"]["result"] = site.last_reload.result.value
+        raw["last_reload"]["started_at"] = utc_text(site.last_reload.started_at)
+    raw["workers"] = [
+        {
+            **asdict(each),
+            "state": each.state.value,
+            "started_at": utc_text(each.started_at),
+            "current": [asdict(request) for request in each.current],
+        }
+        for each in site.workers
+    ]
+    raw["templates"] = [asdict(each) for each in site.templates]
+    raw["programs"] = [asdict(each) for each in site.programs]
+    return raw
+
+
+def from_json(raw: dict[str, Any]) -> Snapshot:
+    """Read back what ``to_json`` gave. Unknown keys are an error: both ends are of one version.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no such object.
+    """
+    daemon = {**raw["daemon"], "started_at": utc_seconds(raw["daemon"]["started_at"])}
+    return Snapshot(DaemonSnapshot(**daemon), tuple(site_from_json(each) for each in raw["sites"]))
+
+
+def site_from_json(raw: dict[str, Any]) -> SiteSnapshot:
+    """Read back one site.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no such object.
+    """
+    last = raw["last_reload"]
+    two, three, four, five = (int(raw["status"][name]) for name in STATUS_CLASSES)
+    return SiteSnapshot(
+        **{
+            **raw,
+            "state": SiteState(raw["state"]),
+            "listen": tuple(raw["listen"]),
+            "hosts": tuple(raw["hosts"]),
+            "notes": tuple(raw["notes"]),
+            "status": (two, three, four, five),
+            "latency_ms": Latency(**raw["latency_ms"]),
+            "last_reload": None if last is None else _report_from_json(last),
+            "workers": tuple(_worker_from_json(each) for each in raw["workers"]),
+            "templates": tuple(TemplateSnapshot(**each) for each in raw["templates"]),
+            "programs": tuple(ProgramSnapshot(**each) for each in raw["programs"]),
+        }
+    )
+
+
+def _report_from_json(raw: dict[str, Any]) -> ReloadReport:
+    started_at = utc_seconds(raw["started_at"])
+    return ReloadReport(**{**raw, "result": ReloadResult(raw["result"]), "started_at": started_at})
+
+
+def _worker_from_json(raw: dict[str, Any]) -> WorkerSnapshot:
+    return WorkerSnapshot(
+        **{
+            **raw,
+            "state": WorkerState(raw["state"]),
+            "started_at": utc_seconds(raw["started_at"]),
+            "current": tuple(CurrentRequest(**each) for each in raw["current"]),
+        }
+    )
+
+
+def utc_text(seconds: float) -> str:
+    """Seconds since the epoch as ``2026-01-02T03:04:05Z``; a fraction of a second is cut.
+
+    The core imports no clock, and ``datetime`` holds one. The calendar is the algorithm of
+    Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", ``civil_from_days``: years begin
+    in March, so that the leap day is the last of its year.
+    """
+    days, rest = divmod(int(seconds // 1), DAY_S)
+    era, day_of_era = divmod(days + _DAYS_TO_1970, 146_097)
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month_from_march = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month_from_march + 2) // 5 + 1
+    month = (month_from_march + 2) % 12 + 1
+    year = year_of_era + era * 400 + (month <= 2)  # noqa: PLR2004 - January and February end a year
+    return f"{year:04}-{month:02}-{day:02}T{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}Z"
+
+
+def utc_seconds(text: str) -> float:
+    """Seconds since the epoch of a text that ``utc_text`` made.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    date, _, clock = text.removesuffix("Z").partition("T")
+    year, month, day = (int(part) for part in date.split("-"))
+    hours, minutes, seconds = (int(part) for part in clock.split(":"))
+    year -= month <= 2  # noqa: PLR2004 - as above
+    era, year_of_era = divmod(year, 400)
+    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    days = era * 146_097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
+    return float((days - _DAYS_TO_1970) * DAY_S + hours * 3600 + minutes * 60 + seconds)

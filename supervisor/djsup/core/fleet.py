@@ -1,0 +1,356 @@
+"""All pools and listeners and the dashboard: routes events, knows the nearest deadline, gives the snapshot.
+
+The one door into the core. ``handle`` takes what happened and gives what to do; nothing in here
+reads a clock or touches the world. What one site does about an event is decided in ``pool.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
+
+from djsup.core.actions import Level, NoticeKind, Publish, Quit, StartDashboard
+from djsup.core.backoff import Backoff
+from djsup.core.death import in_words, last_words
+from djsup.core.events import (
+    DeadlinePassed,
+    ListenerBound,
+    ListenerFailed,
+    LoadSampled,
+    MemorySampled,
+    ProcessExited,
+    ProcessStarted,
+    ReloadAsked,
+    RequestOverdue,
+    RestartAsked,
+    ScaleAsked,
+    SettingsChanged,
+    SpawnFailed,
+    StopAsked,
+    TemplateFailed,
+    TemplateLoaded,
+    WorkerFailed,
+    WorkerReady,
+)
+from djsup.core.listeners import Listeners
+from djsup.core.model import Generation, Pid, ProcId, SiteName, Slot
+from djsup.core.picture import site_snapshot
+from djsup.core.pool import Pool
+from djsup.core.program import Program
+from djsup.core.program import State as ProgramState
+from djsup.core.template import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from djsup.core.actions import Action
+    from djsup.core.events import Event
+    from djsup.core.model import Address, Settings
+    from djsup.core.snapshot import SiteSnapshot
+
+
+class ProcessKind(Enum):
+    """What a process is."""
+
+    TEMPLATE = "template"
+    """Imported a site's application and forks its workers."""
+    WORKER = "worker"
+    """Serves requests."""
+    DASHBOARD = "dashboard"
+    """Shows all this in a browser."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """What the shell may know of a process, to label its output and its samples."""
+
+    proc: ProcId
+    kind: ProcessKind
+    pid: Pid | None
+    site: SiteName | None = None
+    generation: Generation | None = None
+    slot: Slot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardView:
+    """The dashboard's process; ``pid`` is None while there is none."""
+
+    wanted: bool
+    state: ProgramState
+    pid: Pid | None
+    error: str | None
+
+
+class Fleet:
+    """All that the daemon decides."""
+
+    def __init__(self) -> None:
+        self.settings: Settings | None = None
+        self.done = False
+        """Quit was said."""
+        self._stopping = False
+        self._pools: dict[SiteName, Pool] = {}
+        self._owners: dict[ProcId, SiteName | None] = {}
+        """Whose process it is; None: the dashboard's."""
+        self._listeners = Listeners()
+        self._dashboard = Program("dashboard")
+        self._dashboard_binding = Backoff("dashboard")
+        self._dashboard_error: str | None = None
+        self._last_proc = 0
+
+    # --- the door ------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take a fact in. Gives what is to be done, in this order.
+
+        ``now`` is a reading of the monotonic clock in seconds and never goes back.
+
+        Raises:
+            UnknownMoveError: the shell told what cannot have happened.
+            KeyError: it names a process that was never asked for.
+        """
+        if self.done:
+            return []
+        out: list[Action] = []
+        match event:
+            case SettingsChanged():
+                out += self._change_settings(event, now)
+            case StopAsked():
+                out += self._stop(event, now)
+            case (
+                ReloadAsked(site=site)
+                | RestartAsked(site=site)
+                | ScaleAsked(site=site)
+                | LoadSampled(site=site)
+            ):
+                out += self._tell(site, event, now)
+            case ListenerBound(address):
+                out += self._listener_bound(address, event, now)
+            case ListenerFailed(address, error):
+                out += self._listener_failed(address, error, event, now)
+            case (
+                ProcessStarted(proc=proc)
+                | SpawnFailed(proc=proc)
+                | ProcessExited(proc=proc)
+                | TemplateLoaded(proc=proc)
+                | TemplateFailed(proc=proc)
+                | WorkerReady(proc=proc)
+                | WorkerFailed(proc=proc)
+                | RequestOverdue(proc=proc)
+                | MemorySampled(proc=proc)
+            ):
+                out += self._process_event(proc, event, now)
+            case DeadlinePassed():
+                pass  # below
+            case _:
+                assert_never(event)
+        for pool in list(self._pools.values()):
+            if pool.deadline is not None and pool.deadline <= now:
+                out += self._do(pool, pool.handle(DeadlinePassed(), now))
+        out += self._listeners.reconcile()
+        out += self._keep_dashboard(now)
+        out += self._quit_if_done()
+        return out
+
+    @property
+    def deadline(self) -> float | None:
+        """When it wants DeadlinePassed, if nothing happens before; None: it waits for events only."""
+        times = [pool.deadline for pool in self._pools.values()]
+        times += [self._dashboard.deadline, self._dashboard_binding.next_at]
+        return min((each for each in times if each is not None), default=None)
+
+    def snapshot(self, now: float) -> tuple[SiteSnapshot, ...]:
+        """Every site as it is now, in the order of the configuration; ``started_at`` is monotonic."""
+        return tuple(site_snapshot(pool, now) for pool in self._pools.values())
+
+    def process(self, proc: ProcId) -> ProcessView | None:
+        """What a process is; None when it is gone or was never asked for."""
+        if proc not in self._owners:
+            return None
+        site = self._owners[proc]
+        if site is None:
+            return ProcessView(proc, ProcessKind.DASHBOARD, self._dashboard.pid)
+        found = self._pools[site].process(proc)
+        if isinstance(found, Template):
+            return ProcessView(proc, ProcessKind.TEMPLATE, found.pid, site, found.generation)
+        return ProcessView(proc, ProcessKind.WORKER, found.pid, site, found.generation, found.slot)
+
+    @property
+    def dashboard(self) -> DashboardView:
+        """The dashboard's process."""
+        return DashboardView(
+            self._dashboard.wanted, self._dashboard.state, self._dashboard.pid, self._dashboard_error
+        )
+
+    # --- events --------------------------------------------------------------------------------
+
+    def _tell(self, site: SiteName, event: Event, now: float) -> list[Action]:
+        """Let a site handle an event; a site that is not there any more has nothing to say to it."""
+        pool = self._pools.get(site)
+        return [] if pool is None else self._do(pool, pool.handle(event, now))
+
+    def _do(self, pool: Pool, actions: list[Action]) -> list[Action]:
+        """Keep the books after a pool has decided: what it needs, which processes are its."""
+        self._listeners.want(pool.site.name, pool.addresses())
+        if pool.forgotten:
+            del self._pools[pool.site.name]
+            self._listeners.forget(pool.site.name)
+        return actions
+
+    def _process_event(self, proc: ProcId, event: Event, now: float) -> list[Action]:
+        if proc not in self._owners:
+            if 0 < proc <= self._last_proc:
+                return []  # gone already: its last words were on their way
+            raise KeyError(f"no process {proc} was ever asked for")
+        site = self._owners[proc]
+        if isinstance(event, (ProcessExited, SpawnFailed)):
+            del self._owners[proc]
+        return self._dashboard_event(event, now) if site is None else self._tell(site, event, now)
+
+    def _change_settings(self, event: SettingsChanged, now: float) -> list[Action]:
+        if self._stopping:
+            return []
+        old, self.settings = self.settings, event.settings
+        out: list[Action] = []
+        names = {site.name for site in event.settings.sites}
+        for pool in [each for each in self._pools.values() if each.site.name not in names]:
+            out += self._remove(pool, event.by, now)
+        for site in event.settings.sites:
+            pool_there = self._pools.get(site.name)
+            if pool_there is None:
+                pool = Pool(site, self._listeners, partial(self._new_proc, site.name))
+                self._pools[site.name] = pool
+                if old is not None:
+                    text = f'site "{site.name}": added'
+                    out.append(Publish(NoticeKind.SITE_ADDED, text, site.name, by=event.by))
+                out += self._do(pool, pool.handle(DeadlinePassed(), now))
+            else:
+                reload = site.name in event.reload
+                out += self._do(pool_there, pool_there.change(site, event.by, now, reload=reload))
+        self._pools = {name: self._pools[name] for name in _order(event.settings, self._pools)}
+        if old is not None:
+            text = f"the configuration was read again from {event.settings.file}"
+            out.append(Publish(NoticeKind.SETTINGS_CHANGED, text, by=event.by))
+        out += self._change_dashboard(old, event.settings, now)
+        return out
+
+    def _remove(self, pool: Pool, by: str, now: float) -> list[Action]:
+        """Refuse new connections first, then drain."""
+        if pool.removed:
+            return []
+        text = f'site "{pool.site.name}": removed'
+        notice = Publish(NoticeKind.SITE_REMOVED, text, pool.site.name, by=by)
+        self._listeners.forget(pool.site.name)
+        ended = pool.remove(now)
+        return [notice, *self._listeners.reconcile(), *self._do(pool, ended)]
+
+    def _stop(self, event: StopAsked, now: float) -> list[Action]:
+        out: list[Action] = []
+        if not self._stopping:
+            out.append(Publish(NoticeKind.STOPPING, "djsup stops", by=event.by))
+        again = self._stopping
+        self._stopping = True
+        self._dashboard.wanted = False
+        for owner in (None, *self._pools):
+            self._listeners.forget(owner)
+        out += self._listeners.reconcile()
+        ended = self._dashboard.kill() if event.at_once or again else self._dashboard.end(now)
+        out += [] if ended is None else [ended]
+        for pool in list(self._pools.values()):
+            out += self._do(pool, pool.handle(event, now))
+        return out
+
+    def _listener_bound(self, address: Address, event: ListenerBound, now: float) -> list[Action]:
+        if not self._listeners.knows(address):
+            return []
+        owner = self._listeners.bound(address)
+        if owner is None:
+            self._dashboard_error = None
+            self._dashboard_binding.reset()
+            return []
+        return self._tell(owner, event, now)
+
+    def _listener_failed(
+        self, address: Address, error: str, event: ListenerFailed, now: float
+    ) -> list[Action]:
+        if not self._listeners.knows(address):
+            return []
+        owner = self._listeners.failed(address, error)
+        if owner is not None:
+            return self._tell(owner, event, now)
+        self._dashboard_error = f"cannot listen on {address}: {error}"
+        self._dashboard_binding.failed(now)
+        return [Publish(NoticeKind.LISTENER_FAILED, f"dashboard: {self._dashboard_error}", level=Level.ERROR)]
+
+    # --- the dashboard -------------------------------------------------------------------------
+
+    def _change_dashboard(self, old: Settings | None, new: Settings, now: float) -> list[Action]:
+        self._dashboard.wanted = new.dashboard is not None
+        self._listeners.want(None, () if new.dashboard is None else (new.dashboard.listen,))
+        self._dashboard_error = None
+        self._dashboard_binding.reset()
+        self._listeners.retry(None)
+        if old is None or old.dashboard == new.dashboard:
+            return []
+        ended = self._dashboard.end(now)
+        return [] if ended is None else [ended]
+
+    def _dashboard_event(self, event: Event, now: float) -> list[Action]:
+        match event:
+            case ProcessStarted(_, pid):
+                self._dashboard.started(pid, now)
+                text = f"dashboard: runs (pid {pid})"
+                return [Publish(NoticeKind.DASHBOARD_STARTED, text)]
+            case SpawnFailed(proc, error):
+                return self._dashboard_ended(proc, f"could not be started: {error}", "", now)
+            case ProcessExited(proc, end):
+                return self._dashboard_ended(proc, in_words(end), last_words(end), now)
+            case _:
+                return []
+
+    def _dashboard_ended(self, proc: ProcId, text: str, details: str, now: float) -> list[Action]:
+        if not self._dashboard.exited(now):
+            return []
+        wait_s = (self._dashboard.backoff.next_at or now) - now
+        line = f"dashboard: died: {text}; started again in {wait_s:.1f} s"
+        return [Publish(NoticeKind.DASHBOARD_DIED, line, level=Level.ERROR, proc=proc, details=details)]
+
+    def _keep_dashboard(self, now: float) -> list[Action]:
+        late = self._dashboard.kill_if_late(now)
+        out: list[Action] = [] if late is None else [late]
+        if self._dashboard_binding.next_at is not None and self._dashboard_binding.allows(now):
+            self._dashboard_binding.hurry()
+            self._listeners.retry(None)
+            out += self._listeners.reconcile()
+        settings = None if self.settings is None else self.settings.dashboard
+        bound = settings is not None and self._listeners.ready(None, (settings.listen,))
+        if bound and self._dashboard.may_start(now):
+            proc = self._new_proc(None)
+            self._dashboard.start(proc)
+            out.append(StartDashboard(proc))
+        return out
+
+    # --- the books -----------------------------------------------------------------------------
+
+    def _new_proc(self, site: SiteName | None) -> ProcId:
+        """Give out the next process's name."""
+        self._last_proc += 1
+        proc = ProcId(self._last_proc)
+        self._owners[proc] = site
+        return proc
+
+    def _quit_if_done(self) -> list[Action]:
+        if not self._stopping or self._owners:
+            return []
+        self.done = True
+        return [Quit()]
+
+
+def _order(settings: Settings, pools: Iterable[SiteName]) -> list[SiteName]:
+    """The sites of the configuration in its order, then those that are still ending."""
+    pools = set(pools)
+    named = [site.name for site in settings.sites if site.name in pools]
+    return named + sorted(pools - set(named))

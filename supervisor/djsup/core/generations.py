@@ -1,0 +1,378 @@
+"""The generations of one site: which serves, which is to take over, which template is still needed.
+
+Knows templates and the rollout that runs. The workers are made and drained by ``workers.py``; how
+far a rollout can come stands in ``rollout.py``, how one template behaves in ``template.py``.
+
+The rule that binds here: workers are made from one generation at a time, ``source``: the one that
+serves, or, while a rollout changes over, the new one. So a roll-back is a change-over back, and
+nothing else is special about it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from djsup.core import rollout, worker
+from djsup.core.actions import ForgetGeneration, Level, NoticeKind, StartTemplate
+from djsup.core.backoff import Backoff
+from djsup.core.generation import LiveGeneration
+from djsup.core.model import Generation, Preload
+from djsup.core.rollout import Phase, Rollout
+from djsup.core.snapshot import ReloadReport, ReloadResult
+from djsup.core.template import State, Template
+from djsup.core.workers import Making
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from djsup.core.events import TemplateLoaded
+    from djsup.core.listeners import Listeners
+    from djsup.core.model import Address
+    from djsup.core.site import Site
+    from djsup.core.worker import Worker
+    from djsup.core.workers import Workers
+
+TEMPLATE_DIED = "djsup: template died"
+"""Who asks for the reload that follows."""
+RETRY = "djsup: next try"
+"""Who asks for a load that follows a failed one."""
+
+
+class Generations:
+    """All generations of one site of which anything is left."""
+
+    def __init__(self, site: Site, workers: Workers, listeners: Listeners) -> None:
+        self._site = site
+        self._workers = workers
+        self._listeners = listeners
+        self.by_number: dict[Generation, LiveGeneration] = {}
+        self.serving: LiveGeneration | None = None
+        """The one that serves; None before the first has proved itself."""
+        self.rollout: Rollout | None = None
+        self.loads = Backoff(site.name)
+        """Failed loads in a row."""
+        self.last_reload: ReloadReport | None = None
+        self.has_served = False
+        self._previous: LiveGeneration | None = None
+        """The one that served before; its template is kept for a while."""
+        self._keep_until = 0.0
+        self._last = 0
+        """The highest number that was used."""
+        self._why = RETRY
+        """What the next load that nobody asks for is called."""
+        self._done_at: float | None = None
+        """When the last rollout was done, until that has been weighed at a failure."""
+
+    # --- questions -----------------------------------------------------------------------------
+
+    @property
+    def making(self) -> Making:
+        """What workers are made from at present."""
+        running = self.rollout
+        if running is None:
+            return Making(self.serving, None)
+        changing = running.phase is Phase.CHANGING
+        return Making(self.by_number[running.generation] if changing else self.serving, running.generation)
+
+    @property
+    def templates(self) -> list[Template]:
+        """All templates that live."""
+        return [each.template for each in self.by_number.values() if each.template is not None]
+
+    @property
+    def needs_load(self) -> bool:
+        """Whether nothing can make workers."""
+        return self.serving is None or self.serving.barren
+
+    def addresses(self) -> tuple[Address, ...]:
+        """The addresses that the site needs: of what serves, and of what is to serve."""
+        needed = [each.settings.listen for each in (self.serving, self.rollout) if each is not None]
+        needed = needed or [self._site.settings.listen]
+        return tuple(dict.fromkeys(address for listen in needed for address in listen))
+
+    def builds(self, number: Generation) -> bool:
+        """Whether a rollout brings this generation."""
+        return self.rollout is not None and self.rollout.generation == number
+
+    def deadlines(self) -> Iterator[float]:
+        """Every time at which something has to be done about one of them."""
+        for held in self.templates:
+            if held.kill_at is not None:
+                yield held.kill_at
+        for each in self.by_number.values():
+            if each.deaths.next_at is not None:
+                yield each.deaths.next_at
+        yield self._keep_until
+        if self.rollout is None and self.needs_load and self.loads.next_at is not None:
+            yield self.loads.next_at
+        if self.rollout is not None and self.rollout.phase is Phase.BINDING:
+            yield self._bind_until(self.rollout)
+
+    # --- facts ---------------------------------------------------------------------------------
+
+    def loaded(self, generation: LiveGeneration, word: TemplateLoaded) -> None:
+        """A template imported the application: may it be forked?"""
+        generation.python, generation.django = word.python, word.django
+        if not word.unsafe or generation.template is None or generation.template.state is not State.LOADED:
+            return
+        why = "; ".join(word.unsafe)
+        if generation.settings.preload is Preload.AUTO:
+            generation.forks = False
+            generation.note = f"runs without a template, each worker boots by itself: {why}"
+            self._site.notices.say(
+                NoticeKind.NO_TEMPLATE, generation.note, level=Level.WARNING, generation=generation.number
+            )
+        else:
+            generation.note = f'is forked because of preload = "true", though it does not look safe: {why}'
+
+    def template_ended(self, gone: Template, text: str, details: str, now: float) -> None:
+        """A template is gone, or never came to be."""
+        generation = self.by_number[gone.generation]
+        generation.template = None
+        if gone.end_asked or not generation.forks:
+            return
+        text = f"its template died: {text}"
+        if self.builds(generation.number):
+            self.give_up(text, details, now)
+        elif generation is self.serving or generation is self._previous:
+            level = Level.ERROR if generation is self.serving else Level.INFO
+            self._site.notices.say(
+                NoticeKind.TEMPLATE_DIED,
+                text,
+                level=level,
+                generation=generation.number,
+                proc=gone.proc,
+                details=details,
+            )
+            if generation is self.serving:
+                self._why = TEMPLATE_DIED
+                if not self._forgiven(now):
+                    self.loads.failed(now)
+
+    def worker_failed(self, gone: Worker, text: str, details: str, now: float) -> None:
+        """A worker died early, or never served."""
+        if self.builds(gone.generation):
+            self.give_up(f"a new {text}", details, now)
+            return
+        self.by_number[gone.generation].deaths.failed(now)
+        if self.serving is not None and self.serving.number == gone.generation:
+            self._site.error = f"a {text}"
+
+    def forgive(self, now: float) -> None:
+        """A row of early deaths ends when a worker that came after the last has lived for long enough."""
+        for each in self.by_number.values():
+            failed_at = each.deaths.failed_at
+            if failed_at is not None and any(
+                one.ready_at is not None
+                and one.ready_at >= failed_at
+                and now - one.ready_at >= self._site.limits.stable_after_s
+                for one in self._workers.of(each.number)
+            ):
+                each.deaths.reset()
+
+    def let_go(self, why: str, now: float) -> None:
+        """The site is to end, or to begin anew: nothing serves from here on."""
+        self.supersede(why, now)
+        self.serving = self._previous = None
+        self.loads.reset()
+
+    # --- what should be against what is --------------------------------------------------------
+
+    def kill_late(self, unborn: list[Worker], now: float) -> None:
+        """End the templates that have had their time, or did not fork what was asked of them."""
+        for stuck in {each.generation: self.by_number[each.generation].template for each in unborn}.values():
+            if stuck is not None and stuck.state is State.LOADED:
+                self._site.do(
+                    stuck.kill(now, error="did not fork a worker within boot_timeout and was killed")
+                )
+        for late in self.templates:
+            if late.kill_at is None or now < late.kill_at:
+                continue
+            if late.state in {State.STARTING, State.LOADING} and self.builds(late.generation):
+                error = f"did not load within boot_timeout ({self._site.limits.boot_timeout_s:g} s)"
+                self._site.do(late.kill(now, error=error))
+                self.give_up(f"its template {error}", "", now)
+            else:
+                self._site.do(late.kill(now))
+
+    def begin(self, by: str, now: float, *, reported: bool) -> None:
+        """Begin a rollout of the settings as they are; one that runs is given up for it."""
+        self.supersede("a newer reload was asked for", now)
+        number = Generation(self._last + 1)
+        self.rollout = Rollout(number, self._site.settings, by, reported, now)
+        self._listeners.retry(self._site.name)
+        if reported:
+            self._site.error = None
+            self.last_reload = ReloadReport(number, ReloadResult.RUNNING, now, 0.0, by)
+            text = f"reloads to generation {number}"
+            self._site.notices.say(NoticeKind.RELOAD_STARTED, text, generation=number, by=by)
+
+    def begin_if_needed(self, now: float) -> None:
+        """Begin a rollout when nothing can make workers and the time for it has come."""
+        if self.rollout is None and self.needs_load and self.loads.allows(now):
+            self.begin(self._why, now, reported=self.serving is not None)
+
+    def advance(self, now: float) -> None:
+        """Take the rollout as far as it has come."""
+        running = self.rollout
+        if running is not None and running.phase is Phase.BINDING:
+            self._bind(running, now)
+        running = self.rollout
+        if running is not None and running.phase is Phase.LOADING:
+            self._load(running, now)
+        running = self.rollout
+        if running is not None and running.phase is Phase.PROVING:
+            self._prove(running, now)
+
+    def _bind(self, running: Rollout, now: float) -> None:
+        listen = running.settings.listen
+        error = self._listeners.problem(self._site.name, listen)
+        if not error and now >= self._bind_until(running):
+            error = f"cannot listen: {self._listeners.waiting_for(self._site.name, listen)}"
+        if self._listeners.ready(self._site.name, listen):
+            running.move(rollout.Move.BOUND)
+            self._open(running, now)
+        elif error:
+            self.give_up(error, "", now, kind=NoticeKind.LISTENER_FAILED)
+
+    def _bind_until(self, running: Rollout) -> float:
+        return running.began_at + self._site.limits.boot_timeout_s
+
+    def _open(self, running: Rollout, now: float) -> None:
+        """The generation comes to be; from here on its number is used."""
+        number, settings = running.generation, running.settings
+        self._last = number
+        forks = settings.preload is not Preload.NEVER
+        generation = LiveGeneration(number, settings, forks, Backoff(f"{self._site.name}/{number}"))
+        self.by_number[number] = generation
+        if forks:
+            proc = self._site.new_proc()
+            generation.template = Template(proc, number, now + self._site.limits.boot_timeout_s)
+            self._site.do(StartTemplate(proc, number, settings))
+
+    def _load(self, running: Rollout, now: float) -> None:
+        generation = self.by_number[running.generation]
+        held = generation.template
+        if held is not None and held.state is State.FAILED:
+            self.give_up(held.error, held.details, now)
+        elif generation.can_make_workers:
+            running.move(rollout.Move.LOADED)
+
+    def _prove(self, running: Rollout, now: float) -> None:
+        """Have the first worker started, and see what becomes of it."""
+        if running.proof is None:
+            if self._workers.room(now) > 0:
+                running.proof = self._workers.start(self.by_number[running.generation], now)
+            return
+        proof = self._workers.by_proc.get(running.proof)
+        if proof is not None and proof.serving:
+            running.move(rollout.Move.PROVED)
+        elif proof is not None and proof.state is worker.State.FAILED:
+            self.give_up(f"its first worker failed: {proof.error}", proof.details, now)
+
+    def finish(self, now: float) -> None:
+        """The change-over is complete when nothing old takes connections and enough new workers serve."""
+        running = self.rollout
+        if running is None or running.phase is not Phase.CHANGING:
+            return
+        new = [each for each in self._workers.serving() if each.generation == running.generation]
+        old = [
+            each
+            for each in self._workers.by_proc.values()
+            if each.generation != running.generation and (each.booting or each.serving)
+        ]
+        enough = len(new) >= self._site.promise or self.needs_load  # nothing to go back to
+        if old or not new or not enough:
+            return
+        running.move(rollout.Move.CHANGED)
+        self.rollout = None
+        self._previous, self.serving = self.serving, self.by_number[running.generation]
+        if self._previous is not None:
+            self._keep_until = now + running.settings.reload.keep_previous_s
+        self.has_served = True
+        self._done_at = now
+        self.loads.hurry()
+        self._site.error = None
+        if running.reported:
+            self._report(running, ReloadResult.DONE, now)
+            text = f"generation {running.generation} serves, the reload took {now - running.began_at:.1f} s"
+            self._site.notices.say(NoticeKind.RELOAD_DONE, text, generation=running.generation, by=running.by)
+
+    def give_up(
+        self, error: str, details: str, now: float, *, kind: NoticeKind = NoticeKind.LOAD_FAILED
+    ) -> None:
+        """The rollout has failed. What it started ends in the same reconciliation."""
+        failed = self.rollout
+        assert failed is not None
+        failed.move(rollout.Move.FAIL)
+        self.rollout = None
+        self._forgiven(now)
+        self.loads.failed(now)
+        self._why = RETRY
+        text = f"could not be loaded: {error}"
+        if self.serving is None:
+            self._site.error = error
+        if failed.reported:
+            self._report(failed, ReloadResult.ROLLED_BACK, now, error, details)
+            kind = NoticeKind.RELOAD_ROLLED_BACK
+            stays = (
+                "nothing serves" if self.serving is None else f"generation {self.serving.number} serves on"
+            )
+            text = f"the reload to generation {failed.generation} is rolled back, {stays}: {error}"
+        if self.needs_load and self.loads.next_at is not None:
+            text += f"; next try in {self.loads.next_at - now:.1f} s"
+        self._site.notices.say(
+            kind, text, level=Level.ERROR, generation=failed.generation, by=failed.by, details=details
+        )
+
+    def supersede(self, why: str, now: float) -> None:
+        """Give the rollout up, through no fault of its own. None runs: nothing to do."""
+        dropped = self.rollout
+        if dropped is None:
+            return
+        dropped.move(rollout.Move.SUPERSEDE)
+        self.rollout = None
+        if dropped.reported:
+            self._report(dropped, ReloadResult.ROLLED_BACK, now, why)
+            text = f"the reload to generation {dropped.generation} is given up: {why}"
+            self._site.notices.say(
+                NoticeKind.RELOAD_SUPERSEDED, text, generation=dropped.generation, by=dropped.by
+            )
+
+    def _report(
+        self, ended: Rollout, result: ReloadResult, now: float, error: str | None = None, details: str = ""
+    ) -> None:
+        self.last_reload = ReloadReport(
+            ended.generation, result, ended.began_at, now - ended.began_at, ended.by, error, details
+        )
+
+    def _forgiven(self, now: float) -> bool:
+        """Whether the last rollout had lasted for long enough to end the row of failures; it does so once."""
+        lasted = self._done_at is not None and now - self._done_at >= self._site.limits.stable_after_s
+        self._done_at = None
+        if lasted:
+            self.loads.reset()
+        return lasted
+
+    def tidy(self, now: float) -> None:
+        """End the templates that nobody needs, forget the generations that are gone."""
+        for generation in list(self.by_number.values()):
+            number, held = generation.number, generation.template
+            wanted = generation is self.serving or self.builds(number)
+            if held is not None and not ((wanted and generation.forks) or self._keeps(generation, now)):
+                end = held.end(now)
+                if end is not None:
+                    self._site.do(end)
+            if not wanted and held is None and not self._workers.of(number):
+                del self.by_number[number]
+                self._site.do(ForgetGeneration(self._site.name, number))
+
+    def _keeps(self, generation: LiveGeneration, now: float) -> bool:
+        """Whether a former generation's template is kept: for a while, and not with other sockets than now."""
+        return (
+            generation is self._previous
+            and generation.forks
+            and now < self._keep_until
+            and self.serving is not None
+            and set(generation.settings.listen) == set(self.serving.settings.listen)
+        )

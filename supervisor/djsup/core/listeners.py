@@ -1,0 +1,131 @@
+"""Which addresses are bound, and for whom.
+
+Knows owners (a site, or None: the dashboard) and what each needs; binds what somebody needs, closes
+what nobody needs any more. An address has one owner at a time: where two need it, the second gets
+it when the first has let go. What an owner does with a verdict is decided in ``pool.py`` and
+``fleet.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from djsup.core.actions import BindListener, CloseListener
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from djsup.core.actions import Action
+    from djsup.core.model import Address, SiteName
+
+
+class State(Enum):
+    """How a listener is."""
+
+    ASKED = "asked"
+    """The shell was asked to bind it."""
+    BOUND = "bound"
+    """It listens."""
+    FAILED = "failed"
+    """It could not be bound; not tried again before its owner says so."""
+
+
+@dataclass(slots=True)
+class _Listener:
+    owner: SiteName | None
+    state: State = State.ASKED
+    error: str = ""
+
+
+class Listeners:
+    """All listeners of the fleet."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[SiteName | None, tuple[Address, ...]] = {}
+        self._listeners: dict[Address, _Listener] = {}
+
+    def want(self, owner: SiteName | None, addresses: Iterable[Address]) -> None:
+        """From now on this owner needs these addresses and no others."""
+        self._wanted[owner] = tuple(addresses)
+
+    def forget(self, owner: SiteName | None) -> None:
+        """This owner needs nothing any more."""
+        self._wanted.pop(owner, None)
+
+    def retry(self, owner: SiteName | None) -> None:
+        """Ask again for what could not be bound for this owner."""
+        failed = [
+            address
+            for address, each in self._listeners.items()
+            if each.state is State.FAILED and each.owner == owner
+        ]
+        for address in failed:
+            del self._listeners[address]
+
+    def reconcile(self) -> list[Action]:
+        """Close what nobody needs, bind what somebody needs."""
+        needed = {address for addresses in self._wanted.values() for address in addresses}
+        actions: list[Action] = []
+        for address in [each for each in self._listeners if each not in needed]:
+            closed = self._listeners.pop(address)
+            actions += [] if closed.state is State.FAILED else [CloseListener(address)]
+        for owner, addresses in self._wanted.items():
+            for address in addresses:
+                held = self._listeners.get(address)
+                # What another owner let go is asked for again: the shell answers at once that it is bound.
+                if held is None or (held.owner != owner and address not in self._wanted.get(held.owner, ())):
+                    self._listeners[address] = _Listener(owner)
+                    actions.append(BindListener(address))
+        return actions
+
+    def bound(self, address: Address) -> SiteName | None:
+        """It is bound. Gives its owner."""
+        listener = self._listeners[address]
+        listener.state = State.BOUND
+        listener.error = ""
+        return listener.owner
+
+    def failed(self, address: Address, error: str) -> SiteName | None:
+        """It could not be bound. Gives its owner."""
+        listener = self._listeners[address]
+        listener.state = State.FAILED
+        listener.error = error
+        return listener.owner
+
+    def knows(self, address: Address) -> bool:
+        """Whether somebody needs this address; a late answer may come for one that nobody does."""
+        return address in self._listeners
+
+    def ready(self, owner: SiteName | None, addresses: Iterable[Address]) -> bool:
+        """Whether all these addresses are bound for this owner."""
+        return all(self._state(owner, address) is State.BOUND for address in addresses)
+
+    def problem(self, owner: SiteName | None, addresses: Iterable[Address]) -> str:
+        """Why the addresses can't be had, all reasons in one line; empty: no reason, or not all answers are in."""
+        addresses = tuple(addresses)
+        if any(self._state(owner, address) is State.ASKED for address in addresses):
+            return ""
+        errors = [
+            f"cannot listen on {address}: {self._listeners[address].error}"
+            for address in addresses
+            if self._state(owner, address) is State.FAILED
+        ]
+        return "; ".join(errors)
+
+    def waiting_for(self, owner: SiteName | None, addresses: Iterable[Address]) -> str:
+        """What is still to come, for people: addresses that are not bound, and who holds them."""
+        texts = []
+        for address in addresses:
+            listener = self._listeners.get(address)
+            if listener is not None and listener.owner != owner:
+                holder = "the dashboard" if listener.owner is None else f'site "{listener.owner}"'
+                texts.append(f"{address} belongs to {holder}")
+            elif listener is None or listener.state is not State.BOUND:
+                texts.append(f"{address} is not bound")
+        return "; ".join(texts)
+
+    def _state(self, owner: SiteName | None, address: Address) -> State:
+        listener = self._listeners.get(address)
+        return State.ASKED if listener is None or listener.owner != owner else listener.state

@@ -1,0 +1,296 @@
+"""One site: record the fact, then reconcile.
+
+Everything that happens to a site is recorded by ``_record``; then ``_reconcile`` compares what
+should be with what is and writes down the next actions. No sequence is waited for anywhere, so a
+stop in the middle of a reload is one more fact; and whatever waits has a time at which the
+waiting ends.
+
+Its two halves: ``generations.py`` decides what code serves, ``workers.py`` how many processes do.
+Which words are said stands in ``notices.py``, how a pool looks in ``picture.py``.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, assert_never
+
+from djsup.core import plan, scaling, template, worker
+from djsup.core.actions import ForgetSite, Level, NoticeKind
+from djsup.core.events import (
+    DeadlinePassed,
+    ListenerBound,
+    ListenerFailed,
+    LoadSampled,
+    MemorySampled,
+    ProcessExited,
+    ProcessStarted,
+    ReloadAsked,
+    RequestOverdue,
+    RestartAsked,
+    ScaleAsked,
+    SettingsChanged,
+    SpawnFailed,
+    StopAsked,
+    TemplateFailed,
+    TemplateLoaded,
+    WorkerFailed,
+    WorkerReady,
+)
+from djsup.core.generations import Generations
+from djsup.core.moves import UnknownMoveError
+from djsup.core.site import Site
+from djsup.core.template import Template
+from djsup.core.worker import Worker
+from djsup.core.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from djsup.core.actions import Action
+    from djsup.core.events import Event
+    from djsup.core.listeners import Listeners
+    from djsup.core.model import Address, ProcId, SiteSettings
+
+
+class Mode(Enum):
+    """What a site is to do."""
+
+    RUN = "run"
+    """Serve."""
+    RESTART = "restart"
+    """End everything, then serve again."""
+    STOP = "stop"
+    """End everything: the daemon ends."""
+    REMOVED = "removed"
+    """End everything: no table names it any more."""
+
+
+class Pool:
+    """The running state of one site."""
+
+    def __init__(self, settings: SiteSettings, listeners: Listeners, new_proc: Callable[[], ProcId]) -> None:
+        self.site = Site(settings, new_proc)
+        self.workers = Workers(self.site)
+        self.generations = Generations(self.site, self.workers, listeners)
+        self.mode = Mode.RUN
+        self.settled = False
+        """As many serve as are promised, or all has ended; and this has been said."""
+        self.deadline: float | None = None
+        """When it wants to be asked again, if nothing happens before."""
+        self._asked: str | None = None
+        """Who wants a reload that has not begun; None: nobody."""
+
+    # --- what the fleet asks -------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Record a fact and reconcile. Gives the next actions.
+
+        Raises:
+            UnknownMoveError: the shell told what cannot have happened.
+        """
+        self.generations.forgive(now)
+        self._record(event, now)
+        return self._reconcile(now)
+
+    def change(self, settings: SiteSettings, by: str, now: float, *, reload: bool) -> list[Action]:
+        """Take over a changed table, or load the code anew, or both."""
+        found = plan.changes(self.site.settings, settings)
+        self.site.settings = settings
+        if found:
+            self.site.by_hand = None
+        if self.mode is Mode.REMOVED:
+            self.mode = Mode.RUN
+        elif reload or plan.needs_generation(found):
+            self._asked = by
+        return self._reconcile(now)
+
+    def remove(self, now: float) -> list[Action]:
+        """No table names this site any more."""
+        self._end_all(Mode.REMOVED, "the site was removed", now)
+        return self._reconcile(now)
+
+    def addresses(self) -> tuple[Address, ...]:
+        """The addresses that it needs now."""
+        return () if self.mode in {Mode.STOP, Mode.REMOVED} else self.generations.addresses()
+
+    def process(self, proc: ProcId) -> Worker | Template:
+        """One of its processes.
+
+        Raises:
+            StopIteration: it has no such process.
+        """
+        found = self.workers.by_proc.get(proc)
+        return found or next(each for each in self.generations.templates if each.proc == proc)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no process of it is left."""
+        return not self.workers.by_proc and not self.generations.templates
+
+    @property
+    def removed(self) -> bool:
+        """Whether no table names it any more."""
+        return self.mode is Mode.REMOVED
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether it was removed and nothing of it is left."""
+        return self.removed and self.at_rest
+
+    # --- facts ---------------------------------------------------------------------------------
+
+    def _record(self, event: Event, now: float) -> None:
+        match event:
+            case TemplateLoaded() | TemplateFailed() | WorkerReady() | WorkerFailed():
+                self._heard(event, now)
+            case ProcessStarted(proc, pid):
+                self.process(proc).started(pid)
+            case SpawnFailed(proc, error):
+                self._ended(self.process(proc), f"could not be started: {error}", "", now)
+            case ProcessExited(proc, end):
+                gone = self.process(proc)
+                self._ended(gone, *self.site.notices.last_words(gone, end), now)
+            case RequestOverdue():
+                self.workers.overdue(event, now)
+            case MemorySampled():
+                self.workers.weigh(event)
+            case ReloadAsked(by=by):
+                if self.mode in {Mode.RUN, Mode.RESTART}:
+                    self._asked = by
+            case RestartAsked(by=by):
+                if self.mode in {Mode.RUN, Mode.RESTART}:
+                    self.site.notices.say(NoticeKind.RESTART_ASKED, "restarts", by=by)
+                    self._end_all(Mode.RESTART, "the site was restarted", now)
+            case ScaleAsked(workers=number, by=by, relative=relative):
+                self.site.by_hand = scaling.clamp(number + (self.site.promise if relative else 0))
+                self.site.notices.say(NoticeKind.SCALED, f"is to have {_workers(self.site.promise)}", by=by)
+            case StopAsked(at_once=at_once):
+                self._stop(now, at_once=at_once)
+            case LoadSampled() | DeadlinePassed() | ListenerBound() | ListenerFailed() | SettingsChanged():
+                pass  # the reconciliation looks for itself
+            case _:
+                assert_never(event)
+
+    def _heard(self, word: TemplateLoaded | TemplateFailed | WorkerReady | WorkerFailed, now: float) -> None:
+        """A process says something of itself. It runs the site's code: what it can't have to say ends it."""
+        process = self.process(word.proc)
+        generation = self.generations.by_number[process.generation]
+        try:
+            match word, process:
+                case TemplateLoaded(), Template():
+                    process.loaded()
+                    self.generations.loaded(generation, word)
+                case TemplateLoaded(), Worker():
+                    process.move(worker.Move.LOADED)
+                    generation.python, generation.django = word.python, word.django
+                case ((TemplateFailed() | WorkerFailed()), _):
+                    process.failed(word.error, word.traceback, now)
+                case WorkerReady(), Worker():
+                    process.ready(now)
+                    if process.serving:
+                        self.site.notices.worker(NoticeKind.WORKER_READY, process, "serves")
+                case _:
+                    raise UnknownMoveError(f"a template says {type(word).__name__}")
+        except UnknownMoveError as wrong:
+            self.site.do(process.kill(now, error=f"said what it cannot have to say ({wrong})"))
+
+    def _ended(self, gone: Worker | Template, text: str, details: str, now: float) -> None:
+        """A process is gone, or never came to be. What it said itself tells more than its exit."""
+        text, details = gone.error or text, gone.details or details
+        gone.exited()
+        if isinstance(gone, Template):
+            self.generations.template_ended(gone, text, details, now)
+            return
+        del self.workers.by_proc[gone.proc]
+        if gone.end_asked:
+            self.site.notices.worker(NoticeKind.WORKER_DRAINED, gone, f"has gone as told: {text}")
+        elif gone.ready_at is None:
+            self._died(gone, NoticeKind.WORKER_FAILED, f"failed: {text}", details)
+            self.generations.worker_failed(gone, f"worker failed: {text}", details, now)
+        else:
+            self._died(gone, NoticeKind.WORKER_DIED, f"died: {text}", details)
+            if now - gone.ready_at >= self.site.limits.stable_after_s:
+                self.generations.by_number[gone.generation].deaths.reset()
+            else:
+                self.generations.worker_failed(gone, f"worker died: {text}", details, now)
+
+    def _died(self, gone: Worker, kind: NoticeKind, text: str, details: str) -> None:
+        self.site.notices.worker(kind, gone, text, level=Level.ERROR, details=details)
+
+    def _stop(self, now: float, *, at_once: bool) -> None:
+        again = self.mode is Mode.STOP
+        if not again:
+            self._end_all(Mode.STOP, "djsup stops", now)
+        if at_once or again:
+            for each in self.workers.by_proc.values():
+                if each.state is not worker.State.KILLED:
+                    self.site.do(each.kill(now))
+            for held in self.generations.templates:
+                if held.state is not template.State.KILLED:
+                    self.site.do(held.kill(now))
+
+    def _end_all(self, mode: Mode, why: str, now: float) -> None:
+        self.generations.let_go(why, now)
+        self.mode = mode
+        self.settled = False
+        self.site.error = None
+        self._asked = None
+
+    # --- what should be against what is --------------------------------------------------------
+
+    def _reconcile(self, now: float) -> list[Action]:
+        self.generations.kill_late(self.workers.kill_late(now), now)
+        if self.mode is Mode.RESTART and self.at_rest:
+            self.mode = Mode.RUN
+        if self.mode is Mode.RUN:
+            self._run(now)
+        else:
+            self.workers.end_all(now)
+        self.generations.tidy(now)
+        self._say_how_it_is()
+        self.deadline = min((each for each in self._deadlines() if each > now), default=None)
+        return self.site.take()
+
+    def _run(self, now: float) -> None:
+        if self._asked is not None:
+            by, self._asked = self._asked, None
+            self.generations.begin(by, now, reported=True)
+        self.generations.begin_if_needed(now)
+        self.generations.advance(now)
+        self.workers.tell_limits()
+        self.workers.cull(self.generations.making, now)
+        self.generations.finish(now)
+        self.workers.fill(self.generations.making, now)
+
+    def _say_how_it_is(self) -> None:
+        """Say that it serves, or that it has stopped: once each time."""
+        if self.mode is Mode.RUN:
+            number = len(self.workers.serving())
+            serving = self.generations.serving
+            if serving is not None and number >= self.site.promise:
+                self.site.error = None
+                self._settle(
+                    NoticeKind.SITE_SERVING, f"serves with {_workers(number)}, generation {serving.number}"
+                )
+            elif number == 0:
+                self.settled = False
+        elif self.mode is not Mode.RESTART and self.at_rest:
+            self._settle(NoticeKind.SITE_STOPPED, "has stopped")
+            if self.removed:
+                self.site.do(ForgetSite(self.site.name))
+
+    def _settle(self, kind: NoticeKind, text: str) -> None:
+        if not self.settled:
+            self.settled = True
+            self.site.notices.say(kind, text)
+
+    def _deadlines(self) -> Iterator[float]:
+        yield from self.workers.deadlines()
+        if self.mode is Mode.RUN:
+            yield from self.generations.deadlines()
+        else:
+            yield from (each.kill_at for each in self.generations.templates if each.kill_at is not None)
+
+
+def _workers(number: int) -> str:
+    return "1 worker" if number == 1 else f"{number} workers"

@@ -1,0 +1,90 @@
+"""One reload, or one first load: bind, load, prove, change over; or roll back.
+
+Knows how far it has come. Which processes that needs is decided in ``pool.py``, which also calls
+``move`` with what it sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from djsup.core.moves import step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from djsup.core.model import Generation, ProcId, SiteSettings
+
+
+class Phase(Enum):
+    """How far a reload has come."""
+
+    BINDING = "binding"
+    """The addresses that it needs are being bound."""
+    LOADING = "loading"
+    """The template imports the application."""
+    PROVING = "proving"
+    """Its first worker boots and asks itself the health question."""
+    CHANGING = "changing"
+    """One new worker more, one old worker drained, and so on."""
+    DONE = "done"
+    """The new generation serves alone."""
+    ROLLED_BACK = "rolled-back"
+    """It failed; the old generation serves as before."""
+    SUPERSEDED = "superseded"
+    """A newer reload took its place; the old generation serves as before."""
+
+
+class Move(Enum):
+    """What happens to a reload."""
+
+    BOUND = "bound"
+    """Every address is bound."""
+    LOADED = "loaded"
+    """The application is imported, or there is no template to import it."""
+    PROVED = "proved"
+    """The first worker is healthy."""
+    CHANGED = "changed"
+    """As many new workers serve as are promised, and no old one takes connections."""
+    FAIL = "fail"
+    """Something of the new generation went wrong."""
+    SUPERSEDE = "supersede"
+    """A newer reload was asked for, or the site is to stop."""
+
+
+_ENDS: Mapping[Move, Phase] = {Move.FAIL: Phase.ROLLED_BACK, Move.SUPERSEDE: Phase.SUPERSEDED}
+
+MOVES: Mapping[Phase, Mapping[Move, Phase]] = {
+    Phase.BINDING: {Move.BOUND: Phase.LOADING, **_ENDS},
+    Phase.LOADING: {Move.LOADED: Phase.PROVING, **_ENDS},
+    Phase.PROVING: {Move.PROVED: Phase.CHANGING, **_ENDS},
+    Phase.CHANGING: {Move.CHANGED: Phase.DONE, **_ENDS},
+    Phase.DONE: {},
+    Phase.ROLLED_BACK: {},
+    Phase.SUPERSEDED: {},
+}
+
+
+@dataclass(slots=True, eq=False)
+class Rollout:
+    """One reload that runs."""
+
+    generation: Generation
+    settings: SiteSettings
+    by: str
+    reported: bool
+    """It is a reload, with a report; False: a first load, or its retry."""
+    began_at: float
+    phase: Phase = Phase.BINDING
+    proof: ProcId | None = None
+    """The first worker."""
+
+    def move(self, move: Move) -> None:
+        """Take one step in the table.
+
+        Raises:
+            UnknownMoveError: this cannot happen now.
+        """
+        self.phase = step(MOVES, self.phase, move)

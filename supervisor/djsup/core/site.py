@@ -1,0 +1,66 @@
+"""What one site is to be, and where the actions about it are written down.
+
+Shared by the parts of a pool: ``pool.py``, ``generations.py``, ``workers.py``. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from djsup.core import scaling
+from djsup.core.notices import Notices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djsup.core.actions import Action
+    from djsup.core.model import Limits, ProcId, SiteName, SiteSettings
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """The wishes for one site, and its outgoing actions."""
+
+    settings: SiteSettings
+    new_proc: Callable[[], ProcId]
+    """Gives the name of the next process."""
+    by_hand: int | None = None
+    """The number of workers asked for by hand."""
+    error: str | None = None
+    """Why it does not serve as asked."""
+    out: list[Action] = field(default_factory=list)
+    notices: Notices = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.notices = Notices(self.settings.name, self.out)
+
+    @property
+    def name(self) -> SiteName:
+        """Its name."""
+        return self.settings.name
+
+    @property
+    def limits(self) -> Limits:
+        """Its limits as they are now."""
+        return self.settings.limits
+
+    @property
+    def promise(self) -> int:
+        """How many workers are to serve."""
+        return scaling.promised(self.settings.workers, self.by_hand)
+
+    @property
+    def surge(self) -> int:
+        """How many workers beyond the promise may live for a while."""
+        return scaling.surge(self.settings.reload.surge)
+
+    def do(self, action: Action) -> None:
+        """Write down what is to be done next."""
+        self.out.append(action)
+
+    def take(self) -> list[Action]:
+        """What was written down, in order; the list is empty afterwards."""
+        taken = list(self.out)
+        self.out.clear()
+        return taken

@@ -1,0 +1,265 @@
+"""The workers of one site: who is missing and started, who is too many or too old and drained.
+
+Knows the promise, the surge and the slots. Which generation workers are made from is told by
+``generations.py`` as a ``Making``; how one worker behaves stands in ``worker.py``.
+
+The rules that bind here:
+
+1. A worker is told to go only while more serve than are promised. A fault may break the promise,
+   a decision of ours never does.
+2. A worker is started only while ``promise + surge`` are not reached, counted as
+   ``Worker.counts`` says.
+3. After an early death, the next one waits for the backoff, and then they come one at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from djsup.core import plan
+from djsup.core.actions import BootWorker, DumpStacks, ForkWorker, Level, NoticeKind, TellLimits
+from djsup.core.backoff import spread
+from djsup.core.model import SLOTS, Slot
+from djsup.core.worker import MOVES, PATIENCE_S, Move, State, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from djsup.core.events import MemorySampled, RequestOverdue
+    from djsup.core.generation import LiveGeneration
+    from djsup.core.model import Generation, ProcId
+    from djsup.core.site import Site
+
+RECYCLE_SPREAD = 0.1
+"""Limits at which a worker is recycled differ by slot, up to this share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What workers are made from at present."""
+
+    source: LiveGeneration | None
+    """Where missing workers come from; None: nothing has proved itself."""
+    building: Generation | None
+    """The generation that a rollout brings; None: none runs."""
+
+
+class Workers:
+    """All workers of one site that live."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.by_proc: dict[ProcId, Worker] = {}
+
+    # --- questions -----------------------------------------------------------------------------
+
+    def serving(self) -> list[Worker]:
+        """Those that accept connections and are well."""
+        return [each for each in self.by_proc.values() if each.serving]
+
+    def of(self, generation: Generation) -> list[Worker]:
+        """Those of one generation, in whatever state."""
+        return [each for each in self.by_proc.values() if each.generation == generation]
+
+    def untold(self) -> list[Worker]:
+        """Those that nobody has told to go."""
+        return [each for each in self.by_proc.values() if each.leaving_at is None]
+
+    def room(self, now: float) -> int:
+        """How many more may be started: rule 2."""
+        most = self._site.promise + self._site.surge
+        return most - sum(each.counts(now) for each in self.by_proc.values())
+
+    def deadlines(self) -> Iterator[float]:
+        """Every time at which something has to be done about one of them."""
+        for each in self.by_proc.values():
+            if each.kill_at is not None:
+                yield each.kill_at
+            if each.leaving_at is not None:
+                yield each.leaving_at + PATIENCE_S
+            if each.serving and not each.retiring and self._site.limits.max_lifetime_s:
+                yield self._old_at(each)
+
+    # --- facts ---------------------------------------------------------------------------------
+
+    def overdue(self, event: RequestOverdue, now: float) -> None:
+        """A request of one has run too long."""
+        late = self.by_proc.get(event.proc)
+        if late is None or Move.OVERDUE not in MOVES[late.state]:
+            return
+        first = not late.overdue
+        late.became_overdue(self._site.limits, now)
+        text = f"has run {event.method} {event.path} for {event.age_s:.1f} s and is replaced"
+        self._site.notices.worker(NoticeKind.REQUEST_OVERDUE, late, text, level=Level.ERROR)
+        if first:
+            self._site.do(DumpStacks(late.proc))
+
+    def weigh(self, sample: MemorySampled) -> None:
+        """Note whether one has had enough."""
+        each = self.by_proc.get(sample.proc)
+        if each is None or not each.serving or each.retiring:
+            return
+        limits = self._site.limits
+        if limits.max_memory_bytes and sample.private_bytes > limits.max_memory_bytes:
+            each.retiring = (
+                f"its private memory is {sample.private_bytes} bytes, above {limits.max_memory_bytes}"
+            )
+        elif limits.max_requests and sample.requests >= self._most_requests(each):
+            each.retiring = f"it has answered {sample.requests} requests"
+
+    # --- what should be against what is --------------------------------------------------------
+
+    def kill_late(self, now: float) -> list[Worker]:
+        """End what has had its time. Gives those that no template ever forked."""
+        unborn = []
+        for each in list(self.by_proc.values()):
+            if each.kill_at is None or now < each.kill_at:
+                continue
+            error = ""
+            if each.booting:
+                error = f"did not get ready within boot_timeout ({self._site.limits.boot_timeout_s:g} s)"
+                if each.state is State.STARTING and each.template is not None:
+                    unborn.append(each)
+            else:
+                text = "did not end in time and is killed"
+                self._site.notices.worker(NoticeKind.WORKER_KILLED, each, text, level=Level.WARNING)
+            self._site.do(each.kill(now, error=error))
+        return unborn
+
+    def tell_limits(self) -> None:
+        """Tell those that serve what has changed."""
+        limits = self._site.limits
+        for each in self.serving():
+            if each.limits != limits:
+                if plan.must_tell(each.limits, limits):
+                    self._site.do(TellLimits(each.proc, limits))
+                each.limits = limits
+                each.retiring = ""  # measured against the old ones
+
+    def end_all(self, now: float) -> None:
+        """The site is to end: drain those that serve, kill those that boot."""
+        for each in self.untold():
+            if each.booting:
+                self._site.do(each.kill(now))
+            else:
+                self._drain(each, None, now)
+
+    def cull(self, making: Making, now: float) -> None:
+        """Let those go that are not wanted: rule 1."""
+        keep = {making.building, None if making.source is None else making.source.number}
+        for each in self.untold():
+            if each.booting and each.generation not in keep:
+                self._site.do(each.kill(now))
+        if making.source is None:
+            return
+        self._note_age(now)
+        retiree = self._retiree(making)
+        fresh = sorted(self._fresh(making.source, retiree), key=_newest)
+        surplus = fresh[: max(0, len(fresh) - self._site.promise)]
+        for each in surplus:
+            if each.booting:
+                self._site.do(each.kill(now))
+        serving = self.serving()
+        spare = len(serving) - self._site.promise
+        going = sorted((each for each in serving if each.generation != making.source.number), key=_oldest)
+        going += [] if retiree is None else [retiree]
+        going += [each for each in surplus if each.serving]
+        for each in going[: max(0, spare)]:
+            if each is retiree:
+                text = f"is replaced: {each.retiring}"
+                self._site.notices.worker(NoticeKind.WORKER_RECYCLED, each, text)
+            self._drain(each, self._heir(making, each), now)
+        if spare >= 0:
+            for each in self.untold():
+                if each.state is State.OVERDUE:
+                    self._drain(each, self._heir(making, each), now)
+
+    def fill(self, making: Making, now: float) -> None:
+        """Start those that are missing: rules 2 and 3."""
+        source = making.source
+        if source is None or not source.can_make_workers or not source.deaths.allows(now):
+            return
+        fresh = self._fresh(source, self._retiree(making))
+        missing = self._site.promise - len(fresh)
+        if source.deaths.count:
+            missing = min(missing, 1 - sum(each.booting for each in fresh))
+        for _ in range(min(missing, self.room(now))):
+            self.start(source, now)
+
+    def start(self, generation: LiveGeneration, now: float) -> ProcId | None:
+        """Start one; None when no slot is free."""
+        taken = {each.slot for each in self.by_proc.values()}
+        free = next((slot for slot in range(SLOTS) if slot not in taken), None)
+        if free is None:
+            return None
+        proc, slot, limits = self._site.new_proc(), Slot(free), self._site.limits
+        mother, kill_at = None, now + limits.boot_timeout_s
+        if generation.forks:
+            assert generation.template is not None
+            mother, limits = generation.template.proc, generation.settings.limits
+            self._site.do(ForkWorker(proc, mother, self._site.name, generation.number, slot))
+        else:
+            settings = replace(generation.settings, limits=limits)
+            self._site.do(BootWorker(proc, generation.number, slot, settings))
+        self.by_proc[proc] = Worker(
+            proc, generation.number, slot, mother, limits, asked_at=now, kill_at=kill_at
+        )
+        return proc
+
+    # --- who -----------------------------------------------------------------------------------
+
+    def _fresh(self, source: LiveGeneration, retiree: Worker | None) -> list[Worker]:
+        """Those that count towards the promise for good."""
+        mine = self.of(source.number)
+        return [each for each in mine if (each.booting or each.serving) and each is not retiree]
+
+    def _retiree(self, making: Making) -> Worker | None:
+        """The one that is being replaced because it has had enough: one at a time, none during a rollout."""
+        source = making.source
+        if (
+            source is None
+            or making.building is not None
+            or source.deaths.count
+            or not source.can_make_workers
+        ):
+            return None
+        tired = (each for each in self.of(source.number) if each.serving and each.retiring)
+        return min(tired, key=_oldest, default=None)
+
+    def _heir(self, making: Making, leaving: Worker) -> Generation | None:
+        """Who gets a leaving one's idle connections: the source, else whoever serves; None: nobody does."""
+        others = {each.generation for each in self.serving() if each is not leaving}
+        if making.source is not None and making.source.number in others:
+            return making.source.number
+        return max(others, default=None)
+
+    def _drain(self, each: Worker, heir: Generation | None, now: float) -> None:
+        self._site.do(each.drain(heir, self._site.limits.drain_timeout_s, now))
+
+    def _note_age(self, now: float) -> None:
+        for each in self.serving():
+            if self._site.limits.max_lifetime_s and not each.retiring and now >= self._old_at(each):
+                each.retiring = f"it has lived for {self._site.limits.max_lifetime_s:g} s"
+
+    def _old_at(self, each: Worker) -> float:
+        """When one reaches max_lifetime, spread by slot."""
+        assert each.ready_at is not None
+        return each.ready_at + self._site.limits.max_lifetime_s * self._spread(each)
+
+    def _most_requests(self, each: Worker) -> int:
+        """How many requests are enough for one, spread by slot."""
+        return int(self._site.limits.max_requests * self._spread(each))
+
+    def _spread(self, each: Worker) -> float:
+        return spread(self._site.name, each.slot, RECYCLE_SPREAD)
+
+
+def _oldest(each: Worker) -> tuple[int, float, int]:
+    """Oldest generation first, in it the one that was asked for first."""
+    return each.generation, each.asked_at, each.slot
+
+
+def _newest(each: Worker) -> tuple[bool, int]:
+    """Booting before serving, then the highest slot first."""
+    return not each.booting, -each.slot
