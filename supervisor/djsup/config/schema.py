@@ -1,0 +1,507 @@
+"""The schema of the configuration file: every table and key, described once.
+
+Checking, ``djsup schema`` and the reference documentation all come from here. Defaults are those
+of ``djsup.core.model``. What one value may look like is in ``forms.py``; what only several keys
+together, or the machine, can tell is in ``settle.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from djsup.config.forms import (
+    DAY_S,
+    HOUR_S,
+    KIB,
+    MIB,
+    TIB,
+    address,
+    choice,
+    duration,
+    environment_value,
+    number,
+    size,
+    text,
+    whole,
+    worker_count,
+    yes_no,
+)
+from djsup.core.model import (
+    Address,
+    AddressKind,
+    Canary,
+    Health,
+    Limits,
+    LogSettings,
+    ProgramSettings,
+    ReloadPolicy,
+    Settings,
+    SiteName,
+    SiteSettings,
+    WorkerCount,
+)
+
+if TYPE_CHECKING:
+    from djsup.config.places import KeyPath
+
+_LIMITS = Limits()
+_HEALTH = Health()
+_RELOAD = ReloadPolicy()
+_CANARY = Canary()
+_LOG = LogSettings()
+_PROGRAM = ProgramSettings(name="", command="")
+_SITE = SiteSettings(name=SiteName(""), directory="", python="", listen=())
+_ORPHAN_GRACE_S = Settings(file="", runtime_dir="").orphan_grace_s
+
+SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
+PROGRAM_NAME = SITE_NAME
+VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+STOP_SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
+
+
+def _wsgi_hint(value: str) -> str:
+    module, _, name = value.rpartition(".")
+    return f'write "{module}:{name}"' if module and ":" not in value else ""
+
+
+Path = Annotated[str, text("a path in quotes")]
+UserName = Annotated[str, text("a user's name", r"[A-Za-z_][A-Za-z0-9_.-]*\$?")]
+GroupName = Annotated[str, text("a group's name", r"[A-Za-z_][A-Za-z0-9_.-]*\$?")]
+SiteKey = Annotated[
+    str,
+    text(
+        'a name of at most 32 characters from a-z, 0-9, "_" and "-" that begins with a letter or digit',
+        SITE_NAME,
+    ),
+]
+VariableKey = Annotated[
+    str,
+    text('a name of letters, digits and "_" that begins with no digit', VARIABLE_NAME),
+]
+Environment = dict[VariableKey, Annotated[str, environment_value()]]
+
+
+class Table(BaseModel):
+    """What all tables share: no unknown keys, no conversions, no changes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=False)
+
+
+class LimitsTable(Table):
+    """What a site's requests and workers may take."""
+
+    request_timeout: Annotated[float, duration(0.1, 7 * DAY_S)] = Field(
+        default=_LIMITS.request_timeout_s,
+        description="A request that runs longer: the stacks of its worker are logged, the worker is replaced.",
+        examples=[30, "2m"],
+    )
+    soft_timeout: Annotated[float, duration(0, 7 * DAY_S)] = Field(
+        default=_LIMITS.soft_timeout_s,
+        description="After this long an exception is raised in the request's thread, so that Django can "
+        "answer 503 and the worker lives on; 0: never. Shorter than request_timeout.",
+        examples=[0, "20s"],
+    )
+    boot_timeout: Annotated[float, duration(0.1, HOUR_S)] = Field(
+        default=_LIMITS.boot_timeout_s,
+        description="How long the application may take to be imported and to become healthy.",
+        examples=[60, "2m"],
+    )
+    drain_timeout: Annotated[float, duration(0, DAY_S)] = Field(
+        default=_LIMITS.drain_timeout_s,
+        description="How long a retiring worker may finish the requests that it has.",
+        examples=[30, "5m"],
+    )
+    stable_after: Annotated[float, duration(0, HOUR_S)] = Field(
+        default=_LIMITS.stable_after_s,
+        description="A worker that dies younger than this is replaced after a pause that grows; "
+        "an older one at once.",
+        examples=[10],
+    )
+    max_requests: Annotated[int, whole(0, 10**9)] = Field(
+        default=_LIMITS.max_requests,
+        description="A worker is replaced after about so many requests; 0: never.",
+        examples=[0, 10000],
+    )
+    max_memory: Annotated[int, size(0, TIB)] = Field(
+        default=_LIMITS.max_memory_bytes,
+        description="A worker whose private memory is above this is replaced; 0: never.",
+        examples=["512MiB", 0],
+    )
+    max_lifetime: Annotated[float, duration(0, 365 * DAY_S)] = Field(
+        default=_LIMITS.max_lifetime_s,
+        description="A worker is replaced after about this long; 0: never.",
+        examples=["12h", 0],
+    )
+    max_body: Annotated[int, size(0, TIB)] = Field(
+        default=_LIMITS.max_body_bytes,
+        description="The longest request body; a longer one is answered 413.",
+        examples=["100MiB"],
+    )
+    max_header: Annotated[int, size(KIB, MIB)] = Field(
+        default=_LIMITS.max_header_bytes,
+        description="The longest header section of a request; a longer one is answered 431.",
+        examples=["32KiB"],
+    )
+    keepalive: Annotated[float, duration(0, HOUR_S)] = Field(
+        default=_LIMITS.keepalive_s,
+        description="How long an idle connection is kept open; 0: it is closed after each answer.",
+        examples=[15],
+    )
+    header_timeout: Annotated[float, duration(0.1, HOUR_S)] = Field(
+        default=_LIMITS.header_timeout_s,
+        description="How long the whole header section of a request may take to arrive; else 408.",
+        examples=[10],
+    )
+    body_timeout: Annotated[float, duration(0.1, HOUR_S)] = Field(
+        default=_LIMITS.body_timeout_s,
+        description="How long a request's body may stand still while it arrives; else 408.",
+        examples=[30],
+    )
+    write_timeout: Annotated[float, duration(0.1, HOUR_S)] = Field(
+        default=_LIMITS.write_timeout_s,
+        description="How long a client may read nothing of its answer before it is disconnected.",
+        examples=[60],
+    )
+
+
+class HealthTable(Table):
+    """What a new worker asks itself before it takes traffic."""
+
+    path: Annotated[str, text('a path that begins with "/"', r"/[!-~]*")] | None = Field(
+        default=_HEALTH.path,
+        description="The path that is asked; without one nothing is asked.",
+        examples=["/healthz"],
+    )
+    expect: Annotated[int, whole(200, 599)] = Field(
+        default=_HEALTH.expect,
+        description="The status that a healthy worker answers.",
+        examples=[200, 204],
+    )
+    host: Annotated[str, text("a host name", r"[A-Za-z0-9_.:\[\]-]+")] | None = Field(
+        default=_HEALTH.host,
+        description="The Host header of the question. Default: the site's first name in hosts, else localhost.",
+        examples=["blog.example.com"],
+    )
+
+
+class CanaryTable(Table):
+    """A share of real traffic for new code before it takes all of it."""
+
+    workers: Annotated[int, whole(1, 16)] = Field(
+        default=_CANARY.workers,
+        description="How many workers of the new code take part.",
+        examples=[1],
+    )
+    seconds: Annotated[float, duration(0.1, DAY_S)] = Field(
+        default=_CANARY.seconds,
+        description="How long the trial takes.",
+        examples=[10, "2m"],
+    )
+    max_error_rate: Annotated[float, number(0, 1)] = Field(
+        default=_CANARY.max_error_rate,
+        description="Rolled back when the share of 5xx answers is above that of the old code by more than this.",
+        examples=[0.02],
+    )
+
+
+class ReloadTable(Table):
+    """How new code takes over from old."""
+
+    surge: Annotated[int, whole(1, 8)] = Field(
+        default=_RELOAD.surge,
+        description="How many workers above the promised number may run during a reload.",
+        examples=[1, 2],
+    )
+    keep_previous: Annotated[float, duration(0, DAY_S)] = Field(
+        default=_RELOAD.keep_previous_s,
+        description="How long the template of the old code is kept after a reload, ready to come back.",
+        examples=[60, "10m"],
+    )
+    canary: CanaryTable | None = Field(
+        default=None,
+        description="Try new code on a share of the traffic first; without this table there is no trial.",
+        examples=[{"workers": 1, "seconds": 10, "max_error_rate": 0.02}],
+    )
+
+
+class ProgramTable(Table):
+    """A helper process of a site."""
+
+    command: Annotated[str, text("a command line")] = Field(
+        description="The command; names are looked for in the site's virtualenv first.",
+        examples=["celery -A blog worker"],
+    )
+    instances: Annotated[int, whole(0, 64)] = Field(
+        default=_PROGRAM.instances,
+        description="How many of it run.",
+        examples=[1],
+    )
+    env: Environment = Field(
+        default={},
+        description="Environment on top of the site's.",
+        examples=[{"C_FORCE_ROOT": "1"}],
+    )
+    user: UserName | None = Field(
+        default=None,
+        description="The user that it runs as. Default: the site's. Only when started as root.",
+        examples=["blog"],
+    )
+    stop_signal: Annotated[str, choice(*STOP_SIGNALS)] = Field(
+        default=_PROGRAM.stop_signal,
+        description="The signal that asks it to stop.",
+        examples=["TERM"],
+    )
+    stop_timeout: Annotated[float, duration(0, DAY_S)] = Field(
+        default=_PROGRAM.stop_timeout_s,
+        description="How long it may take to stop before it is killed.",
+        examples=[10, "5m"],
+    )
+
+
+class SiteTable(Table):
+    """One Django project."""
+
+    directory: Path = Field(
+        description="The folder that holds manage.py.",
+        examples=["/srv/blog"],
+    )
+    python: Path | None = Field(
+        default=None,
+        description="A virtualenv's folder or an interpreter. Default: .venv or venv in directory, "
+        "else the Python that runs djsup.",
+        examples=["/srv/blog/.venv", "/usr/bin/python3.12"],
+    )
+    wsgi: (
+        Annotated[
+            str,
+            text('"module:callable", as "blog.wsgi:application"', r"\w+(\.\w+)*:\w+(\.\w+)*", _wsgi_hint),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="The WSGI application. Default: WSGI_APPLICATION of the Django settings.",
+        examples=["blog.wsgi:application"],
+    )
+    settings: Annotated[str, text('a module, as "blog.settings"', r"\w+(\.\w+)*")] | None = Field(
+        default=None,
+        description="DJANGO_SETTINGS_MODULE. Default: the one that manage.py names.",
+        examples=["blog.settings"],
+    )
+    env: Environment = Field(
+        default={},
+        description="The site's environment; of the daemon's own it gets only PATH, LANG, TZ and HOME.",
+        examples=[{"DEBUG": "0"}],
+    )
+    env_file: Path | None = Field(
+        default=None,
+        description="A file of lines KEY=VALUE; what env says goes before it.",
+        examples=[".env"],
+    )
+    user: UserName | None = Field(
+        default=None,
+        description="The user that the site runs as. Only when started as root.",
+        examples=["blog"],
+    )
+    group: GroupName | None = Field(
+        default=None,
+        description="The group that the site runs as. Default: the user's. Only when started as root.",
+        examples=["www-data"],
+    )
+    hosts: list[
+        Annotated[
+            str,
+            text(
+                'a host name without port, as "example.com" or "*.example.com"',
+                r"(\*\.)?[\w-]+(\.[\w-]+)*\.?",
+            ),
+        ]
+    ] = Field(
+        default=[],
+        description="The host names that the site answers to on an address that it shares.",
+        examples=[["blog.example.com", "*.blog.example.com"]],
+    )
+    default: Annotated[bool, yes_no()] = Field(
+        default=False,
+        description="Whether the site also answers to the names that no site on its address has.",
+        examples=[True],
+    )
+    listen: list[Annotated[Address, address()]] | None = Field(
+        default=None,
+        description="Addresses of its own. Default: the ones at the top of the file.",
+        examples=[["127.0.0.1:8001", "unix:/run/blog.sock", "[::]:8001", "fd:web"]],
+    )
+    workers: Annotated[WorkerCount, worker_count()] = Field(
+        default=_SITE.workers,
+        description='How many processes serve: a number, "auto" (one a core), or as many as are needed '
+        "between two bounds.",
+        examples=[4, "auto", {"min": 0, "max": 8}],
+        json_schema_extra={"default": 1},
+    )
+    threads: Annotated[int, whole(1, 64)] = Field(
+        default=_SITE.threads,
+        description="How many requests one worker runs at a time.",
+        examples=[4],
+    )
+    preload: Annotated[str | bool, choice("auto", True, False)] = Field(
+        default="auto",
+        description='Whether workers are forked from a template that has loaded the site: "auto" does it '
+        "unless it is unsafe.",
+        examples=["auto", False],
+    )
+    limits: LimitsTable = Field(
+        default=LimitsTable(),
+        description="Timeouts and the greatest sizes.",
+        examples=[{"request_timeout": 30, "max_body": "100MiB"}],
+        json_schema_extra={"default": {}},
+    )
+    health: HealthTable = Field(
+        default=HealthTable(),
+        description="What a new worker asks itself before it takes traffic.",
+        examples=[{"path": "/healthz", "expect": 200}],
+        json_schema_extra={"default": {}},
+    )
+    reload: ReloadTable = Field(
+        default=ReloadTable(),
+        description="How new code takes over from old.",
+        examples=[{"surge": 2, "keep_previous": "10m"}],
+        json_schema_extra={"default": {}},
+    )
+    programs: dict[SiteKey, ProgramTable] = Field(
+        default={},
+        description="Helper processes that live and die with the site, by name.",
+        examples=[{"celery": {"command": "celery -A blog worker"}}],
+    )
+
+
+class DashboardTable(Table):
+    """The dashboard in the browser; without this table there is none."""
+
+    listen: Annotated[Address, address(tcp_only=True)] = Field(
+        default=Address(kind=AddressKind.TCP, host="127.0.0.1", port=9000),
+        description="Where the dashboard listens.",
+        examples=["127.0.0.1:9000"],
+        json_schema_extra={"default": "127.0.0.1:9000"},
+    )
+    token_file: Path | None = Field(
+        default=None,
+        description="The file with the token that lets a browser in; made at the first start, mode 0600. "
+        "Default: djsup.token beside the configuration.",
+        examples=["/etc/djsup/token"],
+    )
+    user: UserName | None = Field(
+        default=None,
+        description="The user that the dashboard's process runs as. Only when started as root.",
+        examples=["nobody"],
+    )
+
+
+class LogTable(Table):
+    """How and where logs are written."""
+
+    format: Annotated[str, choice("console", "json")] = Field(
+        default=_LOG.format,
+        description="Lines for people, or one JSON object a line.",
+        examples=["console", "json"],
+    )
+    directory: Path | None = Field(
+        default=None,
+        description="One file a site, rotated. Default: standard error.",
+        examples=["/var/log/djsup"],
+    )
+    access: Annotated[str, text('"combined", "json", "off" or a format')] = Field(
+        default=_LOG.access,
+        description='One line a request: "combined", "json", "off", or a format of its own.',
+        examples=["combined", "off"],
+    )
+
+
+class Configuration(Table):
+    """The configuration of djsup."""
+
+    include: list[Path] = Field(
+        default=[],
+        description="Other files that belong to this configuration, as patterns relative to this file.",
+        examples=[["sites/*.toml"]],
+    )
+    listen: list[Annotated[Address, address()]] = Field(
+        default=[],
+        description="Addresses of the sites that name none of their own.",
+        examples=[["0.0.0.0:8000"]],
+    )
+    runtime_dir: Path | None = Field(
+        default=None,
+        description="The folder of the pid file and the control socket. Default: /run/djsup as root, else "
+        "$XDG_RUNTIME_DIR/djsup, else a private folder in /tmp.",
+        examples=["/run/djsup"],
+    )
+    orphan_grace: Annotated[float, duration(0, DAY_S)] = Field(
+        default=_ORPHAN_GRACE_S,
+        description="How long sites serve on when the daemon is gone.",
+        examples=[60, "5m"],
+    )
+    dashboard: DashboardTable | None = Field(
+        default=None,
+        description="The dashboard in the browser; without this table there is none.",
+        examples=[{"listen": "127.0.0.1:9000", "token_file": "/etc/djsup/token"}],
+    )
+    log: LogTable = Field(
+        default=LogTable(),
+        description="How and where logs are written.",
+        examples=[{"format": "json", "directory": "/var/log/djsup"}],
+        json_schema_extra={"default": {}},
+    )
+    sites: dict[SiteKey, SiteTable] = Field(
+        default={},
+        description="The sites, by name.",
+        examples=[{"blog": {"directory": "/srv/blog", "listen": ["127.0.0.1:8001"]}}],
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a configuration file, for editors."""
+    schema: dict[str, Any] = _without_null(Configuration.model_json_schema())
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "djsup.toml"}
+
+
+def _without_null(schema: Any) -> Any:
+    """A schema without the null that TOML does not have, and without titles that repeat the key."""
+    if isinstance(schema, list):
+        return [_without_null(each) for each in schema if each != {"type": "null"}]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        key: _without_null(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
+    }
+    alternatives = kept.get("anyOf")
+    if isinstance(alternatives, list) and len(alternatives) == 1:
+        del kept["anyOf"]
+        kept = {**alternatives[0], **kept}
+    return kept
+
+
+def table_at(path: KeyPath) -> type[Table] | None:
+    """The table that a key path leads to, None when it leads to no table with known keys."""
+    here: Any = Configuration
+    for part in path:
+        if isinstance(here, type) and issubclass(here, Table):
+            field = here.model_fields.get(str(part))
+            if field is None:
+                return None
+            here = field.annotation
+        elif get_origin(here) is dict:
+            here = get_args(here)[1]
+        else:
+            return None
+        here = _without_none(here)
+    return here if isinstance(here, type) and issubclass(here, Table) else None
+
+
+def _without_none(annotation: Any) -> Any:
+    """``X`` of ``X | None``; anything else as it is."""
+    inner = [each for each in get_args(annotation) if each is not type(None)]
+    optional = len(inner) == 1 and len(get_args(annotation)) == 2  # noqa: PLR2004 -- X and None
+    return inner[0] if optional else annotation

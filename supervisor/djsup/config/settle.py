@@ -1,0 +1,338 @@
+"""From a valid configuration to settings: defaults filled in, and the rules that need more than one value.
+
+Looks at the machine (folders, interpreters, users) and changes nothing on it. Every broken rule
+becomes a problem; a key with a problem already gets no second one.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from djsup.config import dotenv
+from djsup.config.find import default_runtime_dir
+from djsup.config.forms import unix_path_problem
+from djsup.config.problem import Problem, shown
+from djsup.core.model import (
+    Address,
+    AddressKind,
+    Canary,
+    DashboardSettings,
+    Health,
+    Limits,
+    LogSettings,
+    Preload,
+    ProgramSettings,
+    ReloadPolicy,
+    Settings,
+    SiteName,
+    SiteSettings,
+)
+
+if TYPE_CHECKING:
+    from djsup.config.documents import Documents
+    from djsup.config.places import KeyPath
+    from djsup.config.schema import (
+        Configuration,
+        DashboardTable,
+        LimitsTable,
+        ProgramTable,
+        ReloadTable,
+        SiteTable,
+    )
+
+CONTROL_SOCKET = "control.sock"
+TOKEN_FILE = "djsup.token"  # noqa: S105 -- a file's name
+VIRTUALENVS = (".venv", "venv")
+ENV_FILE_MAX_BYTES = 1024 * 1024
+
+
+def settle(configuration: Configuration, documents: Documents) -> tuple[Settings, list[Problem]]:
+    """The settings, and what the owner should know though they are valid.
+
+    The settings are of use only when ``documents`` holds no problem afterwards.
+    """
+    settler = _Settler(configuration, documents)
+    return settler.settings(), settler.warnings
+
+
+class _Settler:
+    def __init__(self, configuration: Configuration, documents: Documents) -> None:
+        self.configuration = configuration
+        self.documents = documents
+        self.warnings: list[Problem] = []
+        self.euid = os.geteuid()
+        self._listened: dict[str, KeyPath] = {}  # address as text: the key that named it first
+
+    def settings(self) -> Settings:
+        configuration, documents = self.configuration, self.documents
+        runtime_dir = default_runtime_dir(documents.environ)
+        if configuration.runtime_dir is not None:
+            runtime_dir = documents.absolute(("runtime_dir",), configuration.runtime_dir)
+        too_long = unix_path_problem(f"{runtime_dir}/{CONTROL_SOCKET}")
+        if too_long:
+            self._wrong(("runtime_dir",), hint=too_long)
+        shared = self._shared_listen()
+        settings = Settings(
+            file=documents.file,
+            runtime_dir=runtime_dir,
+            sites=tuple(
+                self._site(SiteName(name), table, shared) for name, table in configuration.sites.items()
+            ),
+            dashboard=self._dashboard(configuration.dashboard) if configuration.dashboard else None,
+            log=self._log(),
+            orphan_grace_s=configuration.orphan_grace,
+        )
+        if not settings.sites and not documents.is_broken(("sites",)):
+            self.warnings.append(Problem(file=documents.file, hint="no site is configured"))
+        return settings
+
+    def _wrong(self, path: KeyPath, **words: str | None) -> None:
+        """Report a problem at a key, unless one is told of it already."""
+        if not self.documents.is_broken(path):
+            raw = self.documents.raw(path)
+            if raw is not None:
+                words.setdefault("found", shown(raw))
+            self.documents.problems.append(self.documents.problem(path, **words))
+
+    # --- addresses -----------------------------------------------------------------------------
+
+    def _shared_listen(self) -> tuple[Address, ...]:
+        """The addresses at the top of the file, which the one site without its own gets."""
+        path: KeyPath = ("listen",)
+        addresses = self._addresses(path, self.configuration.listen)
+        without = [
+            name
+            for name, table in self.configuration.sites.items()
+            if table.listen is None and not self.documents.is_broken(("sites", name, "listen"))
+        ]
+        if not addresses and not self.documents.is_broken(path):
+            for name in without:
+                self._wrong(
+                    ("sites", name, "listen"),
+                    hint='is missing: name an address, as listen = ["127.0.0.1:8001"], here or at the top '
+                    "of the file",
+                )
+        elif len(without) > 1:
+            self._wrong(
+                path,
+                hint=f"sites {', '.join(without)} share these addresses; telling sites on one address apart "
+                "by host is not there yet; give each site a listen of its own",
+            )
+        elif addresses and not without and not self.documents.is_broken(("sites",)):
+            hint = "has no effect: every site has a listen of its own"
+            self.warnings.append(self.documents.problem(path, hint=hint))
+        return addresses
+
+    def _addresses(self, path: KeyPath, found: list[Address]) -> tuple[Address, ...]:
+        return tuple(self._address((*path, index), address) for index, address in enumerate(found))
+
+    def _address(self, path: KeyPath, address: Address) -> Address:
+        if address.kind is AddressKind.UNIX:
+            address = Address(AddressKind.UNIX, self.documents.absolute(path, address.host))
+            too_long = unix_path_problem(address.host)
+            if too_long:
+                self._wrong(path, hint=too_long)
+        first = self._listened.setdefault(str(address), path)
+        if first != path:
+            problem = self.documents.problem(first)
+            where = f"{problem.file}:{problem.line} ({problem.key})"
+            self._wrong(path, hint=f"{address} is listened on twice: here and at {where}")
+        return address
+
+    # --- sites ---------------------------------------------------------------------------------
+
+    def _site(self, name: SiteName, table: SiteTable, shared: tuple[Address, ...]) -> SiteSettings:
+        path: KeyPath = ("sites", name)
+        directory = self._directory((*path, "directory"), table.directory)
+        if table.wsgi is None and table.settings is None and directory is not None:
+            self._expect_manage_py(path, directory)
+        listen = shared
+        if table.listen is not None:
+            listen = self._addresses((*path, "listen"), table.listen)
+            if not listen:
+                self._wrong((*path, "listen"), hint="at least one address is needed, or no listen at all")
+        self._identity(path, table.user, table.group)
+        if self.euid == 0 and table.user is None and not self.documents.is_broken((*path, "user")):
+            hint = "is not set: the site runs as root; name a user who owns nothing but the site"
+            self.warnings.append(self.documents.problem((*path, "user"), hint=hint))
+        return SiteSettings(
+            name=name,
+            directory=directory or "",
+            python=self._python((*path, "python"), table.python, directory),
+            listen=listen,
+            wsgi=table.wsgi,
+            settings=table.settings,
+            env=tuple({**self._env_file((*path, "env_file"), table.env_file), **table.env}.items()),
+            user=table.user,
+            group=table.group,
+            hosts=tuple(host.lower().removesuffix(".") for host in table.hosts),
+            default=table.default,
+            workers=table.workers,
+            threads=table.threads,
+            preload=Preload(str(table.preload).lower()),
+            limits=self._limits((*path, "limits"), table.limits),
+            health=Health(table.health.path, table.health.expect, table.health.host),
+            reload=_reload_policy(table.reload),
+            programs=tuple(
+                self._program((*path, "programs", program), program, inner)
+                for program, inner in table.programs.items()
+            ),
+        )
+
+    def _directory(self, path: KeyPath, value: str) -> str | None:
+        directory = self.documents.absolute(path, value)
+        if Path(directory).is_dir():
+            return directory
+        what = "is no folder" if Path(directory).exists() else "does not exist"
+        self._wrong(path, hint=f"{directory} {what}")
+        return None
+
+    def _expect_manage_py(self, path: KeyPath, directory: str) -> None:
+        broken = any(self.documents.is_broken((*path, key)) for key in ("wsgi", "settings"))
+        if not broken and not Path(directory, "manage.py").is_file():
+            self.documents.problems.append(
+                self.documents.problem(
+                    (*path, "wsgi"),
+                    hint=f"is missing: {directory} holds no manage.py that names the settings; write wsgi = "
+                    f'"{path[-1]}.wsgi:application", or mend directory',
+                )
+            )
+
+    def _python(self, path: KeyPath, value: str | None, directory: str | None) -> str:
+        if value is None:
+            own = [Path(directory, name, "bin", "python") for name in VIRTUALENVS] if directory else []
+            return next((str(each) for each in own if os.access(each, os.X_OK)), sys.executable)
+        python = Path(self.documents.absolute(path, value))
+        if python.is_dir():
+            folder, python = python, python / "bin" / "python"
+            if not python.exists():
+                broken = python.is_symlink()
+                why = f"{python} points to nothing" if broken else f"there is no {python}"
+                self._wrong(path, hint=f"{folder} is no virtualenv that works: {why}")
+        elif not python.exists():
+            on_path = shutil.which(value) if "/" not in value else None
+            instead = f'; for the one on PATH write "{on_path}"' if on_path else ""
+            self._wrong(path, hint=f"{python} does not exist{instead}")
+        if python.exists() and not os.access(python, os.X_OK):
+            self._wrong(path, hint=f"{python} can't be executed")
+        return str(python)
+
+    def _env_file(self, path: KeyPath, value: str | None) -> dict[str, str]:
+        if value is None:
+            return {}
+        file = self.documents.absolute(path, value)
+        try:
+            with Path(file).open("rb") as stream:
+                content = stream.read(ENV_FILE_MAX_BYTES + 1)
+            if len(content) > ENV_FILE_MAX_BYTES:
+                self._wrong(path, hint=f"{file} is longer than {ENV_FILE_MAX_BYTES} bytes")
+                return {}
+            variables, mistakes = dotenv.parse(content.decode())
+        except OSError as error:
+            self._wrong(path, hint=f"cannot read {file}: {error.strerror}")
+            return {}
+        except UnicodeDecodeError:
+            self._wrong(path, hint=f"{file} is no UTF-8")
+            return {}
+        for mistake in mistakes:
+            self.documents.problems.append(Problem(file=file, line=mistake.line, hint=mistake.error))
+        return variables
+
+    def _identity(self, path: KeyPath, user: str | None, group: str | None) -> None:
+        """A user and a group exist, and djsup may become them."""
+        if user is not None:
+            try:
+                uid = pwd.getpwnam(user).pw_uid
+            except KeyError:
+                self._wrong((*path, "user"), hint=f"there is no user {user} on this machine")
+            else:
+                if self.euid not in (0, uid):
+                    self._not_root((*path, "user"))
+        if group is not None:
+            try:
+                gid = grp.getgrnam(group).gr_gid
+            except KeyError:
+                self._wrong((*path, "group"), hint=f"there is no group {group} on this machine")
+            else:
+                if self.euid != 0 and gid != os.getegid():
+                    self._not_root((*path, "group"))
+
+    def _not_root(self, path: KeyPath) -> None:
+        kind = path[-1]
+        hint = f"only root can run a site as another {kind}, and djsup runs as uid {self.euid}"
+        self._wrong(path, hint=f"{hint}; leave {kind} out or start djsup as root")
+
+    def _limits(self, path: KeyPath, table: LimitsTable) -> Limits:
+        if table.soft_timeout and table.soft_timeout >= table.request_timeout:
+            self._wrong(
+                (*path, "soft_timeout"),
+                hint=f"comes too late: it must be shorter than request_timeout ({table.request_timeout:g} s)",
+            )
+        return Limits(
+            request_timeout_s=table.request_timeout,
+            soft_timeout_s=table.soft_timeout,
+            boot_timeout_s=table.boot_timeout,
+            drain_timeout_s=table.drain_timeout,
+            stable_after_s=table.stable_after,
+            max_requests=table.max_requests,
+            max_memory_bytes=table.max_memory,
+            max_lifetime_s=table.max_lifetime,
+            max_body_bytes=table.max_body,
+            max_header_bytes=table.max_header,
+            keepalive_s=table.keepalive,
+            header_timeout_s=table.header_timeout,
+            body_timeout_s=table.body_timeout,
+            write_timeout_s=table.write_timeout,
+        )
+
+    def _program(self, path: KeyPath, name: str, table: ProgramTable) -> ProgramSettings:
+        self._identity(path, table.user, None)
+        return ProgramSettings(
+            name=name,
+            command=table.command,
+            instances=table.instances,
+            env=tuple(table.env.items()),
+            user=table.user,
+            stop_signal=table.stop_signal,
+            stop_timeout_s=table.stop_timeout,
+        )
+
+    # --- dashboard and log ---------------------------------------------------------------------
+
+    def _dashboard(self, table: DashboardTable) -> DashboardSettings:
+        path: KeyPath = ("dashboard", "token_file")
+        token_file = self.documents.absolute(path, table.token_file or TOKEN_FILE)
+        if Path(token_file).is_dir():
+            self._wrong(path, hint=f"{token_file} is a folder")
+        elif not Path(token_file).parent.is_dir():
+            self._wrong(path, hint=f"the folder {Path(token_file).parent} does not exist")
+        self._identity(("dashboard",), table.user, None)
+        return DashboardSettings(
+            listen=self._address(("dashboard", "listen"), table.listen),
+            token_file=token_file,
+            user=table.user,
+        )
+
+    def _log(self) -> LogSettings:
+        table, path = self.configuration.log, ("log", "directory")
+        directory = None
+        if table.directory is not None:
+            directory = self.documents.absolute(path, table.directory)
+            if Path(directory).exists() and not Path(directory).is_dir():
+                self._wrong(path, hint=f"{directory} is no folder")
+        return LogSettings(format=table.format, directory=directory, access=table.access)
+
+
+def _reload_policy(table: ReloadTable) -> ReloadPolicy:
+    canary = table.canary
+    return ReloadPolicy(
+        surge=table.surge,
+        keep_previous_s=table.keep_previous,
+        canary=Canary(canary.workers, canary.seconds, canary.max_error_rate) if canary else None,
+    )
