@@ -1,0 +1,5 @@
+"""``python -m djsup``: the command line."""
+
+from djsup.cli import main
+
+main()

@@ -1,0 +1,79 @@
+"""What the verbs print: for people on a terminal, plain when piped, JSON when asked for.
+
+Results go to standard output, what went wrong to standard error. Texts from sites are never taken
+for markup, and their control characters never reach the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PIPED_WIDTH = 100_000
+"""A pipe has no edge at which to wrap."""
+NARROW = 100
+"""Columns below which a table leaves out what can be left out."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on standard output or standard error as they are now."""
+    stream = sys.stderr if stderr else sys.stdout
+    piped = not stream.isatty()
+    return Console(
+        file=stream,
+        width=PIPED_WIDTH if piped else None,
+        no_color=True if piped else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+    )
+
+
+def table(to: Console, *headers: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table without lines; the columns in ``right`` hold numbers."""
+    found = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0) if to.width >= NARROW else (0, 1, 0, 0),
+        header_style="dim" if to.is_terminal else "",
+        collapse_padding=True,
+    )
+    for header in headers:
+        found.add_column(header, justify="right" if header in right else "left", no_wrap=True)
+    return found
+
+
+def show(to: Console, what: Table | Text | str = "") -> None:
+    """Print a table or a line, without blanks at the ends of lines when piped."""
+    if to.is_terminal:
+        to.print(what, overflow="fold" if isinstance(what, Text) else None)
+        return
+    with to.capture() as captured:
+        to.print(what)
+    for line in captured.get().splitlines():
+        to.file.write(line.rstrip() + "\n")
+    to.file.flush()
+
+
+def clean(text: str) -> str:
+    """A text of a site's without control characters (but line ends and tabs)."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def indented(text: str, style: str = "") -> Text:
+    """A text of several lines, four columns in."""
+    return Text("\n".join("    " + line for line in clean(text).rstrip().splitlines()), style=style)
+
+
+def as_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print JSON; without an indent it is one line, for streams."""
+    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,66 @@
+"""``djsup reload``: new code and settings, nothing dropped; the outcome of each site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.text import Text
+
+from djsup.cli import figures, output
+from djsup.cli.progress import follow
+from djsup.cli.verb import DONE, FAILED, Target, Verb
+
+WAIT_S = 900.0
+
+
+@click.command(
+    "reload", cls=Verb, examples=("djsup reload", "djsup reload blog", "djsup reload blog shop --no-wait")
+)
+@click.argument("sites", metavar="[SITE]...", nargs=-1)
+@click.option("--no-wait", is_flag=True, help="Do not wait for the outcome.")
+@click.option(
+    "--wait", "wait_s", type=float, default=WAIT_S, metavar="S", help="Wait at most S seconds (900)."
+)
+@click.pass_context
+def command(ctx: click.Context, sites: tuple[str, ...], no_wait: bool, wait_s: float) -> None:
+    """Load new code and settings, dropping nothing.
+
+    All sites, or those named, change over without a pause.
+
+    Code that can't be imported, does not become healthy, or takes too long is rolled back: the old
+    code serves on, the reason is printed, and the exit status is 1.
+    """
+    target = ctx.ensure_object(Target)
+    result = follow(target, target.client().stream("reload", wait_s, sites=list(sites), wait=not no_wait))
+    outcomes: list[dict[str, Any]] = result["sites"]
+    if target.as_json:
+        output.as_json(result)
+    else:
+        for outcome in outcomes:
+            _show(outcome)
+        if not outcomes:
+            click.echo("no site to reload")
+    ctx.exit(DONE if all(each["result"] in ("done", "started") for each in outcomes) else FAILED)
+
+
+def _show(outcome: dict[str, Any]) -> None:
+    name, generation = outcome["name"], outcome["generation"]
+    site = (f"{name}: ", "bold")
+    match outcome["result"]:
+        case "done":
+            took = figures.duration(float(outcome.get("duration_s") or 0))
+            line = Text.assemble(site, (f"generation {generation} serves", "green"), f" ({took})")
+            output.console().print(line, soft_wrap=True)
+        case "started":
+            output.console().print(Text.assemble(site, f"the reload to generation {generation} has begun"))
+        case "superseded":
+            text = f"generation {generation} was given up for a newer reload"
+            output.console(stderr=True).print(Text.assemble(site, (text, "yellow")), soft_wrap=True)
+        case _:
+            console = output.console(stderr=True)
+            text = f"generation {generation} was rolled back, the old code serves on"
+            error = f": {output.clean(outcome['error'])}" if outcome.get("error") else ""
+            console.print(Text.assemble(site, (text, "bold red"), error), soft_wrap=True)
+            if outcome.get("details"):
+                console.print(output.indented(outcome["details"], "dim"), soft_wrap=True)

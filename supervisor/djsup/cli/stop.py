@@ -1,0 +1,65 @@
+"""``djsup stop``: everything ends, requests first, and the daemon is gone when this returns."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+import click
+from rich.text import Text
+
+from djsup.cli import figures, output
+from djsup.cli.verb import TIMED_OUT, Failed, Target, Verb
+
+WAIT_S = 120.0
+WAIT_NOW_S = 20.0
+
+
+@click.command("stop", cls=Verb, examples=("djsup stop", "djsup stop --now"))
+@click.option("--now", is_flag=True, help="Do not wait for requests.")
+@click.option(
+    "--wait", "wait_s", type=float, metavar="S", help="Wait at most S seconds (120; 20 with --now)."
+)
+@click.pass_obj
+def command(target: Target, now: bool, wait_s: float | None) -> None:
+    """Finish the requests that run, and stop.
+
+    The daemon has ended with all its sites when this returns.
+    """
+    daemon = target.client()
+    pid = int(daemon.call("ping")["pid"])
+    try:
+        # Held before it is told to stop, so that the pid can't be another process's by then.
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        process = None
+    started = time.monotonic()
+    bound_s = wait_s if wait_s is not None else WAIT_NOW_S if now else WAIT_S
+    try:
+        daemon.call("stop", now=now)
+        if process is not None and not _gone(process, bound_s, target):
+            raise Failed(
+                f"pid {pid} has not ended after {figures.duration(bound_s)}; it goes on stopping"
+                + ("" if now else "; djsup stop --now does not wait for requests"),
+                TIMED_OUT,
+            )
+    finally:
+        if process is not None:
+            os.close(process)
+    took_s = time.monotonic() - started
+    if target.as_json:
+        output.as_json({"pid": pid, "duration_s": round(took_s, 3)})
+    else:
+        click.echo(f"stopped pid {pid} in {figures.duration(took_s)}")
+
+
+def _gone(process: int, bound_s: float, target: Target) -> bool:
+    """Wait for the end of a process; False when it takes longer than the bound."""
+    ending = select.poll()
+    ending.register(process, select.POLLIN)  # pidfd_open(2): readable when the process is gone
+    console = output.console(stderr=True)
+    if target.as_json or not console.is_terminal:
+        return bool(ending.poll(bound_s * 1000))
+    with console.status(Text("finishing the requests that run")):
+        return bool(ending.poll(bound_s * 1000))

@@ -1,0 +1,21 @@
+"""``djsup version``: what is installed here."""
+
+from __future__ import annotations
+
+import platform
+
+import click
+
+from djsup import __version__
+from djsup.cli import output
+from djsup.cli.verb import Target, Verb
+
+
+@click.command("version", cls=Verb, examples=("djsup version",))
+@click.pass_obj
+def command(target: Target) -> None:
+    """The version that is installed here."""
+    if target.as_json:
+        output.as_json({"version": __version__, "python": platform.python_version()})
+    else:
+        click.echo(f"djsup {__version__} (Python {platform.python_version()})")
