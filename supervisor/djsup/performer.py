@@ -253,6 +253,7 @@ class Performer:
                 "DJSUP_CONTROL": str(self._runtime.dashboard_control),
                 "DJSUP_DASHBOARD_LISTEN": str(dashboard.listen),
                 "DJSUP_DASHBOARD_FD": str(listener),
+                "DJSUP_DAEMON_PID": str(os.getpid()),
                 "DJSUP_TOKEN_SHA256": read_token(Path(dashboard.token_file)),
             }
             if (uid := self.dashboard_uid(dashboard)) is not None:
