@@ -1,0 +1,201 @@
+"""The body of a request while it arrives: kept in memory, or in a temporary file above SPOOL_BYTES.
+
+Framing is decided here byte by byte (RFC 9112, 6.3 and 7.1): a body ends exactly where it says, so that
+what follows is the next request and nothing else. Knows nothing of sockets.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from typing import IO, Optional, Tuple, Union
+
+from djsup_worker.refusal import Refused
+
+SPOOL_BYTES = 1024 * 1024
+"""A longer body goes to a temporary file."""
+CHUNK_LINE_MAX_BYTES = 1024
+"""The longest line that begins a chunk, its extensions included."""
+EXTENSIONS_MAX_BYTES = 16 * 1024
+"""What all chunk extensions of one body may take (CVE-2023-39326 and its kin)."""
+TRAILERS_MAX_BYTES = 8 * 1024
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+CHUNK_LINE = re.compile(
+    # RFC 9112, 7.1 and 7.1.1. White space only around an extension's marks, never before the line's end.
+    rb"([0-9A-Fa-f]{1,15})"
+    rb"(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb'|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"))?)*'
+)
+TRAILER = re.compile(rb"(" + _TOKEN + rb"):[\t -~\x80-\xff]*")
+TRAILERS_FORBIDDEN = frozenset(
+    # RFC 9110, 6.5.1: framing, routing, request modifiers, authentication, content format.
+    (
+        b"authorization", b"cache-control", b"connection", b"content-encoding", b"content-length",
+        b"content-range", b"content-type", b"cookie", b"expect", b"forwarded", b"host", b"if-match",
+        b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"keep-alive",
+        b"max-forwards", b"pragma", b"proxy-authorization", b"proxy-connection", b"range", b"set-cookie",
+        b"te", b"trailer", b"transfer-encoding", b"upgrade", b"x-forwarded-for", b"x-forwarded-host",
+        b"x-forwarded-proto", b"x-real-ip",
+    )
+)  # fmt: skip
+
+
+class Spool:
+    """Bytes on their way to ``wsgi.input``."""
+
+    __slots__ = ("file", "size", "spooled")
+
+    def __init__(self, expected: int = 0) -> None:
+        self.size = 0
+        self.spooled = expected > SPOOL_BYTES
+        self.file: IO[bytes] = _temporary() if self.spooled else io.BytesIO()
+
+    def write(self, data: Union[bytes, memoryview]) -> None:
+        """Take more bytes.
+
+        Raises:
+            OSError: the temporary file cannot be written.
+        """
+        self.size += len(data)
+        if not self.spooled and self.size > SPOOL_BYTES:
+            before = self.file
+            self.file = _temporary()
+            self.file.write(before.getvalue())  # type: ignore[attr-defined]  # a BytesIO until here
+            self.spooled = True
+        self.file.write(data)
+
+    def finish(self) -> IO[bytes]:
+        """The file, to be read from its beginning."""
+        self.file.seek(0)
+        return self.file
+
+    def close(self) -> None:
+        """Throw the bytes away."""
+        self.file.close()
+
+
+def _temporary() -> IO[bytes]:
+    # Not a with statement: the file lives as long as the request.
+    return tempfile.TemporaryFile(prefix="djsup-body-")
+
+
+class SizedBody:
+    """A body of Content-Length bytes."""
+
+    __slots__ = ("left", "spool")
+
+    def __init__(self, length: int) -> None:
+        self.left = length
+        self.spool = Spool(length)
+
+    def feed(self, data: bytes) -> Optional[bytes]:
+        """Take bytes; None while more are to come, else what follows the body."""
+        if len(data) < self.left:
+            self.spool.write(data)
+            self.left -= len(data)
+            return None
+        here, rest = data[: self.left], data[self.left :]
+        self.spool.write(here)
+        self.left = 0
+        return rest
+
+
+class ChunkedBody:
+    """A body in chunks, at most ``most`` bytes of it.
+
+    Data is taken whole chunk lines at a time; what is not yet a line waits in ``_kept``.
+    """
+
+    __slots__ = ("_chunk_left", "_extensions", "_in_trailers", "_kept", "_most", "_needs_line_end", "_trailers", "spool")
+
+    def __init__(self, most: int) -> None:
+        self.spool = Spool()
+        self._most = most
+        self._kept = b""
+        self._chunk_left = 0
+        self._needs_line_end = False
+        self._in_trailers = False
+        self._extensions = 0
+        self._trailers = 0
+
+    def feed(self, data: bytes) -> Optional[bytes]:
+        """Take bytes; None while more are to come, else what follows the body.
+
+        Raises:
+            Refused: malformed chunks, a forbidden trailer, or more than is allowed.
+        """
+        if self._kept:
+            data = self._kept + data
+            self._kept = b""
+        at = 0
+        while True:
+            if self._chunk_left:
+                piece = data[at : at + self._chunk_left]
+                if not piece:
+                    return None
+                self.spool.write(piece)
+                at += len(piece)
+                self._chunk_left -= len(piece)
+                if self._chunk_left:
+                    return None
+                self._needs_line_end = True
+            if self._needs_line_end:
+                here = data[at : at + 2]
+                if here != b"\r\n":
+                    if b"\r\n".startswith(here):
+                        self._kept = here
+                        return None
+                    raise Refused(400, "a chunk is longer than it says")
+                at += 2
+                self._needs_line_end = False
+            line, at = self._line(data, at)
+            if line is None:
+                return None
+            if not self._in_trailers:
+                self._begin_chunk(line)
+            elif line:
+                self._trailer(line)
+            else:
+                return data[at:]
+
+    def _line(self, data: bytes, at: int) -> Tuple[Optional[bytes], int]:
+        """The next line and where the data after it begins; None: it is not whole yet, and kept."""
+        most = TRAILERS_MAX_BYTES if self._in_trailers else CHUNK_LINE_MAX_BYTES
+        end = data.find(b"\n", at, at + most + 2)
+        if end < 0:
+            if len(data) - at > most:
+                raise Refused(400, "a line of a chunked body is too long")
+            self._kept = data[at:]
+            return None, at
+        if end == at or data[end - 1] != 0x0D:
+            raise Refused(400, "a bare line feed in a chunked body")
+        return data[at : end - 1], end + 1
+
+    def _begin_chunk(self, line: bytes) -> None:
+        found = CHUNK_LINE.fullmatch(line)
+        if not found:
+            raise Refused(400, "malformed chunk size")
+        digits = found.group(1)
+        self._extensions += len(line) - len(digits)
+        if self._extensions > EXTENSIONS_MAX_BYTES:
+            raise Refused(400, "too many chunk extensions")
+        size = int(digits, 16)
+        if self.spool.size + size > self._most:
+            raise Refused(413, "the body is longer than %d bytes" % self._most)
+        self._chunk_left = size
+        self._in_trailers = size == 0
+
+    def _trailer(self, line: bytes) -> None:
+        """Check a trailer field and drop it: none ever becomes a header."""
+        self._trailers += len(line)
+        if self._trailers > TRAILERS_MAX_BYTES:
+            raise Refused(431, "trailers of more than %d bytes" % TRAILERS_MAX_BYTES)
+        found = TRAILER.fullmatch(line)
+        if not found:
+            raise Refused(400, "malformed trailer")
+        if found.group(1).lower() in TRAILERS_FORBIDDEN:
+            raise Refused(400, "a trailer that only a header may be")
+
+
+Body = Union[SizedBody, ChunkedBody]

@@ -1,0 +1,540 @@
+"""One HTTP connection: bytes in, requests to the application, bytes out.
+
+A connection belongs to the thread that polls, except in the phase RUNNING: then the response has it,
+in whatever thread that runs, and nobody else touches it. Reading heads is ``request``'s part, bodies
+are ``body``'s, the application's call is ``wsgi``'s; when to look at a connection again, the ``loop``'s.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Deque, Dict, Optional, Union
+from collections import deque
+
+from djsup_worker.body import ChunkedBody, SizedBody
+from djsup_worker.limits import SECOND_NS
+from djsup_worker.refusal import Refused, answer
+from djsup_worker.request import TARGET_MAX_BYTES
+from djsup_worker.wsgi import HIGH_WATER_BYTES, Response, Wire, complain
+
+if TYPE_CHECKING:
+    import socket
+
+    from djsup_worker.body import Body
+    from djsup_worker.crew import Hand
+    from djsup_worker.loop import Loop
+    from djsup_worker.request import Head
+
+READ_BYTES = 16 * 1024
+BODY_READ_BYTES = 256 * 1024
+LOW_WATER_BYTES = 64 * 1024
+"""A paused response goes on when less than this waits for the client."""
+LINGER_NS = 2 * SECOND_NS
+"""How long a refused client may go on sending, so that it gets to read why (RFC 9112, 9.6)."""
+
+FRESH, IDLE, HEAD, BODY, RUNNING, WRITING, LINGER, LEAVING, GONE = range(9)
+"""Phases: no byte yet; between requests; in a head; in a body; in the application; waiting for the client to
+read; refused, and its last words unread; being handed over; closed."""
+
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+_monotonic_ns = time.monotonic_ns
+
+
+class Connection(Wire):
+    """A client's connection. ``base`` is what the environ of each of its requests begins with."""
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_head",
+        "_final",
+        "_linger",
+        "_mask",
+        "_out",
+        "_recv",
+        "_send",
+        "base",
+        "broken",
+        "bytes_in",
+        "fd",
+        "loop",
+        "movable",
+        "peer_host",
+        "peer_port",
+        "phase",
+        "response",
+        "since_ns",
+        "sock",
+        "unsent",
+    )
+
+    def __init__(
+        self, loop: Loop, sock: socket.socket, base: Dict[str, Any], peer_host: str, peer_port: str, now_ns: int
+    ) -> None:
+        self.loop = loop
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.base = base
+        self.peer_host = peer_host
+        self.peer_port = peer_port
+        self.phase = FRESH
+        self.since_ns = now_ns
+        """When the phase began, or its last progress was made."""
+        self.movable = True
+        """Whether it can be handed to another worker."""
+        self.response: Optional[Response] = None
+        self.broken = False
+        self.unsent = 0
+        self.bytes_in = 0
+        self._recv = sock.recv
+        self._send = sock.send
+        self._buffer = b""
+        self._out: Deque[Union[bytes, memoryview]] = deque()
+        self._head: Optional[Head] = None
+        self._body: Optional[Body] = None
+        self._final = False
+        """Whether it is closed once everything is sent."""
+        self._linger = False
+        self._mask = READ
+
+    # --- what the loop tells it ---
+
+    def ready(self, mask: int) -> None:
+        """The descriptor can be read, or written, or is broken."""
+        phase = self.phase
+        if phase == RUNNING:
+            self._want(0)  # its thread reads on when the response is out
+            return
+        if phase == WRITING:
+            self._writable()
+            return
+        try:
+            data = self._recv(READ_BYTES if phase != BODY else BODY_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+        elif phase == LINGER:
+            return
+        elif phase == BODY:
+            self.since_ns = _monotonic_ns()
+            self._feed_body(data)
+        else:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._advance()
+
+    def expire(self) -> None:
+        """The phase has lasted too long."""
+        phase = self.phase
+        if phase in (HEAD, BODY):
+            self._refuse(Refused(408, "the request did not arrive in time"))
+        elif phase == WRITING:
+            self.broken = True
+            if self.response is not None:
+                self._go_on()
+            else:
+                self.close()
+        elif phase == IDLE and not self._final:
+            # A request may have come this very moment; then it is served, and the connection closed.
+            self._final = True
+            self.ready(READ)
+            if self.phase == IDLE:
+                self.close()
+        elif phase != RUNNING:
+            self.close()
+
+    def came_back(self) -> None:
+        """A thread without the polling role has ended its turn."""
+        if self._settle():
+            self._advance()
+
+    def close(self) -> None:
+        """Close it, whatever it was about."""
+        if self.phase != GONE:
+            self.phase = GONE
+            if self._body is not None:
+                self._body.spool.close()
+            self.loop.forget(self, registered=bool(self._mask))
+            self.sock.close()
+
+    def leave(self) -> bool:
+        """Stop watching it, so that it can be handed over; False when it is not idle."""
+        if self.phase not in (IDLE, FRESH) or self._buffer or self._out or not self.movable:
+            return False
+        self._want(0)
+        self.phase = LEAVING
+        return True
+
+    def left(self) -> None:
+        """Another process has it."""
+        self.phase = GONE
+        self.loop.forget(self, registered=False)
+        self.sock.close()
+
+    def come_home(self) -> None:
+        """Nobody took it over: serve it on."""
+        self.phase = IDLE
+        self.since_ns = _monotonic_ns()
+        self._want(READ)
+        self.loop.watch_phase(self)
+
+    # --- requests ---
+
+    def _advance(self) -> None:
+        """Serve whatever is whole in the buffer."""
+        while self._buffer and self.phase < RUNNING:
+            data = self._buffer
+            if data.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is ignored
+                self._buffer = data[2:]
+                continue
+            end = data.find(b"\r\n\r\n") + 4
+            most = self.loop.limits.max_header_bytes
+            try:
+                if end < 4:  # noqa: PLR2004  # not found
+                    self._look_at_part(data, most)
+                    if self.phase != HEAD:
+                        self.phase = HEAD
+                        self.since_ns = _monotonic_ns()
+                        self.loop.watch_phase(self)
+                    return
+                if end == len(data):
+                    self._buffer = b""
+                else:
+                    self._buffer = data[end:]
+                    data = data[:end]
+                if end > most:
+                    raise Refused(431, "a header section of more than %d bytes" % most)
+                head = self.loop.reader.read(data, self.base)
+                if head.length or head.chunked:
+                    if not self._await_body(head):
+                        return
+                    continue
+            except Refused as refused:
+                self._refuse(refused)
+                return
+            self.bytes_in = 0
+            head.environ["wsgi.input"] = BytesIO()
+            if not self._serve(head):
+                return
+
+    def _look_at_part(self, data: bytes, most: int) -> None:
+        """Refuse a head as soon as it can be known that it will not be right."""
+        line_end = data.find(b"\r\n")
+        if (line_end < 0 and len(data) > TARGET_MAX_BYTES + 64) or line_end > TARGET_MAX_BYTES + 64:
+            raise Refused(414, "the target is longer than %d bytes" % TARGET_MAX_BYTES)
+        if len(data) > most:
+            raise Refused(431, "a header section of more than %d bytes" % most)
+        if data.count(b"\n") != data.count(b"\r\n"):  # RFC 9112, 2.2 allows it; request smuggling lives from it
+            raise Refused(400, "a bare line feed")
+
+    def _await_body(self, head: Head) -> bool:
+        """Begin to read a body; True when it was there already and its request was served."""
+        most = self.loop.limits.max_body_bytes
+        if head.length > most:
+            raise Refused(413, "the body is longer than %d bytes" % most)
+        rest, self._buffer = self._buffer, b""
+        if 0 < head.length <= len(rest) and head.length <= READ_BYTES:
+            self._buffer = rest[head.length :]
+            self.bytes_in = head.length
+            head.environ["wsgi.input"] = BytesIO(rest[: head.length])
+            return self._serve(head)
+        try:
+            self._body = ChunkedBody(most) if head.chunked else SizedBody(head.length)
+        except OSError as error:
+            raise self._no_room(error) from None
+        self._head = head
+        self.phase = BODY
+        self.since_ns = _monotonic_ns()
+        if rest:
+            return self._feed(rest)
+        if head.expect:
+            self.transmit(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.loop.watch_phase(self)
+        return False
+
+    def _feed_body(self, data: bytes) -> None:
+        try:
+            ended = self._feed(data)
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        if ended:
+            self._advance()
+
+    def _feed(self, data: bytes) -> bool:
+        """Take bytes of the body; True when it is whole and its request was served."""
+        body, head = self._body, self._head
+        assert body is not None
+        assert head is not None
+        try:
+            rest = body.feed(data)
+            if rest is None:
+                self.loop.watch_phase(self)
+                return False
+            spool = body.spool
+            head.environ["wsgi.input"] = spool.finish()
+        except OSError as error:
+            raise self._no_room(error) from None
+        self._buffer = rest
+        self._body = self._head = None
+        self.bytes_in = spool.size
+        if head.chunked:
+            head.environ["CONTENT_LENGTH"] = str(spool.size)
+        return self._serve(head)
+
+    def _no_room(self, error: OSError) -> Refused:
+        complain(self.loop.site, "a request's body cannot be kept in a temporary file: %s" % error)
+        return Refused(503, "no room for the body")
+
+    def _serve(self, head: Head) -> bool:
+        """Run one request; whether the connection is ready for the next."""
+        loop = self.loop
+        environ = head.environ
+        environ["REMOTE_ADDR"] = self.peer_host
+        environ["REMOTE_PORT"] = self.peer_port
+        began_ns = _monotonic_ns()
+        if began_ns >= loop.date_until_ns:
+            loop.renew_date(began_ns)
+        self.response = response = Response(
+            self, loop.site, environ, head.what, loop.date_line, began_ns, keep=head.keep and loop.stays and not self._final
+        )
+        response.hand = hand = loop.poller
+        self.phase = RUNNING
+        row = loop.row
+        row.begin(hand.index, began_ns, head.what)
+        crew = loop.crew
+        if crew is None:
+            response.begin(loop.application)
+            row.rest(hand.index)
+            return self._settle()
+        token = hand.token
+        crew.turns += 1
+        token.append(True)
+        if crew.resting:
+            crew.wake_monitor()
+        response.begin(loop.application)
+        row.rest(hand.index)
+        try:
+            token.pop()
+        except IndexError:
+            hand.lost = True
+            loop.give_back(self)
+            return False
+        return self._settle()
+
+    def _go_on(self) -> None:
+        """Let a paused response have its next turn, in its own thread."""
+        response = self.response
+        assert response is not None
+        loop = self.loop
+        hand = response.hand
+        self.phase = RUNNING
+        if hand is not loop.poller:
+            self._want(0)
+            assert loop.crew is not None
+            loop.crew.pass_to(hand, self)
+            return
+        if self._inline_turn(response, hand) and self._settle():
+            self._advance()
+
+    def _inline_turn(self, response: Response, hand: Hand) -> bool:
+        """A turn in the thread that polls; whether it still does afterwards."""
+        loop = self.loop
+        crew = loop.crew
+        loop.row.begin(hand.index, _monotonic_ns(), response.what)
+        if crew is None:
+            response.go_on()
+            loop.row.rest(hand.index)
+            return True
+        crew.turns += 1
+        hand.token.append(True)
+        if crew.resting:
+            crew.wake_monitor()
+        response.go_on()
+        loop.row.rest(hand.index)
+        try:
+            hand.token.pop()
+        except IndexError:
+            hand.lost = True
+            loop.give_back(self)
+            return False
+        return True
+
+    def turn_elsewhere(self, hand: Hand) -> None:
+        """A turn in a thread that does not poll."""
+        response = self.response
+        assert response is not None
+        loop = self.loop
+        loop.row.begin(hand.index, _monotonic_ns(), response.what)
+        response.go_on()
+        loop.row.rest(hand.index)
+        loop.give_back(self)
+
+    def _settle(self) -> bool:
+        """The response has ended its turn; whether the connection is ready for the next request."""
+        response = self.response
+        assert response is not None
+        if not response.done:
+            self._await_writable()
+            return False
+        self.response = None
+        now_ns = _monotonic_ns()
+        self.loop.row.end(response.status, now_ns - response.began_ns, self.bytes_in, response.sent)
+        if self.broken:
+            self.close()
+            return False
+        if not response.keep:
+            self._final = True
+        if self._out:
+            self._await_writable()
+            return False
+        self.since_ns = now_ns
+        return self._answered()
+
+    def _answered(self) -> bool:
+        """Everything is sent; whether the connection is ready for the next request."""
+        if self._final:
+            self._finish()
+            return False
+        if self._mask != READ:
+            self._want(READ)
+        self.phase = IDLE
+        departure = self.loop.departure
+        return departure is None or not departure.answered(self)
+
+    # --- endings ---
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answer that the request is not served, and close."""
+        loop = self.loop
+        now_ns = _monotonic_ns()
+        if now_ns >= loop.date_until_ns:
+            loop.renew_date(now_ns)
+        if self._body is not None:
+            self._body.spool.close()
+            self._body = None
+        self._buffer = b""
+        self._final = self._linger = True
+        data = answer(refused.status, refused.why, loop.date_line)
+        loop.row.end(refused.status, 0, 0, len(data))
+        self.since_ns = now_ns
+        self.transmit(data)
+        if self._out and not self.broken:
+            self._await_writable()
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Everything is sent: close, but let a client that may be sending still read what it was told."""
+        if self.broken or not (self._linger or self._buffer):
+            self.close()
+            return
+        try:
+            self.sock.shutdown(1)
+        except OSError:
+            self.close()
+            return
+        self._buffer = b""
+        self.phase = LINGER
+        self.since_ns = _monotonic_ns()
+        self._want(READ)
+        self.loop.watch_phase(self)
+
+    # --- writing ---
+
+    def transmit(self, data: bytes) -> None:
+        """Send, and keep what the kernel does not take."""
+        if self._out:
+            self._out.append(data)
+            self.unsent += len(data)
+            return
+        if self.broken:
+            return
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._break()
+            return
+        if sent != len(data):
+            self._out.append(memoryview(data)[sent:])
+            self.unsent += len(data) - sent
+
+    def send_file(self, fd: int, offset: int, count: int) -> Optional[int]:
+        """As ``Wire`` says."""
+        try:
+            return os.sendfile(self.fd, fd, offset, count)
+        except BlockingIOError:
+            return None
+        except (BrokenPipeError, ConnectionError, TimeoutError):
+            self._break()
+            return None
+
+    def wait_writable(self) -> None:
+        """As ``Wire`` says; takes no longer than the write timeout without progress."""
+        waiter = select.poll()
+        waiter.register(self.fd, select.POLLOUT)
+        while self.unsent > LOW_WATER_BYTES and not self.broken:
+            if not waiter.poll(self.loop.limits.write_timeout_s * 1000):
+                self._break()
+            else:
+                self._flush()
+
+    def _break(self) -> None:
+        self.broken = True
+        self._out.clear()
+        self.unsent = 0
+
+    def _flush(self) -> None:
+        """Send what waits, as much as the kernel takes."""
+        out = self._out
+        while out:
+            data = out[0]
+            try:
+                sent = self._send(data)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._break()
+                return
+            self.unsent -= sent
+            if sent == len(data):
+                out.popleft()
+            else:
+                out[0] = memoryview(data)[sent:]
+
+    def _await_writable(self) -> None:
+        self.phase = WRITING
+        self.since_ns = _monotonic_ns()
+        self._want(WRITE)
+        self.loop.watch_phase(self)
+
+    def _writable(self) -> None:
+        self._flush()
+        if self.broken:
+            if self.response is not None:
+                self._go_on()  # its close() is due, in its own thread
+            else:
+                self.close()
+            return
+        self.since_ns = _monotonic_ns()
+        if self.response is not None:
+            if self.unsent <= LOW_WATER_BYTES:
+                self._go_on()
+        elif not self._out and self._answered():
+            self._advance()
+
+    def _want(self, mask: int) -> None:
+        """Have the loop watch for this; 0: not at all."""
+        if mask != self._mask:
+            self.loop.rewatch(self.fd, self._mask, mask, self.ready)
+            self._mask = mask
+
+
+assert LOW_WATER_BYTES < HIGH_WATER_BYTES

@@ -1,0 +1,140 @@
+"""A template: it has imported the application, serves nothing, and forks workers when the daemon asks.
+
+It forks twice, so that the worker becomes a child of the daemon (a child subreaper) and the template
+has nothing to wait for. In the worker this module's part ends with the daemon's Welcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import Callable, List, NoReturn, Optional
+
+from djsup_worker.messages import BadMessage, Fork, ForkFailed, Hello, Welcome, receive, send
+from djsup_worker.worker import silence
+
+FORK_FDS = 5
+"""The channel; where standard output and error are written; where the daemon reads them."""
+WELCOME_S = 60.0
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What a forked worker begins with."""
+
+    slot: int
+    channel: socket.socket
+    pipes: List[int]
+    """The ends that the daemon reads from: while somebody holds them, writing does not fail."""
+
+
+class Template:
+    """A loaded application, waiting to be forked. ``work(birth)`` is the rest of a worker's life; gives its status."""
+
+    def __init__(self, site: str, channel: socket.socket, orphan_grace_s: float, work: Callable[[Birth], int]) -> None:
+        self._site = site
+        self._channel = channel
+        self._orphan_grace_s = orphan_grace_s
+        self._work = work
+
+    def run(self) -> int:
+        """Fork whatever is asked for, until the daemon is gone; gives the exit status."""
+        while True:
+            try:
+                found = receive(self._channel)
+            except BadMessage as error:
+                sys.stderr.write('site "%s": the daemon sent what this template does not know: %s\n' % (self._site, error))
+                continue
+            except OSError:
+                found = None
+            if found is None:
+                break
+            message, fds = found
+            if isinstance(message, Fork) and len(fds) == FORK_FDS:
+                self._fork(message, fds)
+            else:
+                for fd in fds:
+                    os.close(fd)
+        # An orphan: a daemon that is started again may want it. Nobody reads what it prints.
+        with contextlib.suppress(OSError):
+            silence()
+        time.sleep(self._orphan_grace_s)
+        return 0
+
+    def _fork(self, message: Fork, fds: List[int]) -> None:
+        try:
+            child = os.fork()
+        except OSError as error:
+            self._failed(message, error)
+        else:
+            if child == 0:
+                self._fork_again(message, fds)
+            with contextlib.suppress(ChildProcessError):  # the application may have SIGCHLD ignored
+                os.waitpid(child, 0)
+        for fd in fds:
+            os.close(fd)
+
+    def _failed(self, message: Fork, error: OSError) -> None:
+        with contextlib.suppress(OSError):
+            send(self._channel, ForkFailed(proc=message.proc, error="fork: %s" % error.strerror))
+
+    def _fork_again(self, message: Fork, fds: List[int]) -> NoReturn:
+        """In the child between template and worker."""
+        status = 1
+        try:
+            try:
+                child = os.fork()
+            except OSError as error:
+                self._failed(message, error)
+                os._exit(0)
+            if child:
+                os._exit(0)
+            self._channel.close()
+            channel = socket.socket(fileno=fds[0])
+            os.dup2(fds[1], 1)
+            os.dup2(fds[2], 2)
+            os.close(fds[1])
+            os.close(fds[2])
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            send(channel, Hello())
+            if _welcomed(channel):
+                status = self._work(Birth(message.slot, channel, fds[3:]))
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+        except BaseException:  # noqa: BLE001  # nothing of the template's may go on in its child
+            sys.excepthook(*sys.exc_info())
+        _exit(status)
+
+
+def _welcomed(channel: socket.socket) -> bool:
+    """Wait for the daemon's answer to Hello; False when it is gone, or says something else."""
+    waiter = select.poll()
+    waiter.register(channel.fileno(), select.POLLIN)
+    if not waiter.poll(WELCOME_S * 1000):
+        return False
+    try:
+        found: Optional[object] = receive(channel)
+    except (OSError, BadMessage):
+        return False
+    return isinstance(found, tuple) and isinstance(found[0], Welcome)
+
+
+def _exit(status: int) -> NoReturn:
+    """End a forked worker as the interpreter ends: exit functions, buffers; but not the template's frames."""
+    import atexit  # noqa: PLC0415  # only here
+    import threading  # noqa: PLC0415
+
+    with contextlib.suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  # as Py_FinalizeEx does
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    with contextlib.suppress(BaseException):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)

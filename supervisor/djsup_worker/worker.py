@@ -1,0 +1,197 @@
+"""A worker, from the fork (or the exec) to its last message: puts the loop's parts together.
+
+The story: make the loop, ask the health question, open the doors, say Ready, serve. It ends with a
+Drain from the daemon, with SIGTERM, or ``orphan_grace_s`` after the daemon itself is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, List, Optional
+
+from djsup_worker.departure import Departure, Intake
+from djsup_worker.health import HealthQuestion
+from djsup_worker.limits import SECOND_NS, Limits
+from djsup_worker.loop import Listener, Loop
+from djsup_worker.messages import (
+    BadMessage, Boot, Drain, Drained, NewLimits, Ready, Unhealthy, receive, send, shorten,
+)  # fmt: skip
+from djsup_worker.scoreboard import RowWriter, open_words
+from djsup_worker.wsgi import complain
+
+if TYPE_CHECKING:
+    from djsup_worker.application import Application
+    from djsup_worker.messages import Message
+
+UNHEALTHY = 4
+"""Exit status of a worker whose health question was not answered as expected."""
+STACKS_SIGNAL = signal.SIGRTMIN + 3
+EXIT_S = 3.0
+"""What the application's own exit functions and threads may take once everything is said."""
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """What Boot brought."""
+
+    scoreboard: int
+    intake: int
+    listeners: List[int]
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(
+        self, boot: Boot, descriptors: Descriptors, slot: int, channel: socket.socket, application: Application
+    ) -> None:
+        self._boot = boot
+        self._channel = channel
+        self._status = 0
+        self._orphaned = False
+        row = RowWriter(open_words(descriptors.scoreboard), slot, os.getpid(), boot.generation, boot.threads)
+        self._limits = Limits.from_message(boot.limits)
+        self._loop = Loop(
+            site=boot.site,
+            application=application,
+            threads=boot.threads,
+            limits=self._limits,
+            row=row,
+            errors=sys.stderr,
+        )
+        self._row = row
+        self._doors = [Listener(self._loop, socket.socket(fileno=fd)) for fd in descriptors.listeners]
+        self._intake = Intake(self._loop, socket.socket(fileno=descriptors.intake))
+
+    def run(self) -> int:
+        """Serve until the end; gives the exit status."""
+        self._hear_signals()
+        self._channel.setblocking(False)
+        self._loop.watch(self._channel.fileno(), select.EPOLLIN, self._hear)
+        if self._boot.health_path is None:
+            self._healthy()
+        else:
+            boot = self._boot
+            HealthQuestion(self._loop, boot.health_path or "/", boot.health_host, boot.health_expect, self._judged).ask()
+        self._loop.run()
+        return self._status
+
+    # --- birth ---
+
+    def _hear_signals(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Python runs a handler in the main thread, which may be busy for long. The number that the
+        # interpreter writes to this descriptor reaches whoever polls, at once.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._loop.wake_fd(), warn_on_full_buffer=False)
+        self._loop.on_wake[signal.SIGTERM] = lambda: self._leave(self._limits.drain_timeout_s, None)
+        with contextlib.suppress(AttributeError, OSError, ValueError, RuntimeError):
+            faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
+
+    def _judged(self, error: Optional[str], details: str) -> None:
+        if error is None:
+            self._healthy()
+            return
+        self._status = UNHEALTHY
+        self._tell(Unhealthy(error=shorten(error), traceback=shorten(details)))
+        self._loop.end()
+
+    def _healthy(self) -> None:
+        if self._loop.departure is not None:
+            return  # told to go before it was ready
+        gc.collect()
+        gc.freeze()
+        for door in self._doors:
+            self._loop.add_door(door)
+        self._loop.add_door(self._intake)
+        self._row.state("serving")
+        self._tell(Ready())
+
+    # --- the daemon ---
+
+    def _hear(self, _mask: int) -> None:
+        """The channel can be read."""
+        try:
+            found = receive(self._channel)
+        except BlockingIOError:
+            return
+        except BadMessage as error:
+            complain(self._boot.site, "the daemon sent what this worker does not know: %s" % error)
+            return
+        except OSError:
+            found = None
+        if found is None:
+            self._orphan()
+            return
+        message, fds = found
+        if isinstance(message, Drain):
+            handover = socket.socket(fileno=fds.pop(0)) if fds else None
+            self._leave(message.timeout_s, handover)
+        elif isinstance(message, NewLimits):
+            self._limits = Limits.from_message(message.limits)
+            self._loop.new_limits(self._limits)
+        for fd in fds:
+            os.close(fd)
+
+    def _tell(self, message: Message) -> None:
+        with contextlib.suppress(OSError):  # the daemon is gone: the channel's end tells as much
+            send(self._channel, message)
+
+    def _orphan(self) -> None:
+        """The daemon is gone: nobody reads what is printed, and after a while nobody is coming back."""
+        if self._orphaned:
+            return
+        self._orphaned = True
+        self._loop.unwatch(self._channel.fileno())
+        with contextlib.suppress(OSError):
+            silence()
+        self._loop.at(
+            time.monotonic_ns() + int(self._boot.orphan_grace_s * SECOND_NS),
+            lambda: self._leave(self._limits.drain_timeout_s, None),
+        )
+
+    # --- the end ---
+
+    def _leave(self, timeout_s: float, handover: Optional[socket.socket]) -> None:
+        if self._loop.departure is None:
+            Departure(self._loop, timeout_s, handover, self._left).begin()
+        elif handover is not None:
+            handover.close()
+
+    def _left(self, drained: Drained) -> None:
+        self._tell(drained)
+        if drained.cut:
+            # Threads are still in the application: nothing that waits for them would end.
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(0)
+        watch_exit(0)
+
+
+def silence() -> None:
+    """Send standard output and error to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+def watch_exit(status: int) -> None:
+    """Make sure that this process ends soon, whatever the application's exit functions do."""
+
+    def end() -> None:
+        time.sleep(EXIT_S)
+        os._exit(status)
+
+    threading.Thread(target=end, name="djsup-exit", daemon=True).start()

@@ -1,0 +1,475 @@
+"""One call of the application: PEP 3333 from ``start_response`` to ``close()``.
+
+A response runs in turns. It pauses when the client does not take what is there, and goes on in the
+thread that began it: a framework's database connections belong to threads. It never raises; what the
+application does wrong is said on standard error and ends as a 500 or as a cut connection.
+
+Speaks to its client through a ``Wire``; who that is, and when a turn comes, is ``connection``'s affair.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from djsup_worker.files import FileWrapper
+from djsup_worker.refusal import answer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from djsup_worker.application import Application
+
+    ExcInfo = Tuple[type, BaseException, Optional[TracebackType]]
+
+HIGH_WATER_BYTES = 256 * 1024
+"""A response pauses while more than this waits for the client."""
+TURN_BYTES = 2 * 1024 * 1024
+"""A response that sent this much lets the others have a turn."""
+SENDFILE_BYTES = 1024 * 1024
+"""The most for one call of sendfile(2)."""
+JOIN_BYTES = 64 * 1024
+"""A body up to this is copied to travel with its head in one packet."""
+KEPT_MAX = 512
+"""Status lines and header names that are remembered as right."""
+
+STATUS = re.compile(r"[2-5][0-9][0-9](?: [\t -~\x80-\xff]*)?")
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+ORDINARY, LENGTH, DATE, HOP = range(4)
+KINDS = {
+    "content-length": LENGTH,
+    "date": DATE,
+    # RFC 9110, 7.6.1, and PEP 3333, "Other HTTP Features": these are the server's.
+    "connection": HOP,
+    "keep-alive": HOP,
+    "proxy-authenticate": HOP,
+    "proxy-authorization": HOP,
+    "proxy-connection": HOP,
+    "te": HOP,
+    "trailer": HOP,
+    "transfer-encoding": HOP,
+    "upgrade": HOP,
+}
+_kinds: Dict[str, int] = {}
+_status_lines: Dict[str, Tuple[int, str]] = {}
+
+Headers = List[Tuple[str, str]]
+
+
+class WsgiViolation(Exception):  # noqa: N818  # the name says whose fault it is
+    """The application broke PEP 3333 or HTTP."""
+
+
+class Wire:
+    """What a response needs of its connection. Documents the protocol; ``Connection`` is the one there is."""
+
+    __slots__ = ()
+
+    broken: bool
+    """The client is gone, or has been given up: nothing can be sent."""
+    unsent: int
+    """Bytes that wait for the client."""
+
+    def transmit(self, data: bytes) -> None:
+        """Send, and keep what the kernel does not take."""
+        raise NotImplementedError
+
+    def send_file(self, fd: int, offset: int, count: int) -> Optional[int]:
+        """Send from a file; gives the bytes sent, 0 at the file's end, None when the kernel takes none now."""
+        raise NotImplementedError
+
+    def wait_writable(self) -> None:
+        """Wait until less than HIGH_WATER_BYTES are unsent, or the client is given up."""
+        raise NotImplementedError
+
+
+class Response:
+    """The answer to one request."""
+
+    __slots__ = (
+        "_chunked",
+        "_file",
+        "_head",
+        "_head_sent",
+        "_iterator",
+        "_left",
+        "_no_body",
+        "_result",
+        "_says_length",
+        "began_ns",
+        "date_line",
+        "done",
+        "environ",
+        "hand",
+        "is_head",
+        "is_http_1_0",
+        "keep",
+        "sent",
+        "site",
+        "status",
+        "what",
+        "wire",
+    )
+
+    def __init__(
+        self, wire: Wire, site: str, environ: Dict[str, Any], what: bytes, date_line: bytes, began_ns: int, *, keep: bool
+    ) -> None:
+        self.wire = wire
+        self.site = site
+        self.environ = environ
+        self.what = what
+        self.date_line = date_line
+        self.began_ns = began_ns
+        self.keep = keep
+        """Whether the connection can serve another request after this one."""
+        # Taken now: a middleware may change its environ.
+        self.is_head = environ["REQUEST_METHOD"] == "HEAD"
+        self.is_http_1_0 = environ["SERVER_PROTOCOL"] == "HTTP/1.0"
+        self.hand: Any = None
+        """The thread that began it, and alone goes on with it."""
+        self.status = 0
+        self.sent = 0
+        """Bytes given to the connection, heads included."""
+        self.done = False
+        self._head = b""
+        self._head_sent = False
+        self._says_length: Optional[int] = None
+        self._left: Optional[int] = None
+        """Bytes of the body still promised by Content-Length; None: no promise."""
+        self._chunked = False
+        self._no_body = False
+        self._result: Any = None
+        self._iterator: Optional[Iterator[bytes]] = None
+        self._file: Optional[Tuple[int, int, int]] = None
+
+    # --- what the application is given ---
+
+    def start_response(
+        self, status: str, headers: Headers, exc_info: Optional[ExcInfo] = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's ``start_response``.
+
+        Raises:
+            WsgiViolation: it was called before, or a status or header is not one that may be sent.
+        """
+        if exc_info is not None:
+            try:
+                if self._head_sent:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None
+        elif self.status:
+            raise WsgiViolation("start_response was called twice")
+        known = _status_lines.get(status) or _new_status(status)
+        length: Optional[int] = None
+        dated = False
+        parts = [known[1]]
+        for name, value in headers:
+            kind = _kinds.get(name)
+            if kind is None:
+                kind = _new_name(name)
+            if kind:
+                if kind == LENGTH:
+                    length = _length(value, length)
+                    if known[0] == 204:  # RFC 9110, 8.6  # noqa: PLR2004
+                        continue
+                elif kind == DATE:
+                    dated = True
+                else:
+                    raise WsgiViolation("the header %s is the server's to send" % name)
+            parts.append(name + ": " + value + "\r\n")
+        head = "".join(parts).encode("latin-1")
+        lines = len(parts)
+        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+            raise WsgiViolation("a line break or NUL in a header's value")
+        self.status = known[0]
+        self._says_length = length
+        self._head = head if dated else head + self.date_line
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """PEP 3333's ``write``: waits where an iterable would pause."""
+        if not self._head_sent:
+            self._send(data, last=False)
+        elif data:
+            self._send(data, last=False)
+        if self.wire.unsent > HIGH_WATER_BYTES:
+            self.wire.wait_writable()
+
+    # --- turns ---
+
+    def begin(self, application: Application) -> None:
+        """Call the application, and send what it gives until that is all or the client is slow."""
+        try:
+            result = application(self.environ, self.start_response)
+            kind = type(result)
+            if (kind is list or kind is tuple) and len(result) == 1:  # type: ignore[arg-type]
+                self._send(result[0], last=True)  # type: ignore[index]
+                self._end()
+                self.done = True
+                return
+            self._result = result
+            if kind is FileWrapper and self._begin_file(result):  # type: ignore[arg-type]
+                self.go_on()
+                return
+            self._iterator = iter(result)
+        except BaseException as error:  # noqa: BLE001  # a request must not end the worker, whatever it raises
+            self._fail(error)
+            return
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Send more, from where it paused."""
+        try:
+            if not self.wire.broken:
+                if not (self._turn_of_file() if self._file is not None else self._turn()):
+                    return
+                self._end()
+            self._close_result()
+            self.done = True
+        except BaseException as error:  # noqa: BLE001  # as in begin
+            self._fail(error)
+
+    def _turn(self) -> bool:
+        """One turn of an iterable; whether it has ended."""
+        wire = self.wire
+        enough = self.sent + TURN_BYTES
+        iterator = self._iterator
+        assert iterator is not None
+        for data in iterator:
+            if data or not self._head_sent:
+                if not data:
+                    continue  # PEP 3333: the head goes with the first block that is not empty
+                self._send(data, last=False)
+                if wire.broken:
+                    return True
+                if wire.unsent > HIGH_WATER_BYTES or self.sent > enough:
+                    return False
+        return True
+
+    def _begin_file(self, wrapper: FileWrapper) -> bool:
+        """Whether the file can be sent by the kernel; the head is out then."""
+        if not self.status or self._head_sent:
+            return False
+        found = wrapper.regular_file()
+        if found is None:
+            return False
+        fd, position, there = found
+        promised = self._says_length
+        if promised is None and not self._bodiless():
+            self._says_length = there
+            self._head += b"Content-Length: %d\r\n" % there
+        count = there if promised is None else min(there, promised)
+        self._send(b"", last=False)
+        if self._no_body:
+            count = 0
+        self._file = (fd, position, count)
+        return True
+
+    def _turn_of_file(self) -> bool:
+        assert self._file is not None
+        fd, position, left = self._file
+        wire = self.wire
+        enough = self.sent + TURN_BYTES
+        while left:
+            if wire.unsent:
+                return False  # the head, or what it shares the socket with, comes first
+            count = wire.send_file(fd, position, min(left, SENDFILE_BYTES))
+            if wire.broken:
+                return True
+            if count is None:
+                return False
+            if count == 0:
+                break  # somebody made the file shorter
+            position += count
+            left -= count
+            self.sent += count
+            if self._left is not None:
+                self._left -= count
+            self._file = (fd, position, left)
+            if left and self.sent > enough:
+                return False
+        return True
+
+    # --- bytes ---
+
+    def _bodiless(self) -> bool:
+        return self.is_head or self.status in (204, 304)
+
+    def _send(self, data: bytes, *, last: bool) -> None:
+        """Send a piece of the body, after the head if that is not out; ``last``: there is no other piece."""
+        if type(data) is not bytes:
+            data = _as_bytes(data)
+        if self._head_sent:
+            self._send_more(data)
+            return
+        status = self.status
+        if not status:
+            raise WsgiViolation("a body without start_response")
+        head = self._head
+        if self.is_head or status in (204, 304):
+            self._no_body = True
+            if last and self._says_length is None and status not in (204, 304):
+                head += b"Content-Length: %d\r\n" % len(data)
+            data = b""
+        elif self._says_length is not None:
+            size = len(data)
+            self._left = left = self._says_length - size
+            if left < 0:
+                self._left = 0
+                data = data[: self._says_length]
+                self._too_long()
+        elif last:
+            head += b"Content-Length: %d\r\n" % len(data)
+        elif self.is_http_1_0:
+            self.keep = False  # RFC 9112, 6.3: the end of the connection ends the body
+        else:
+            self._chunked = True
+            head += b"Transfer-Encoding: chunked\r\n"
+            data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        if not self.keep:
+            head += b"Connection: close\r\n\r\n"
+        elif self.is_http_1_0:
+            head += b"Connection: keep-alive\r\n\r\n"
+        else:
+            head += b"\r\n"
+        self._head_sent = True
+        self.sent += len(head) + len(data)
+        if len(data) <= JOIN_BYTES:
+            self.wire.transmit(head + data)
+        else:
+            self.wire.transmit(head)
+            self.wire.transmit(data)
+
+    def _send_more(self, data: bytes) -> None:
+        if self._no_body or not data:
+            return
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        elif self._left is not None:
+            left = self._left - len(data)
+            if left < 0:
+                data = data[: self._left]
+                left = 0
+                self._too_long()
+            self._left = left
+        self.sent += len(data)
+        if data:
+            self.wire.transmit(data)
+
+    def _too_long(self) -> None:
+        if self.keep:
+            self.complain("the response is longer than its Content-Length; it was cut, and the connection closed")
+        self.keep = False
+
+    # --- the end ---
+
+    def _end(self) -> None:
+        """Everything was said: end the body's framing."""
+        if not self._head_sent:
+            self._send(b"", last=True)
+        if self._chunked:
+            self.sent += 5
+            self.wire.transmit(b"0\r\n\r\n")
+        elif self._left and not self._no_body:
+            if not self.wire.broken:
+                self.complain(
+                    "the response is %d bytes shorter than its Content-Length; the connection was closed" % self._left
+                )
+            self.keep = False
+
+    def _close_result(self) -> None:
+        """PEP 3333: close() is called however the response ended. What it raises harms no client."""
+        result, self._result, self._iterator = self._result, None, None
+        try:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+        except BaseException as error:  # noqa: BLE001  # as in begin
+            self.complain(describe(error))
+
+    def _fail(self, error: BaseException) -> None:
+        """The application raised: answer 500 if nothing was sent, else cut the connection."""
+        self.done = True
+        self.keep = False
+        self._chunked = False
+        self.complain(describe(error))
+        self._close_result()
+        if not self._head_sent:
+            self._head_sent = True
+            self.status = 500
+            data = answer(500, "", self.date_line, body=not self.is_head)
+            self.sent += len(data)
+            self.wire.transmit(data)
+
+    def complain(self, text: str) -> None:
+        """Say something about this request on standard error."""
+        complain(self.site, "%s: %s" % (self.what.decode("latin-1"), text))
+
+
+def complain(site: str, text: str) -> None:
+    """Write to standard error, named; standard error itself may be broken."""
+    try:
+        sys.stderr.write('site "%s": %s\n' % (site, text.rstrip("\n")))
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass
+
+
+def describe(error: BaseException) -> str:
+    """The traceback of what an application raised."""
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+def base_environ(scheme: str, *, multithread: bool, errors: Any) -> Dict[str, Any]:
+    """What every request's environ begins with; the listener adds its address."""
+    return {
+        "SCRIPT_NAME": "",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_SOFTWARE": "djsup",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scheme,
+        "wsgi.errors": errors,
+        "wsgi.multithread": multithread,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": FileWrapper,
+        "wsgi.input_terminated": True,
+    }
+
+
+def _new_status(status: str) -> Tuple[int, str]:
+    if not isinstance(status, str) or not STATUS.fullmatch(status):
+        raise WsgiViolation("%r is no status" % (status,))
+    known = (int(status[:3]), "HTTP/1.1 %s %s\r\n" % (status[:3], status[4:]))
+    if len(_status_lines) < KEPT_MAX:
+        _status_lines[status] = known
+    return known
+
+
+def _new_name(name: str) -> int:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise WsgiViolation("%r is no header name" % (name,))
+    kind = KINDS.get(name.lower(), ORDINARY)
+    if len(_kinds) < KEPT_MAX:
+        _kinds[name] = kind
+    return kind
+
+
+def _length(value: str, before: Optional[int]) -> int:
+    if not (isinstance(value, str) and value.isascii() and value.isdigit()):
+        raise WsgiViolation("%r is no Content-Length" % (value,))
+    if before is not None and before != int(value):
+        raise WsgiViolation("two different Content-Length headers")
+    return int(value)
+
+
+def _as_bytes(data: Any) -> bytes:
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise WsgiViolation("a body block is %s, not bytes" % type(data).__name__)
+
+
