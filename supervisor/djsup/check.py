@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -95,7 +96,9 @@ def check_site(site: SiteSettings, worker: Path) -> SiteCheck:
         except (OSError, subprocess.SubprocessError, processes.CannotRun) as error:
             text = f"cannot run {site.python} in {site.directory}: {error}"
             return SiteCheck(site.name, site.python, error=text)
-        cleanup.callback(_end, process)
+        pidfd = os.pidfd_open(process.pid)
+        cleanup.callback(os.close, pidfd)
+        cleanup.callback(_end, process, pidfd)
         theirs.close()
         started = time.monotonic()
         try:
@@ -104,6 +107,8 @@ def check_site(site: SiteSettings, worker: Path) -> SiteCheck:
         except TimeoutError:
             late = f"did not load within boot_timeout ({site.limits.boot_timeout_s:g} s)"
             return SiteCheck(site.name, site.python, error=late, details=_tail(output.fileno()))
+        except (BrokenPipeError, ConnectionResetError):
+            answer = None
         except (OSError, messages.BadMessage) as error:
             broken = f"its channel broke: {error}"
             return SiteCheck(site.name, site.python, error=broken, details=_tail(output.fileno()))
@@ -122,9 +127,7 @@ def check_site(site: SiteSettings, worker: Path) -> SiteCheck:
             case messages.LoadFailed():
                 return SiteCheck(site.name, site.python, error=answer.error, details=answer.traceback)
             case _:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(END_TIMEOUT_S)
-                died = f"ended before it had loaded ({_how(process.returncode)})"
+                died = f"ended before it had loaded ({_how(process, pidfd)})"
                 return SiteCheck(site.name, site.python, error=died, details=_tail(output.fileno()))
 
 
@@ -211,10 +214,7 @@ def _wait(channel: socket.socket, deadline: float) -> messages.Message | None:
     waiting.register(channel, select.POLLIN)
     if not waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
         raise TimeoutError
-    try:
-        received = messages.receive(channel)
-    except ConnectionResetError:
-        return None
+    received = messages.receive(channel)
     if received is None:
         return None
     message, descriptors = received
@@ -223,14 +223,22 @@ def _wait(channel: socket.socket, deadline: float) -> messages.Message | None:
     return message
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], pidfd: int) -> None:
     """End the process; what it started in its session goes with it."""
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(END_TIMEOUT_S)
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    _wait_for_end(pidfd)
+    # Not reaped yet, so that its number still is its session's and nobody else's.
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, 9)
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait(END_TIMEOUT_S)
+
+
+def _wait_for_end(pidfd: int) -> None:
+    """Wait until the process has ended, END_TIMEOUT_S at most, and leave it to be reaped."""
+    ending = select.poll()
+    ending.register(pidfd, select.POLLIN)  # pidfd_open(2): readable when the process has ended
+    ending.poll(END_TIMEOUT_S * 1000)
 
 
 def _tail(output: int) -> str:
@@ -240,7 +248,12 @@ def _tail(output: int) -> str:
     return "\n".join(content.decode(errors="replace").splitlines()[-OUTPUT_LINES:])
 
 
-def _how(status: int | None) -> str:
-    if status is None:
-        return "its channel was closed"
-    return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
+def _how(process: subprocess.Popen[bytes], pidfd: int) -> str:
+    """How a process ended that has closed its channel; it stays to be reaped."""
+    _wait_for_end(pidfd)
+    end = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    if end is None:
+        return "it closed its channel and runs on"
+    if end.si_code == os.CLD_EXITED:
+        return f"exit status {end.si_status}"
+    return f"killed by {signal.Signals(end.si_status).name}"

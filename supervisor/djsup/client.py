@@ -13,7 +13,7 @@ import math
 import os
 import socket
 import time
-from contextlib import aclosing, closing, suppress
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,9 +102,17 @@ class Client:
                 connection.sendall(_request(verb, self.by, arguments))
             except OSError as error:
                 _check_connection(error, self.runtime_dir, verb)
-            buffer = bytearray()
+            received = _Received(verb)
             while True:
-                line = _parse(_read_line(connection, buffer, deadline, verb), verb)
+                while (said := received.line()) is None:
+                    connection.settimeout(None if deadline == math.inf else _left(deadline, verb))
+                    try:
+                        received.add(connection.recv(CHUNK_BYTES))
+                    except TimeoutError as error:
+                        raise _timed_out(verb) from error
+                    except ConnectionError:
+                        received.add(b"")
+                line = _parse(said, verb)
                 yield line
                 if line.kind == RESULT:
                     return
@@ -139,25 +147,63 @@ class AsyncClient:
             NotRunning, TimedOut, Refused: as their names say.
         """
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        writer = None
-        try:
+        loop = asyncio.get_running_loop()
+        # Not asyncio's streams: they forget what they have read when a write fails.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.setblocking(False)
             try:
                 async with asyncio.timeout(min(CONNECT_TIMEOUT_S, _left(deadline, verb))):
-                    reader, writer = await asyncio.open_unix_connection(self.path, limit=LINE_MAX_BYTES)
+                    await loop.sock_connect(connection, self.path)
+                    await loop.sock_sendall(connection, _request(verb, self.by, arguments))
             except OSError as error:  # TimeoutError is one
                 _check_connection(error, self.runtime_dir, verb)
-                raise
-            writer.write(_request(verb, self.by, arguments))
+            received = _Received(verb)
             while True:
-                line = _parse(await _await_line(reader, deadline, verb), verb)
+                while (said := received.line()) is None:
+                    try:
+                        async with asyncio.timeout(None if deadline == math.inf else _left(deadline, verb)):
+                            received.add(await loop.sock_recv(connection, CHUNK_BYTES))
+                    except TimeoutError as error:
+                        raise _timed_out(verb) from error
+                    except ConnectionError:
+                        received.add(b"")
+                line = _parse(said, verb)
                 yield line
                 if line.kind == RESULT:
                     return
-        finally:
-            if writer is not None:
-                writer.close()
-                with suppress(OSError):
-                    await writer.wait_closed()
+
+
+class _Received:
+    """What has come on a connection, cut into lines."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        self._bytes = bytearray()
+        self._searched = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Add what was read.
+
+        Raises:
+            NotRunning: it is empty: the daemon has closed the connection.
+            Refused: the line is too long.
+        """
+        if not chunk:
+            raise NotRunning(f"the daemon ended before it had answered to {self._verb}")
+        self._bytes += chunk
+        if self._searched > LINE_MAX_BYTES:
+            raise Refused(f"a line of the answer to {self._verb} is longer than {LINE_MAX_BYTES} bytes")
+
+    def line(self) -> bytes | None:
+        """The next line without its end; None when more must be read first."""
+        end = self._bytes.find(b"\n", self._searched)
+        if end < 0:
+            self._searched = len(self._bytes)
+            return None
+        line = bytes(self._bytes[:end])
+        del self._bytes[: end + 1]
+        self._searched = 0
+        return line
 
 
 def _request(verb: str, by: str, arguments: dict[str, Any]) -> bytes:
@@ -196,56 +242,12 @@ def _check_connection(error: OSError, runtime_dir: str, verb: str) -> None:
             raise NotRunning(f"no daemon can be reached in {runtime_dir}: {error}") from error
 
 
-def _read_line(connection: socket.socket, buffer: bytearray, deadline: float, verb: str) -> bytes:
-    """The next line, without its end; empty when the daemon has closed. ``buffer`` keeps what follows it."""
-    searched = 0
-    while (end := buffer.find(b"\n", searched)) < 0:
-        searched = len(buffer)
-        if searched > LINE_MAX_BYTES:
-            raise _too_long(verb)
-        left = None if deadline == math.inf else _left(deadline, verb)
-        connection.settimeout(left)
-        try:
-            chunk = connection.recv(CHUNK_BYTES)
-        except TimeoutError as error:
-            raise _timed_out(verb) from error
-        except ConnectionError:
-            chunk = b""
-        if not chunk:
-            return b""
-        buffer += chunk
-    line = bytes(buffer[:end])
-    del buffer[: end + 1]
-    return line
-
-
-async def _await_line(reader: asyncio.StreamReader, deadline: float, verb: str) -> bytes:
-    """As _read_line."""
-    try:
-        async with asyncio.timeout(None if deadline == math.inf else _left(deadline, verb)):
-            line = await reader.readline()
-    except TimeoutError as error:
-        raise _timed_out(verb) from error
-    except ValueError as error:  # longer than the reader's limit
-        raise _too_long(verb) from error
-    except ConnectionError:
-        return b""
-    return line.removesuffix(b"\n") if line.endswith(b"\n") else b""
-
-
-def _too_long(verb: str) -> Refused:
-    return Refused(f"a line of the answer to {verb} is longer than {LINE_MAX_BYTES} bytes")
-
-
 def _parse(line: bytes, verb: str) -> Line:
     """What a line says.
 
     Raises:
-        NotRunning: the line is empty: the daemon has closed the connection.
         Refused: it is the last line, and not ok; or it is no line of the protocol.
     """
-    if not line:
-        raise NotRunning(f"the daemon ended before it had answered to {verb}")
     try:
         said = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from cli.fake_daemon import FakeDaemon
 from click.testing import CliRunner, Result
 
+from cli.fake_daemon import FakeDaemon
 from djsup.cli import cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+APPLICATION = """\
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+    return [b"hi"]
+"""
 
 
 @pytest.fixture
@@ -41,3 +48,24 @@ def djsup(nowhere: Path) -> Callable[..., Result]:
         return result
 
     return run
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of loopback on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def application(tmp_path: Path) -> Callable[..., Path]:
+    """Write a site's folder with an ``app.py`` of some text; ``app:app`` is served."""
+
+    def write(name: str, text: str = APPLICATION) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "app.py").write_text(text)
+        return folder
+
+    return write

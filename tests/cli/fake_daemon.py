@@ -66,9 +66,11 @@ class FakeDaemon:
             self.asked.append(request)
             try:
                 for line in self.answers[request["verb"]](request):
-                    if isinstance(line, dict) and "result" in line:
-                        line = {"ok": True, **line}
-                    connection.sendall(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n")
+                    connection.sendall(line if isinstance(line, bytes) else _encoded(line))
             except (BrokenPipeError, ConnectionResetError):
                 pass
         self.connections_closed.release()
+
+
+def _encoded(line: dict[str, Any]) -> bytes:
+    return json.dumps({"ok": True, **line} if "result" in line else line).encode() + b"\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cli.fake_daemon import FakeDaemon
-
-Call = "Callable[..., Any]"
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
@@ -66,10 +65,10 @@ def test_stream_gives_each_line_and_the_result_last(
     assert stream("events") == [Line("event", {"id": 1}), Line("event", {"id": 2}), Line("result", {})]
 
 
-def test_lines_may_come_in_pieces_and_together(
-    daemon: FakeDaemon, stream: Callable[..., list[Line]]
-) -> None:
-    daemon.answer("logs", b'{"log": {"text": "h', b'\xc3\xa9"}}\n{"log": 2}\n{"ok": tr', b'ue, "result": 3}\n')
+def test_lines_may_come_in_pieces_and_together(daemon: FakeDaemon, stream: Callable[..., list[Line]]) -> None:
+    daemon.answer(
+        "logs", b'{"log": {"text": "h', b'\xc3\xa9"}}\n{"log": 2}\n{"ok": tr', b'ue, "result": 3}\n'
+    )
     assert stream("logs") == [Line("log", {"text": "hé"}), Line("log", 2), Line("result", 3)]
 
 
@@ -143,7 +142,9 @@ def test_long_line_within_the_bound_is_read(daemon: FakeDaemon, call: Callable[.
     assert len(call("status")) == 3_000_000
 
 
-@pytest.mark.parametrize("line", [b"hello\n", b"[1]\n", b'{"ok": true}\n', b'{"a": 1, "b": 2}\n', b"[" * 100_000 + b"\n"])
+@pytest.mark.parametrize(
+    "line", [b"hello\n", b"[1]\n", b'{"ok": true}\n', b'{"a": 1, "b": 2}\n', b"[" * 100_000 + b"\n"]
+)
 def test_nonsense_is_an_error_of_its_own(daemon: FakeDaemon, call: Callable[..., Any], line: bytes) -> None:
     daemon.answer("status", line)
     with pytest.raises(Refused, match="the answer to status"):
@@ -163,7 +164,9 @@ def test_leaving_a_stream_closes_the_connection(daemon: FakeDaemon, tmp_path: Pa
 
 
 def test_cancelling_an_async_stream_closes_the_connection(daemon: FakeDaemon, tmp_path: Path) -> None:
-    daemon.answers["watch"] = lambda _request: [{"snapshot": {}}, daemon.leaving.wait(0) or {"snapshot": {}}] * 10**6
+    daemon.answers["watch"] = lambda _request: (
+        [{"snapshot": {}}, daemon.leaving.wait(0) or {"snapshot": {}}] * 10**6
+    )
 
     async def watch_for_a_moment() -> None:
         async def watch() -> None:
@@ -183,8 +186,6 @@ def test_cancelling_an_async_stream_closes_the_connection(daemon: FakeDaemon, tm
 
 def test_answer_to_a_peer_that_is_not_let_in_is_read(tmp_path: Path, call: Callable[..., Any]) -> None:
     """The daemon answers before it has read the request, and hangs up."""
-    import threading  # noqa: PLC0415 -- one test's affair
-
     (tmp_path / "run").mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "run" / "control.sock"))

@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 
 import psutil
 
+from djsup.client import Client
+
 T = TypeVar("T")
 WAIT_S = 30.0
 """The longest wait for anything; a slow machine is no reason to fail, a hang is."""
@@ -262,16 +264,20 @@ class DaemonUnderTest:
         return result
 
     def status(self, site: str | None = None) -> Any:
-        picture = self.done("status", "--json", *([site] if site else [])).json
+        picture = self.ask("status", **({"site": site} if site else {}))
         return picture["sites"][0] if site else picture
+
+    def ask(self, verb: str, **arguments: Any) -> Any:
+        """One question over the control socket: what the command line does, without a process for it."""
+        return Client(str(self.runtime)).call(verb, WAIT_S, **arguments)
 
     def workers(self, site: str) -> list[dict[str, Any]]:
         workers: list[dict[str, Any]] = self.status(site)["workers"]
         return workers
 
     def events(self, site: str | None = None) -> list[dict[str, Any]]:
-        result = self.done("events", "--json", "--limit", "1000", *([site] if site else []))
-        return [json.loads(line) for line in result.stdout.splitlines()]
+        lines = Client(str(self.runtime)).stream("events", WAIT_S, site=site, follow=False, limit=1000)
+        return [line.value for line in lines if line.kind == "event"]
 
     def wait_state(self, site: str, state: str) -> Any:
         return wait_for(

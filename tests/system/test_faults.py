@@ -29,6 +29,7 @@ def test_a_killed_worker_is_replaced_and_only_its_own_requests_fail(
     before = pids(daemon)
     victim, other = sorted(before)
     with Load(daemon.ports["blog"], connections=16, may_fail=True) as load:
+        load.wait_for_requests(500)  # every connection has been accepted by now
         held = daemon_connections(daemon, victim)
         os.kill(victim, signal.SIGKILL)
         wait_for(lambda: len(pids(daemon)) == 2 and victim not in pids(daemon), "the replacement")

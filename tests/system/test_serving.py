@@ -105,9 +105,10 @@ def test_requests_are_counted_by_class_and_timed(
     daemon.start()
     for path in ("/", "/", "/", "/missing", "/broken"):
         daemon.get("blog", path)
-    site = daemon.status("blog")
+    site = wait_for(
+        lambda: found if (found := daemon.status("blog"))["requests"] == 5 else None, "five requests"
+    )
     assert site["status"] == {"2xx": 3, "3xx": 0, "4xx": 1, "5xx": 1}
-    assert site["requests"] == 5
     latency = wait_for(
         lambda: found if (found := daemon.status("blog")["latency_ms"])["p50"] else None, "figures"
     )

@@ -68,15 +68,18 @@ def _held(target: Target, loaded: Loaded) -> tuple[str, ...]:
 
 def _sites(target: Target, console: Console, loaded: Loaded) -> list[check.SiteCheck]:
     found = []
-    waiting = console.status("loading the sites") if console.is_terminal and not target.as_json else None
+    text = "loading the sites: {} of {}"
+    all_of_them = len(loaded.settings.sites)
+    waiting = None
+    if console.is_terminal and not target.as_json:
+        waiting = console.status(text.format(0, all_of_them))
     if waiting is not None:
         waiting.start()
     try:
         for each in check.check_sites(loaded.settings):
             found.append(each)
-            left = len(loaded.settings.sites) - len(found)
             if waiting is not None:
-                waiting.update(f"{each.site} is loaded, {left} to go")
+                waiting.update(text.format(len(found), all_of_them))
     finally:
         if waiting is not None:
             waiting.stop()

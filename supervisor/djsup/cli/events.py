@@ -52,7 +52,7 @@ def _texts(event: dict[str, Any], *, full: bool) -> list[Text]:
         " ",
         (where, "cyan"),
         " ",
-        (output.clean(str(event.get("text", ""))), style),
+        (output.told(event.get("text", ""), event.get("site")), style),
         (by, "dim"),
     )
     lines = str(event.get("details") or "").rstrip().splitlines()

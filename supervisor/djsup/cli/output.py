@@ -37,8 +37,15 @@ def console(*, stderr: bool = False) -> Console:
     )
 
 
-def table(to: Console, *headers: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table without lines; the columns in ``right`` hold numbers."""
+def table(to: Console, *headers: str, right: tuple[str, ...] = (), elastic: str = "") -> Table:
+    """An empty table without lines.
+
+    Args:
+        to: where it will be shown.
+        headers: of the columns.
+        right: columns that hold numbers.
+        elastic: the column that gets narrower than its content when there is not enough room.
+    """
     found = Table(
         box=None,
         pad_edge=False,
@@ -47,7 +54,7 @@ def table(to: Console, *headers: str, right: tuple[str, ...] = ()) -> Table:
         collapse_padding=True,
     )
     for header in headers:
-        found.add_column(header, justify="right" if header in right else "left", no_wrap=True)
+        found.add_column(header, justify="right" if header in right else "left", no_wrap=header != elastic)
     return found
 
 
@@ -66,6 +73,11 @@ def show(to: Console, what: Table | Text | str = "") -> None:
 def clean(text: str) -> str:
     """A text of a site's without control characters (but line ends and tabs)."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def told(text: object, site: object) -> str:
+    """What the daemon tells of a site, clean, and without the site's name where that stands before it."""
+    return clean(str(text)).removeprefix(f'site "{site}": ')
 
 
 def indented(text: str, style: str = "") -> Text:

@@ -25,9 +25,9 @@ def follow(target: Target, lines: Generator[Line, None, None]) -> Any:
                 case "result":
                     return line.value
                 case "progress" if not target.as_json:
-                    text = output.clean(str(line.value.get("text", "")))
-                    site = f"{line.value.get('site')}: "
-                    console.print(Text.assemble((site, "dim"), (text, "dim")), soft_wrap=True)
+                    site = line.value.get("site")
+                    text = output.told(line.value.get("text", ""), site)
+                    console.print(Text(f"{site}: {text}", style="dim"), soft_wrap=True)
                 case _:
                     pass
     raise AssertionError("an answer ends with a result or an error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -10,7 +11,9 @@ from rich.text import Text
 from djsup.cli import figures, output
 from djsup.cli.progress import follow
 from djsup.cli.verb import DONE, FAILED, Target, Verb
+from djsup.client import Client, ClientError
 
+AT_WORK = ("idle", "busy", "overdue")
 WAIT_S = 900.0
 
 
@@ -32,19 +35,33 @@ def command(ctx: click.Context, sites: tuple[str, ...], no_wait: bool, wait_s: f
     code serves on, the reason is printed, and the exit status is 1.
     """
     target = ctx.ensure_object(Target)
-    result = follow(target, target.client().stream("reload", wait_s, sites=list(sites), wait=not no_wait))
+    daemon = target.client()
+    result = follow(target, daemon.stream("reload", wait_s, sites=list(sites), wait=not no_wait))
     outcomes: list[dict[str, Any]] = result["sites"]
     if target.as_json:
         output.as_json(result)
     else:
+        serving = _serving(daemon) if any(each["result"] == "rolled-back" for each in outcomes) else {}
         for outcome in outcomes:
-            _show(outcome)
+            _show(outcome, serving.get(outcome["name"]))
         if not outcomes:
             click.echo("no site to reload")
     ctx.exit(DONE if all(each["result"] in ("done", "started") for each in outcomes) else FAILED)
 
 
-def _show(outcome: dict[str, Any]) -> None:
+def _serving(daemon: Client) -> dict[str, int]:
+    """The generation that serves, by site; 0 where none does."""
+    with suppress(ClientError):
+        return {
+            site["name"]: site["generation"]
+            if any(each["state"] in AT_WORK for each in site["workers"])
+            else 0
+            for site in daemon.call("status")["sites"]
+        }
+    return {}
+
+
+def _show(outcome: dict[str, Any], serving: int | None) -> None:
     name, generation = outcome["name"], outcome["generation"]
     site = (f"{name}: ", "bold")
     match outcome["result"]:
@@ -59,7 +76,9 @@ def _show(outcome: dict[str, Any]) -> None:
             output.console(stderr=True).print(Text.assemble(site, (text, "yellow")), soft_wrap=True)
         case _:
             console = output.console(stderr=True)
-            text = f"generation {generation} was rolled back, the old code serves on"
+            text = f"generation {generation} was rolled back"
+            if serving is not None:
+                text += f", generation {serving} serves on" if serving else ", nothing serves"
             error = f": {output.clean(outcome['error'])}" if outcome.get("error") else ""
             console.print(Text.assemble(site, (text, "bold red"), error), soft_wrap=True)
             if outcome.get("details"):

@@ -76,6 +76,9 @@ def _detach(target: Target, settings: Settings, loaded: Loaded, wait_s: float | 
     if wait_s is None:
         boots_s = sum(site.limits.boot_timeout_s for site in settings.sites)
         wait_s = min(WAIT_MOST_S, max(WAIT_LEAST_S, boots_s))
+    with suppress(client.ClientError):
+        pid = client.Client(settings.runtime_dir).call("ping", timeout_s=2.0)["pid"]
+        raise Failed(f"a daemon runs already: pid {pid} has {settings.runtime_dir}; djsup stop ends it")
     log = _open_log(Path(settings.runtime_dir))
     begin = os.fstat(log).st_size
     process, ready = _spawn(settings, log)

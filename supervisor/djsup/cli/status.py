@@ -87,7 +87,7 @@ def show_all(console: Console, snapshot: Snapshot, now: float) -> None:
     headers += ["MEMORY" if wide else "MEM", "RELOAD"]
     headers += ["LISTENS ON"] if wide else []
     right = ("GEN", "WORKERS", "REQ/S", "P50", "P95", "P99", "5XX", "P50/95/99", "MEMORY", "MEM")
-    table = output.table(console, *headers, right=right)
+    table = output.table(console, *headers, right=right, elastic="LISTENS ON")
     for site in snapshot.sites:
         latency = site.latency_ms
         row = [
@@ -102,13 +102,16 @@ def show_all(console: Console, snapshot: Snapshot, now: float) -> None:
             row += [Text(str(site.status[3]), style="red" if site.status[3] else "")]
         else:
             row += [Text(_short(latency))]
-        row += [Text(figures.size(site.memory_bytes)), _last_reload(site.last_reload, now)]
+        row += [
+            Text(figures.size(site.memory_bytes) if site.memory_bytes else figures.NONE),
+            _last_reload(site.last_reload, now),
+        ]
         row += [Text(", ".join(site.listen), style="dim")] if wide else []
         table.add_row(*row)
     output.show(console, table)
-    for site in snapshot.sites:
-        for line in _remarks(site):
-            output.show(console, line)
+    remarks = [line for site in snapshot.sites for line in _remarks(site)]
+    for line in (Text(), *remarks) if remarks else ():
+        output.show(console, line)
 
 
 def show_one(console: Console, site: SiteSnapshot, now: float) -> None:
@@ -229,8 +232,8 @@ def _worker_table(console: Console, site: SiteSnapshot) -> Table:
         "UP",
         "NOW",
         right=right,
+        elastic="NOW",
     )
-    table.columns[-1].overflow = "ellipsis"
     for worker in site.workers:
         table.add_row(
             str(worker.slot),
@@ -252,4 +255,4 @@ def _now(worker: WorkerSnapshot) -> Text:
     """What a worker does now, a request a line, the oldest first."""
     requests = sorted(worker.current, key=lambda each: -each.age_s)
     lines = [f"{figures.duration(each.age_s)} {each.method} {output.clean(each.path)}" for each in requests]
-    return Text("\n".join(lines), style="cyan")
+    return Text("\n".join(lines), style="cyan", no_wrap=True, overflow="ellipsis")

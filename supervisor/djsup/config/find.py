@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from djsup.config.documents import read
-from djsup.config.problem import ConfigError
+from djsup.config.problem import ConfigError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,12 +41,15 @@ def runtime_dir_of(file: Path, environ: Mapping[str, str]) -> str:
         ConfigError: it can't be told, as the file can't be read.
     """
     documents = read(str(file), environ)
+    path = ("runtime_dir",)
     value = documents.data.get("runtime_dir")
-    if isinstance(value, str) and value:
-        return documents.absolute(("runtime_dir",), value)
-    if value is not None or documents.is_broken(("runtime_dir",)) or not documents.is_read:
+    if not documents.is_read or documents.is_broken(path):
         raise ConfigError(documents.problems)
-    return default_runtime_dir(environ)
+    if value is None:
+        return default_runtime_dir(environ)
+    if not isinstance(value, str) or not value:
+        raise ConfigError([documents.problem(path, found=shown(value), allowed="a path in quotes")])
+    return documents.absolute(path, value)
 
 
 def default_runtime_dir(environ: Mapping[str, str]) -> str:

@@ -461,21 +461,23 @@ class Configuration(Table):
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a configuration file, for editors."""
-    schema: dict[str, Any] = _without_null(Configuration.model_json_schema())
+    schema: dict[str, Any] = _tightened(Configuration.model_json_schema())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "djsup.toml"}
 
 
-def _without_null(schema: Any) -> Any:
-    """A schema without the null that TOML does not have, and without titles that repeat the key."""
+def _tightened(schema: Any) -> Any:
+    """A schema without null, which TOML does not have, without titles, and with no name but the allowed ones."""
     if isinstance(schema, list):
-        return [_without_null(each) for each in schema if each != {"type": "null"}]
+        return [_tightened(each) for each in schema if each != {"type": "null"}]
     if not isinstance(schema, dict):
         return schema
     kept = {
-        key: _without_null(value)
+        key: _tightened(value)
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
     }
+    if "patternProperties" in kept:
+        kept["additionalProperties"] = False
     alternatives = kept.get("anyOf")
     if isinstance(alternatives, list) and len(alternatives) == 1:
         del kept["anyOf"]
