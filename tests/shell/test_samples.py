@@ -51,13 +51,13 @@ def test_answers_of_a_worker_that_is_gone_are_counted_on() -> None:
     first = writer(board, 0, 1)
     for _ in range(10):
         first.begin(0, 1, b"GET /")
-        first.end(0, 200, 0.001, 0, 100)
+        first.end(0, 200, 1_000_000, 0, 100)
     row = board.row(0, Pid(1))
     assert row is not None
     site.retire(row)
     second = writer(board, 0, 2)
     second.begin(0, 1, b"GET /")
-    second.end(0, 500, 0.001, 0, 100)
+    second.end(0, 500, 1_000_000, 0, 100)
     row = board.row(0, Pid(2))
     assert row is not None
     totals = site.totals([row])
@@ -75,7 +75,7 @@ def test_requests_per_second_is_a_mean_over_some_seconds() -> None:
         site.add(float(second), [row])
         for _ in range(20):
             row_writer.begin(0, 1, b"GET /")
-            row_writer.end(0, 200, 0.001, 0, 0)
+            row_writer.end(0, 200, 1_000_000, 0, 0)
     assert site.requests_per_s() == pytest.approx(20)
 
 

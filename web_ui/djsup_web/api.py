@@ -1,0 +1,178 @@
+"""The API under /api/ and /healthz: what the control socket offers, as HTTP and JSON.
+
+Who may call is settled before (``shield``); what is said to the daemon is ``upstream``'s affair.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from djsup.client import ClientError
+from djsup.core.snapshot import SiteState
+from djsup_web import openapi, streams
+from djsup_web.shield import Refusal
+
+if TYPE_CHECKING:
+    from djsup_web.live import Live
+    from djsup_web.shield import Shield
+    from djsup_web.upstream import Upstream
+
+SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+LIMIT_DEFAULT, LIMIT_MOST = 200, 1000
+WORKERS_MOST = 128
+RELATIVE = re.compile(r"[+-][0-9]{1,3}")
+SERVES = frozenset(
+    state.value for state in (SiteState.SERVING, SiteState.DEGRADED, SiteState.RELOADING, SiteState.SLEEPING)
+)
+"""States in which a request to the site is answered."""
+
+
+class Api:
+    """The handlers and what they need."""
+
+    def __init__(self, upstream: Upstream, live: Live, shield: Shield) -> None:
+        self._upstream = upstream
+        self._live = live
+        self._shield = shield
+
+    def routes(self) -> list[web.RouteDef]:
+        """Every path below /api/, and /healthz."""
+        return [
+            web.get("/healthz", self.health),
+            web.get("/api/openapi.json", self.description),
+            web.get("/api/session", self.session),
+            web.get("/api/status", self.status),
+            web.get("/api/events", self.events),
+            web.get("/api/history", self.history),
+            web.get("/api/sites/{name}/logs", self.logs),
+            web.post("/api/reload", self.reload_all),
+            web.post("/api/sites/{name}/reload", self.reload),
+            web.post("/api/sites/{name}/restart", self.restart),
+            web.post("/api/sites/{name}/scale", self.scale),
+        ]
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """200 while every site serves, else 503 with the names of those that do not."""
+        try:
+            picture = await self._picture()
+        except ClientError as error:
+            return web.json_response({"status": "unknown", "error": str(error)}, status=503)
+        down = [site["name"] for site in picture["sites"] if site["state"] not in SERVES]
+        if down:
+            return web.json_response({"status": "failing", "sites": down}, status=503)
+        return web.json_response({"status": "ok", "sites": []})
+
+    async def description(self, _request: web.Request) -> web.Response:
+        """This API, for programs."""
+        return web.json_response(openapi.DOCUMENT)
+
+    async def session(self, request: web.Request) -> web.Response:
+        """Whether the cookie is a session: lets a page find out without an error in its console."""
+        return web.json_response({"logged_in": self._shield.logged_in(request)})
+
+    async def status(self, _request: web.Request) -> web.Response:
+        """The picture of the fleet, as ``djsup status --json``."""
+        return web.json_response(await self._picture())
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Pictures and events as they come."""
+        return await streams.serve(request, self._live.page(), self._welcome(request))
+
+    async def history(self, request: web.Request) -> web.Response:
+        """The last events, oldest first."""
+        site = _site(request.query["site"]) if "site" in request.query else None
+        return web.json_response({"events": await self._upstream.history(site, _limit(request))})
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        """The last lines of a site's log; with ``follow=1`` as a stream that goes on."""
+        site = _site(request.match_info["name"])
+        if request.query.get("follow") == "1":
+            await self._known(site)
+            return await streams.serve(request, self._live.log(site), self._welcome(request))
+        limit = _limit(request)
+        await self._known(site)
+        return web.json_response({"lines": await self._upstream.log_lines(site, limit)})
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Load a site's code anew; answers when it is done or rolled back."""
+        site = _site(request.match_info["name"])
+        await self._known(site)
+        return web.json_response(await self._upstream.reload([site], self._live.tell_progress))
+
+    async def reload_all(self, _request: web.Request) -> web.Response:
+        """Read the configuration again and load every site's code anew."""
+        return web.json_response(await self._upstream.reload([], self._live.tell_progress))
+
+    async def restart(self, request: web.Request) -> web.Response:
+        """Stop and start a site."""
+        site = _site(request.match_info["name"])
+        await self._known(site)
+        return web.json_response(await self._upstream.restart(site, self._live.tell_progress))
+
+    async def scale(self, request: web.Request) -> web.Response:
+        """Set the number of a site's workers."""
+        site = _site(request.match_info["name"])
+        workers = _workers(await _body(request))
+        await self._known(site)
+        return web.json_response(await self._upstream.scale(site, workers))
+
+    async def _picture(self) -> dict[str, Any]:
+        latest: dict[str, Any] | None = self._live.latest()
+        return latest if latest is not None else await self._upstream.status()
+
+    async def _known(self, name: str) -> None:
+        picture = await self._picture()
+        if all(site["name"] != name for site in picture["sites"]):
+            raise Refusal(404, f'There is no site "{name}".')
+
+    def _welcome(self, request: web.Request) -> Any:
+        """A stream that a cookie opened ends with its session; one that a token opened has none."""
+        if not self._shield.logged_in(request):
+            return lambda: True
+        return lambda: self._shield.logged_in(request)
+
+
+def _site(name: str) -> str:
+    if not SITE_NAME.fullmatch(name):
+        raise Refusal(404, "That is no site's name.")
+    return name
+
+
+def _limit(request: web.Request) -> int:
+    text = request.query.get("limit", str(LIMIT_DEFAULT))
+    if not (
+        text.isascii()
+        and text.isdigit()
+        and len(text) <= len(str(LIMIT_MOST))
+        and 1 <= int(text) <= LIMIT_MOST
+    ):
+        raise Refusal(400, f'"limit" is a number from 1 to {LIMIT_MOST}.')
+    return int(text)
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    if request.content_type != "application/json":
+        raise Refusal(415, "The body has to be JSON (Content-Type: application/json).")
+    try:
+        body = json.loads(await request.read())
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "The body is not JSON.") from error
+    if not isinstance(body, dict):
+        raise Refusal(400, "The body has to be a JSON object.")
+    return body
+
+
+def _workers(body: dict[str, Any]) -> int | str:
+    match body.get("workers"):
+        case int(number) if not isinstance(body["workers"], bool) and 1 <= number <= WORKERS_MOST:
+            return number
+        case str(text) if RELATIVE.fullmatch(text):
+            return text
+        case _:
+            raise Refusal(
+                400, f'"workers" is a number from 1 to {WORKERS_MOST}, or a change as "+1" or "-1".'
+            )

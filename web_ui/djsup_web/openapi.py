@@ -1,0 +1,340 @@
+"""The description of the API that ``/api/openapi.json`` gives (OpenAPI 3.1).
+
+Written by hand and kept true by a test that compares it with the routes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_Json = dict[str, Any]
+
+
+def _schema(name: str) -> _Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _answer(text: str, schema: _Json, media: str = "application/json") -> _Json:
+    return {"description": text, "content": {media: {"schema": schema}}}
+
+
+def _object(required: _Json, **optional: _Json) -> _Json:
+    return {"type": "object", "properties": {**required, **optional}, "required": list(required)}
+
+
+def _list(items: _Json) -> _Json:
+    return {"type": "array", "items": items}
+
+
+_TEXT: _Json = {"type": "string"}
+_NUMBER: _Json = {"type": "number"}
+_WHOLE: _Json = {"type": "integer"}
+_TRUTH: _Json = {"type": "boolean"}
+_MAYBE_TEXT: _Json = {"type": ["string", "null"]}
+_MAYBE_WHOLE: _Json = {"type": ["integer", "null"]}
+_TIME: _Json = {"type": "string", "format": "date-time"}
+
+_FAILED = {
+    "401": _answer("No token and no session, or a wrong token.", _schema("Error")),
+    "421": _answer("The Host header names something else.", _schema("Error")),
+    "429": _answer("Too many wrong tokens came before.", _schema("Error")),
+    "503": _answer("The daemon does not answer.", _schema("Error")),
+    "504": _answer("The daemon did not answer in time.", _schema("Error")),
+}
+_FAILED_CHANGE = {
+    **_FAILED,
+    "403": _answer("The header X-Djsup is missing, or another site asked.", _schema("Error")),
+    "409": _answer("It was tried and failed.", _schema("Error")),
+    "422": _answer(
+        "The configuration or the request is wrong; problems has every mistake.", _schema("Error")
+    ),
+}
+_NO_SITE = {"404": _answer("There is no such site.", _schema("Error"))}
+_BAD = {"400": _answer("A parameter or the body is malformed.", _schema("Error"))}
+
+_SITE: _Json = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
+_LIMIT: _Json = {
+    "name": "limit",
+    "in": "query",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 200},
+}
+_CHANGE: _Json = {
+    "name": "X-Djsup",
+    "in": "header",
+    "required": True,
+    "description": "A form cannot send it; every change needs it.",
+    "schema": {"const": "1"},
+}
+
+_RELOADED: _Json = _object(
+    {
+        "sites": _list(
+            _object(
+                {"name": _TEXT, "result": {"enum": ["done", "rolled-back", "superseded", "started"]}},
+                generation=_MAYBE_WHOLE,
+                error=_MAYBE_TEXT,
+                details=_MAYBE_TEXT,
+                duration_s={"type": ["number", "null"]},
+            ),
+        ),
+    },
+)
+_EVENT: _Json = _object(
+    {
+        "id": _WHOLE,
+        "at": _TIME,
+        "kind": _TEXT,
+        "level": {"enum": ["info", "warning", "error"]},
+        "text": _TEXT,
+    },
+    site=_MAYBE_TEXT,
+    generation=_MAYBE_WHOLE,
+    pid=_MAYBE_WHOLE,
+    details=_MAYBE_TEXT,
+    by=_MAYBE_TEXT,
+)
+_LOG_LINE: _Json = _object(
+    {"at": _TIME, "site": _TEXT, "stream": {"enum": ["stdout", "stderr"]}, "text": _TEXT},
+    slot=_MAYBE_WHOLE,
+    pid=_MAYBE_WHOLE,
+)
+_WORKER: _Json = _object(
+    {
+        "slot": _WHOLE,
+        "pid": _MAYBE_WHOLE,
+        "generation": _WHOLE,
+        "state": {"enum": ["booting", "idle", "busy", "draining", "overdue", "gone"]},
+        "requests": _WHOLE,
+        "threads": _WHOLE,
+        "busy": _WHOLE,
+        "connections": _WHOLE,
+        "rss_bytes": _WHOLE,
+        "pss_bytes": _WHOLE,
+        "cpu_percent": _NUMBER,
+        "started_at": _TIME,
+        "uptime_s": _NUMBER,
+        "current": _list(_object({"method": _TEXT, "path": _TEXT, "age_s": _NUMBER})),
+    },
+)
+_MAYBE_MS: _Json = {"type": ["number", "null"]}
+_STATUS: _Json = _object(
+    {
+        "daemon": _object(
+            {
+                "pid": _WHOLE,
+                "version": _TEXT,
+                "started_at": _TIME,
+                "uptime_s": _NUMBER,
+                "config": _TEXT,
+                "dashboard": _MAYBE_TEXT,
+            },
+        ),
+        "sites": _list(
+            _object(
+                {
+                    "name": _TEXT,
+                    "state": {
+                        "enum": [
+                            "starting",
+                            "serving",
+                            "degraded",
+                            "reloading",
+                            "sleeping",
+                            "backing-off",
+                            "failed",
+                            "stopping",
+                            "stopped",
+                        ],
+                    },
+                    "generation": _WHOLE,
+                    "listen": _list(_TEXT),
+                    "hosts": _list(_TEXT),
+                    "error": _MAYBE_TEXT,
+                    "requests": _WHOLE,
+                    "requests_per_s": _NUMBER,
+                    "latency_ms": _object({"p50": _MAYBE_MS, "p95": _MAYBE_MS, "p99": _MAYBE_MS}),
+                    "status": _object({"2xx": _WHOLE, "3xx": _WHOLE, "4xx": _WHOLE, "5xx": _WHOLE}),
+                    "memory_bytes": _WHOLE,
+                    "cpu_percent": _NUMBER,
+                    "workers": _list(_schema("Worker")),
+                    "programs": _list(
+                        _object(
+                            {
+                                "name": _TEXT,
+                                "instance": _WHOLE,
+                                "pid": _MAYBE_WHOLE,
+                                "state": _TEXT,
+                                "uptime_s": _NUMBER,
+                            },
+                        ),
+                    ),
+                },
+                last_reload={
+                    "type": ["object", "null"],
+                    "properties": {
+                        "generation": _WHOLE,
+                        "result": {"enum": ["done", "rolled-back", "running"]},
+                        "error": _MAYBE_TEXT,
+                        "details": _TEXT,
+                        "started_at": _TIME,
+                        "duration_s": _NUMBER,
+                        "by": _TEXT,
+                    },
+                },
+                workers_asked=_WHOLE,
+                notes=_list(_TEXT),
+                next_try_s={"type": ["number", "null"]},
+                python=_TEXT,
+                django=_TEXT,
+                templates=_list(
+                    _object({"pid": _MAYBE_WHOLE, "generation": _WHOLE, "state": _TEXT, "pss_bytes": _WHOLE}),
+                ),
+            ),
+        ),
+    },
+)
+
+
+def _get(text: str, done: _Json, *parameters: _Json, **failed: _Json) -> _Json:
+    return {"get": {"summary": text, "parameters": list(parameters), "responses": {"200": done, **failed}}}
+
+
+def _post(text: str, done: _Json, *parameters: _Json, body: _Json | None = None, **failed: _Json) -> _Json:
+    operation: _Json = {
+        "summary": text,
+        "parameters": [_CHANGE, *parameters],
+        "responses": {"200": done, **_FAILED_CHANGE, **failed},
+    }
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    return {"post": operation}
+
+
+_PUBLIC: _Json = {"security": []}
+
+DOCUMENT: _Json = {
+    "openapi": "3.1.0",
+    "info": {
+        "title": "djsup",
+        "version": "1",
+        "description": "What the control socket offers, as HTTP. Errors are JSON objects with the key error.",
+    },
+    "security": [{"token": []}, {"session": []}],
+    "paths": {
+        "/healthz": {
+            "get": {
+                "summary": "Whether every site serves",
+                **_PUBLIC,
+                "responses": {
+                    "200": _answer("Every site serves.", _schema("Health")),
+                    "503": _answer(
+                        "Some do not: their names. Or the daemon does not answer.", _schema("Health")
+                    ),
+                },
+            },
+        },
+        "/api/session": {
+            "get": {
+                "summary": "Whether the cookie is a session",
+                **_PUBLIC,
+                "responses": {"200": _answer("Yes or no.", _object({"logged_in": _TRUTH}))},
+            },
+        },
+        "/api/openapi.json": _get("This document", _answer("OpenAPI 3.1.", {"type": "object"}), **_FAILED),
+        "/api/status": _get(
+            "Daemon, sites, workers, now", _answer("The fleet.", _schema("Status")), **_FAILED
+        ),
+        "/api/events": _get(
+            "A stream of pictures and events",
+            _answer(
+                "Server-sent events: link (whether the daemon answers), snapshot (about once a second, a Status), "
+                "event (an Event; the last 200 first), progress (of a running action).",
+                _TEXT,
+                "text/event-stream",
+            ),
+            **_FAILED,
+        ),
+        "/api/history": _get(
+            "The last events, oldest first",
+            _answer("Events.", _object({"events": _list(_schema("Event"))})),
+            _LIMIT,
+            {"name": "site", "in": "query", "schema": _TEXT},
+            **_FAILED,
+            **_BAD,
+            **_NO_SITE,
+        ),
+        "/api/reload": _post(
+            "Read the configuration again and load every site's code anew",
+            _answer(
+                "How each reload went; one that was rolled back is not an HTTP error.", _schema("Reloaded")
+            ),
+        ),
+        "/api/sites/{name}/reload": _post(
+            "Load a site's code anew beside the old, change over, or roll back",
+            _answer("How it went; one that was rolled back is not an HTTP error.", _schema("Reloaded")),
+            _SITE,
+            **_NO_SITE,
+        ),
+        "/api/sites/{name}/restart": _post(
+            "Stop and start a site",
+            _answer("The site's state afterwards.", _object({"site": _TEXT, "state": _TEXT})),
+            _SITE,
+            **_NO_SITE,
+        ),
+        "/api/sites/{name}/scale": _post(
+            "Set the number of a site's workers until the configuration changes",
+            _answer("The number asked for now.", _object({"site": _TEXT, "workers": _WHOLE})),
+            _SITE,
+            body=_object(
+                {
+                    "workers": {
+                        "oneOf": [
+                            {"type": "integer", "minimum": 1, "maximum": 128},
+                            {"type": "string", "pattern": "^[+-][0-9]{1,3}$"},
+                        ],
+                    },
+                },
+            ),
+            **_NO_SITE,
+            **_BAD,
+        ),
+        "/api/sites/{name}/logs": _get(
+            "The last lines of a site's log",
+            {
+                "description": "Lines, oldest first; with follow=1 the last 500 and what comes, as events named log.",
+                "content": {
+                    "application/json": {"schema": _object({"lines": _list(_schema("LogLine"))})},
+                    "text/event-stream": {"schema": _TEXT},
+                },
+            },
+            _SITE,
+            _LIMIT,
+            {"name": "follow", "in": "query", "schema": {"const": "1"}},
+            **_FAILED,
+            **_BAD,
+            **_NO_SITE,
+        ),
+    },
+    "components": {
+        "securitySchemes": {
+            "token": {"type": "http", "scheme": "bearer"},
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": "djsup_session_PORT",
+                "description": "Made by the login page; PORT is the dashboard's.",
+            },
+        },
+        "schemas": {
+            "Status": _STATUS,
+            "Worker": _WORKER,
+            "Event": _EVENT,
+            "LogLine": _LOG_LINE,
+            "Reloaded": _RELOADED,
+            "Health": _object(
+                {"status": {"enum": ["ok", "failing", "unknown"]}}, sites=_list(_TEXT), error=_TEXT
+            ),
+            "Error": _object({"error": _TEXT}, problems=_list(_TEXT)),
+        },
+    },
+}

@@ -1,0 +1,123 @@
+// What the operator can do: ask the server, say how it went. While an action of this page runs for a site
+// its buttons rest (store.pending).
+
+import { duration, plural } from "./format.js";
+import { changed, store } from "./store.js";
+import { toast } from "./toasts.js";
+
+const ALL = "*";
+
+/** Whether buttons for a site are to be disabled. */
+export function resting(site) {
+  return store.link !== "live" || store.pending.has(site) || store.pending.has(ALL);
+}
+
+export function reloadSite(name) {
+  return run(name, "reload", `sites/${encodeURIComponent(name)}/reload`, undefined, tellReloads);
+}
+
+export async function reloadAll() {
+  const yes = await ask({
+    title: "Reload the configuration and all sites?",
+    text: "Reads the configuration file again, starts sites that were added, stops those that were removed, and loads the code of all others anew. No request is dropped.",
+    yes: "Reload all",
+  });
+  if (yes) await run(ALL, "reload", "reload", undefined, tellReloads);
+}
+
+export async function restartSite(name) {
+  const yes = await ask({
+    title: `Restart ${name}?`,
+    text: `${name} is stopped and started. Running requests are finished, new ones wait until it is up again. To take new code without a pause, reload instead.`,
+    yes: "Restart",
+    danger: true,
+  });
+  if (!yes) return;
+  await run(name, "restart", `sites/${encodeURIComponent(name)}/restart`, undefined, (result) => {
+    if (result.state === "serving") toast("good", `${name} restarted`);
+    else toast("bad", `${name} is ${result.state} after the restart`, result.error ?? "");
+  });
+}
+
+/** `workers` is a number, or "+1" or "-1". */
+export function scaleSite(name, workers) {
+  return run(name, "scale", `sites/${encodeURIComponent(name)}/scale`, { workers }, (result) =>
+    toast("good", `${name}: ${plural(result.workers, "worker")}`),
+  );
+}
+
+export async function logOut() {
+  await post("logout");
+  location.assign("login");
+}
+
+function tellReloads({ sites }) {
+  if (sites.length === 0) toast("good", "Configuration reloaded", "It has no sites.");
+  const failed = sites.filter((site) => site.result === "rolled-back");
+  for (const site of failed) {
+    toast("bad", `${site.name}: reload rolled back`, site.error ?? "", site.details ?? "");
+  }
+  for (const site of sites.filter((each) => each.result === "superseded")) {
+    toast("info", `${site.name}: a newer reload took over`);
+  }
+  const done = sites.filter((site) => site.result === "done");
+  if (done.length === 1) {
+    toast("good", `${done[0].name} reloaded`, `Generation ${done[0].generation} serves, after ${duration(done[0].duration_s ?? 0)}.`);
+  } else if (done.length > 1) {
+    toast("good", `${plural(done.length, "site")} reloaded`);
+  }
+}
+
+async function run(site, kind, path, body, tell) {
+  if (resting(site)) return;
+  store.pending.set(site, kind);
+  changed();
+  try {
+    tell(await post(`api/${path}`, body));
+  } catch (error) {
+    toast("bad", `${site === ALL ? "All sites" : site}: ${kind} failed`, error.message, (error.problems ?? []).join("\n"));
+  } finally {
+    store.pending.delete(site);
+    if (site === ALL) store.progress.clear();
+    else store.progress.delete(site);
+    changed();
+  }
+}
+
+async function post(path, body) {
+  const headers = { "X-Djsup": "1" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, { method: "POST", headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch {
+    throw new Error("The dashboard did not answer. What was asked may still happen.");
+  }
+  if (answer.status === 401) {
+    location.assign(`login${location.hash}`);
+    throw new Error("The session has ended.");
+  }
+  const result = answer.status === 204 ? null : await answer.json().catch(() => null);
+  if (!answer.ok) {
+    const error = new Error(result?.error ?? `The dashboard answered ${answer.status}.`);
+    error.problems = result?.problems;
+    throw error;
+  }
+  return result;
+}
+
+/** Ask back before what hurts. */
+function ask({ title, text, yes, danger = false }) {
+  const dialog = document.getElementById("ask");
+  document.getElementById("ask-title").textContent = title;
+  document.getElementById("ask-text").textContent = text;
+  const button = document.getElementById("ask-yes");
+  button.textContent = yes;
+  button.classList.toggle("danger", danger);
+  button.classList.toggle("primary", !danger);
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}

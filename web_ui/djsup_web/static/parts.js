@@ -1,0 +1,194 @@
+// Pieces that the overview and a site's page share. Each is `{element, update(site)}`.
+
+import { reloadSite, resting, restartSite, scaleSite } from "./actions.js";
+import { h, setAttribute, setText } from "./dom.js";
+import { ago, clock, duration, figure } from "./format.js";
+import { daemonNow, store } from "./store.js";
+
+const TONES = {
+  serving: "ok", idle: "ok", loaded: "ok", ready: "ok", running: "ok",
+  busy: "info", reloading: "info", starting: "info", booting: "info", loading: "info",
+  degraded: "warn", draining: "warn", "backing-off": "warn", stopping: "warn",
+  failed: "bad", overdue: "bad",
+};
+
+/** A state, as a word in its colour. */
+export function pill() {
+  const word = h("span");
+  const element = h("span", { class: "pill" }, h("span", { class: "dot" }), word);
+  return {
+    element,
+    update(state) {
+      setText(word, state.replace("-", " "));
+      setAttribute(element, "data-tone", TONES[state] ?? "idle");
+    },
+  };
+}
+
+/** How the last reload went, in two lines. */
+export function lastReload() {
+  const result = h("span", { class: "reload-result" });
+  const about = h("span", { class: "sub" });
+  return {
+    element: h("span", { class: "last-reload" }, result, about),
+    update(site) {
+      const report = site.last_reload;
+      const action = store.pending.get(site.name);
+      const running = report?.result === "running";
+      const busy = running || action === "reload" || action === "restart" || store.pending.has("*");
+      let tone = "none";
+      if (busy) {
+        tone = "running";
+        const elapsed = running && report.duration_s >= 1 ? `, ${Math.floor(report.duration_s)} s` : "";
+        setText(result, action === "restart" ? "Restarting" : `Loading generation ${running ? report.generation : site.generation + 1}${elapsed}`);
+        setText(about, store.progress.get(site.name)?.replace(/^site "[^"]*":? /, "") ?? (report?.by ? `by ${report.by}` : ""));
+      } else if (!report) {
+        setText(result, "None yet");
+        setText(about, "");
+      } else {
+        tone = report.result;
+        const failed = report.result === "rolled-back";
+        setText(result, failed ? "Rolled back" : `Done in ${duration(report.duration_s)}`);
+        setText(about, `${ago((daemonNow() - Date.parse(report.started_at)) / 1000)} by ${report.by}`);
+      }
+      setAttribute(result, "data-result", tone);
+      setAttribute(about, "title", about.textContent);
+    },
+  };
+}
+
+/** What is wrong with a site, with its traceback; hidden while nothing is. */
+export function problem() {
+  const title = h("strong");
+  const text = h("span", { class: "problem-text" });
+  const pre = h("pre", { tabindex: "0" });
+  const details = h("details", {}, h("summary", {}, "Show traceback"), pre);
+  details.addEventListener("toggle", () => setText(details.firstElementChild, details.open ? "Hide traceback" : "Show traceback"));
+  const element = h("div", { class: "problem", hidden: true }, h("p", {}, title, " ", text), details);
+  return {
+    element,
+    /** Whether there is a problem to be seen. */
+    update(site) {
+      const rolledBack = site.last_reload?.result === "rolled-back" ? site.last_reload : null;
+      const error = site.error ?? rolledBack?.error;
+      const shown = Boolean(error);
+      setAttribute(element, "hidden", !shown);
+      if (!shown) return false;
+      const wait = site.next_try_s ? ` Next try in ${duration(site.next_try_s)}.` : "";
+      if (site.error) setText(title, site.state === "failed" ? "It cannot be loaded." : "It does not serve as asked.");
+      else setText(title, `Generation ${rolledBack.generation} was rolled back, generation ${site.generation} goes on serving.`);
+      setText(text, error + wait);
+      const traceback = rolledBack?.details ?? "";
+      setAttribute(details, "hidden", !traceback);
+      setText(pre, traceback);
+      setAttribute(element, "data-tone", site.error ? "bad" : "warn");
+      return true;
+    },
+  };
+}
+
+/** Reload and Restart. */
+export function buttons(name, { compact = false } = {}) {
+  const size = compact ? " compact" : "";
+  const reload = h("button", { type: "button", class: `button${size}`, onclick: () => reloadSite(name) }, "Reload");
+  const restart = h("button", { type: "button", class: `button${size}`, onclick: () => restartSite(name) }, "Restart");
+  const about = h("span", { class: "unseen" }, ` ${name}`);
+  const labels = [reload, restart].map((button) => {
+    const label = h("span", {}, button.textContent);
+    button.replaceChildren(label, about.cloneNode(true));
+    return label;
+  });
+  return {
+    element: h("span", { class: "buttons" }, reload, restart),
+    update() {
+      const action = store.pending.get(name) ?? (store.pending.has("*") ? "reload" : undefined);
+      const rest = resting(name);
+      for (const button of [reload, restart]) setAttribute(button, "disabled", rest);
+      setText(labels[0], action === "reload" ? "Reloading…" : "Reload");
+      setText(labels[1], action === "restart" ? "Restarting…" : "Restart");
+      setAttribute(reload, "aria-busy", action === "reload" ? "true" : null);
+      setAttribute(restart, "aria-busy", action === "restart" ? "true" : null);
+    },
+  };
+}
+
+/** Fewer and more workers, around the number that is asked for; with `editable` another one can be typed. */
+export function stepper(name, { editable = false } = {}) {
+  const number = editable
+    ? h("input", { type: "number", min: "1", max: "128", required: true, "aria-label": `Workers of ${name}; Enter sets the number` })
+    : h("output", { "aria-label": `Workers asked for, ${name}` });
+  const fewer = h("button", { type: "button", "aria-label": `One worker fewer for ${name}`, onclick: () => scaleSite(name, "-1") }, "−");
+  const more = h("button", { type: "button", "aria-label": `One worker more for ${name}`, onclick: () => scaleSite(name, "+1") }, "+");
+  const element = h(editable ? "form" : "span", { class: "stepper" }, fewer, number, more);
+  let asked = 0;
+  if (editable) {
+    element.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (number.valueAsNumber !== asked) scaleSite(name, number.valueAsNumber);
+    });
+    // What was typed and not set is not what is: leaving shows the truth again.
+    number.addEventListener("blur", () => {
+      number.value = asked;
+    });
+  }
+  return {
+    element,
+    update(site) {
+      asked = asks(site);
+      const rest = resting(name);
+      if (!editable) setText(number, asked);
+      else if (document.activeElement !== number) number.value = asked;
+      if (editable) setAttribute(number, "disabled", rest);
+      setAttribute(fewer, "disabled", rest || asked <= 1);
+      setAttribute(more, "disabled", rest);
+    },
+  };
+}
+
+/** How many workers a site is asked to have. */
+export function asks(site) {
+  return site.workers_asked ?? site.workers.length;
+}
+
+/** Workers of the site that answer, and how many of them run a request. */
+export function workersOf(site) {
+  const serving = site.workers.filter((worker) => worker.state === "idle" || worker.state === "busy" || worker.state === "overdue");
+  return { serving: serving.length, busy: serving.filter((worker) => worker.busy > 0 || worker.state !== "idle").length };
+}
+
+/** Where a site is to be opened in a browser, null when its address is none for browsers. */
+export function addressOf(listen) {
+  const parts = /^(.*):(\d+)$/.exec(listen);
+  if (!parts || /^(unix|fd):/.test(listen)) return null;
+  const everywhere = parts[1] === "0.0.0.0" || parts[1] === "[::]";
+  return `http://${everywhere ? location.hostname : parts[1]}:${parts[2]}/`;
+}
+
+/** A list of listen addresses, those that a browser opens as links. */
+export function addresses(listens) {
+  return listens.map((listen) => {
+    const url = addressOf(listen);
+    return url
+      ? h("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, listen, h("span", { class: "unseen" }, " (opens in a new tab)"))
+      : h("span", {}, listen);
+  });
+}
+
+/** Milliseconds of a percentile. */
+export function milliseconds(value) {
+  return figure(value);
+}
+
+/** One event of the history. */
+export function eventItem(event) {
+  const details = event.details
+    ? h("details", {}, h("summary", {}, "Details"), h("pre", { tabindex: "0" }, event.details))
+    : null;
+  return h(
+    "li",
+    { class: "event", "data-level": event.level },
+    h("time", { datetime: event.at, class: "mono" }, clock(event.at)),
+    h("span", { class: "dot" }, h("span", { class: "unseen" }, event.level === "info" ? "" : `${event.level}: `)),
+    h("div", { class: "event-body" }, h("span", {}, event.text), event.by ? h("span", { class: "muted" }, ` by ${event.by}`) : null, details),
+  );
+}
