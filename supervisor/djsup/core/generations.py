@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from djsup.core import rollout, worker
+from djsup.core import rollout
 from djsup.core.actions import ForgetGeneration, Level, NoticeKind, StartTemplate
 from djsup.core.backoff import Backoff
 from djsup.core.generation import LiveGeneration
@@ -267,8 +267,6 @@ class Generations:
         proof = self._workers.by_proc.get(running.proof)
         if proof is not None and proof.serving:
             running.move(rollout.Move.PROVED)
-        elif proof is not None and proof.state is worker.State.FAILED:
-            self.give_up(f"its first worker failed: {proof.error}", proof.details, now)
 
     def finish(self, now: float) -> None:
         """The change-over is complete when nothing old takes connections and enough new workers serve."""

@@ -204,18 +204,22 @@ class Pool:
         del self.workers.by_proc[gone.proc]
         if gone.end_asked:
             self.site.notices.worker(NoticeKind.WORKER_DRAINED, gone, f"has gone as told: {text}")
-        elif gone.ready_at is None:
-            self._died(gone, NoticeKind.WORKER_FAILED, f"failed: {text}", details)
-            self.generations.worker_failed(gone, f"worker failed: {text}", details, now)
-        else:
-            self._died(gone, NoticeKind.WORKER_DIED, f"died: {text}", details)
-            if now - gone.ready_at >= self.site.limits.stable_after_s:
-                self.generations.by_number[gone.generation].deaths.reset()
-            else:
-                self.generations.worker_failed(gone, f"worker died: {text}", details, now)
+            return
+        kind, verb = NoticeKind.WORKER_DIED, "died"
+        if gone.ready_at is None:
+            kind, verb = NoticeKind.WORKER_FAILED, "failed"
+        self.site.notices.worker(kind, gone, f"{verb}: {text}", level=Level.ERROR, details=details)
+        self._blame(gone, f"worker {verb}: {text}", details, now)
 
-    def _died(self, gone: Worker, kind: NoticeKind, text: str, details: str) -> None:
-        self.site.notices.worker(kind, gone, text, level=Level.ERROR, details=details)
+    def _blame(self, wrong: Worker, text: str, details: str, now: float) -> None:
+        """Count what a worker did wrong, once: when it is known, for its process may take long to go."""
+        if wrong.blamed:
+            return
+        wrong.blamed = True
+        if wrong.ready_at is not None and now - wrong.ready_at >= self.site.limits.stable_after_s:
+            self.generations.by_number[wrong.generation].deaths.reset()
+        else:
+            self.generations.worker_failed(wrong, text, details, now)
 
     def _stop(self, now: float, *, at_once: bool) -> None:
         again = self.mode is Mode.STOP
@@ -240,6 +244,8 @@ class Pool:
 
     def _reconcile(self, now: float) -> list[Action]:
         self.generations.kill_late(self.workers.kill_late(now), now)
+        for each in self.workers.at_fault():
+            self._blame(each, f"worker failed: {each.error}", each.details, now)
         if self.mode is Mode.RESTART and self.at_rest:
             self.mode = Mode.RUN
         if self.mode is Mode.RUN:

@@ -141,6 +141,8 @@ class Worker:
     error: str = ""
     """Why it ends, as far as it is known before its exit."""
     details: str = ""
+    blamed: bool = False
+    """What it did wrong was counted, though its process may be there yet."""
     retiring: str = ""
     """Why it is to be replaced, empty: it is not."""
 
@@ -155,12 +157,17 @@ class Worker:
     @property
     def booting(self) -> bool:
         """Whether it is on its way to serve."""
-        return self.state in {State.STARTING, State.BOOTING}
+        return self.state is State.STARTING or self.state is State.BOOTING
 
     @property
     def serving(self) -> bool:
         """Whether it accepts connections and is well."""
         return self.state is State.SERVING
+
+    @property
+    def unborn(self) -> bool:
+        """Whether its template has yet to fork it; a kill has to wait for that too."""
+        return self.template is not None and self.pid is None and self.state in {State.STARTING, State.KILLED}
 
     def counts(self, now: float) -> bool:
         """Whether it counts as living when the surge is reckoned.
@@ -170,7 +177,7 @@ class Worker:
         of half a minute does not hold up all others. One that is overdue does not count: it is
         replaced at once, however many are stuck at one time.
         """
-        if self.state in {State.OVERDUE, State.GONE}:
+        if self.state is State.OVERDUE:
             return False
         if self.leaving_at is None:
             return True
@@ -215,13 +222,14 @@ class Worker:
     def kill(self, now: float, *, error: str = "") -> KillProcess:
         """End it at once. With an error it is the worker's fault, and its end is a death."""
         self.move(Move.KILL)
-        if error:
-            self.error = error
-        elif not self.error:
+        if not error and not self.error:
             self.end_asked = True
+        elif not self.end_asked:
+            self.error = error or self.error
         if self.leaving_at is None:
             self.leaving_at = now
-        self.kill_at = None
+        if not self.unborn:
+            self.kill_at = None
         return KillProcess(self.proc, "SIGKILL")
 
     def exited(self) -> None:

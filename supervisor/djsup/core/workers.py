@@ -66,6 +66,10 @@ class Workers:
         """Those that nobody has told to go."""
         return [each for each in self.by_proc.values() if each.leaving_at is None]
 
+    def at_fault(self) -> list[Worker]:
+        """Those that are known to have failed, though their process is there yet."""
+        return [each for each in self.by_proc.values() if each.error and not each.end_asked]
+
     def room(self, now: float) -> int:
         """How many more may be started: rule 2."""
         most = self._site.promise + self._site.surge
@@ -116,15 +120,17 @@ class Workers:
         for each in list(self.by_proc.values()):
             if each.kill_at is None or now < each.kill_at:
                 continue
+            if each.unborn:
+                unborn.append(each)
             error = ""
             if each.booting:
                 error = f"did not get ready within boot_timeout ({self._site.limits.boot_timeout_s:g} s)"
-                if each.state is State.STARTING and each.template is not None:
-                    unborn.append(each)
-            else:
+            elif each.state is not State.KILLED:
                 text = "did not end in time and is killed"
                 self._site.notices.worker(NoticeKind.WORKER_KILLED, each, text, level=Level.WARNING)
-            self._site.do(each.kill(now, error=error))
+            if each.state is not State.KILLED:
+                self._site.do(each.kill(now, error=error))
+            each.kill_at = None
         return unborn
 
     def tell_limits(self) -> None:
@@ -154,7 +160,7 @@ class Workers:
         if making.source is None:
             return
         self._note_age(now)
-        retiree = self._retiree(making)
+        retiree = self._retiree(making, now)
         fresh = sorted(self._fresh(making.source, retiree), key=_newest)
         surplus = fresh[: max(0, len(fresh) - self._site.promise)]
         for each in surplus:
@@ -180,7 +186,7 @@ class Workers:
         source = making.source
         if source is None or not source.can_make_workers or not source.deaths.allows(now):
             return
-        fresh = self._fresh(source, self._retiree(making))
+        fresh = self._fresh(source, self._retiree(making, now))
         missing = self._site.promise - len(fresh)
         if source.deaths.count:
             missing = min(missing, 1 - sum(each.booting for each in fresh))
@@ -214,15 +220,12 @@ class Workers:
         mine = self.of(source.number)
         return [each for each in mine if (each.booting or each.serving) and each is not retiree]
 
-    def _retiree(self, making: Making) -> Worker | None:
+    def _retiree(self, making: Making, now: float) -> Worker | None:
         """The one that is being replaced because it has had enough: one at a time, none during a rollout."""
         source = making.source
-        if (
-            source is None
-            or making.building is not None
-            or source.deaths.count
-            or not source.can_make_workers
-        ):
+        if source is None or making.building is not None:
+            return None
+        if not source.can_make_workers or not source.deaths.allows(now):
             return None
         tired = (each for each in self.of(source.number) if each.serving and each.retiring)
         return min(tired, key=_oldest, default=None)

@@ -1,0 +1,96 @@
+"""One random history from its beginning to its end, judged at every step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.simulation.invariants import Judge
+from core.simulation.world import World
+from djsup.core.events import SettingsChanged
+from djsup.core.fleet import Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djsup.core.actions import Action
+    from djsup.core.events import Event
+
+STEPS_MAX = 6000
+"""More steps than a history can need: the fleet or the world runs in a circle."""
+REST_S = 200.0
+"""Everything that waits has an end before this: boots, drains, the longest backoff, kept templates."""
+
+
+class History:
+    """Plays a seed. ``tell`` hears every event and every action, for a person to read."""
+
+    def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
+        self.fleet = Fleet()
+        self.world = World(seed, self.fleet)
+        self.judge = Judge(self.world, self.fleet)
+        self.steps = 0
+        self._tell = tell
+
+    def play(self) -> None:
+        """Play it to its end.
+
+        Raises:
+            BrokenError: an invariant does not hold.
+        """
+        world, random = self.world, self.world.random
+        self.step(SettingsChanged(world.settings, "start"))
+        until = world.now + random.choice([20.0, 60.0])
+        while world.now < until:
+            self.run(world.now + random.choice([0.01, 0.3, 1.0, 3.0]))
+            event = world.accident() if random.random() < 0.5 else world.order()
+            if event is not None:
+                self.step(event)
+        if random.random() < 0.3:  # in the middle of everything
+            self.stop()
+            return
+        world.calm = True
+        self.rest()
+        if random.random() < 0.5:
+            self.step(world.change_settings(world.settings, reload_all=True))
+            self.rest()
+            self.judge.is_as_configured()
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask for the end, some two times, and see it come."""
+        self.step(self.world.stop())
+        if self.world.random.random() < 0.2:
+            self.step(self.world.stop())
+        self.run(self.world.now + REST_S)
+        self.judge.has_ended()
+
+    def rest(self) -> None:
+        """Let everything come to rest, and see how it rests; a worker that grows old may be just replaced."""
+        self.run(self.world.now + REST_S)
+        until = self.world.now + REST_S
+        while self.judge.replaces() and (event := self.world.next_event(until)) is not None:
+            self.step(event)
+        self.judge.at_rest()
+
+    def run(self, until: float) -> None:
+        """Let happen what happens before a time."""
+        while (event := self.world.next_event(until)) is not None:
+            self.step(event)
+
+    def step(self, event: Event) -> list[Action]:
+        """One event in, its actions out, all of it judged."""
+        self.steps += 1
+        if self.steps > STEPS_MAX:
+            raise AssertionError("the history does not come to an end")
+        if self._tell is not None:
+            self._tell(f"{self.world.now:.3f} >> {event}")
+        world = self.world
+        self.judge.before(event)
+        actions = self.fleet.handle(event, world.now)
+        for action in actions:
+            if self._tell is not None:
+                self._tell(f"{'':10} << {action}")
+            world.perform(action)
+        self.judge.after(actions)
+        world.bury()
+        return actions

@@ -1,0 +1,268 @@
+"""Bugs planted in the core, one at a time: the simulation must catch every one of them.
+
+Each is a right line of one function and the wrong one in its place. The right line has to be
+found exactly once, so that a planted bug cannot rot away unseen when the core changes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from djsup.core.backoff import Backoff
+from djsup.core.fleet import Fleet
+from djsup.core.generations import Generations
+from djsup.core.listeners import Listeners
+from djsup.core.pool import Pool
+from djsup.core.program import Program
+from djsup.core.template import Template
+from djsup.core.worker import Worker
+from djsup.core.workers import Workers
+
+if TYPE_CHECKING:
+    import pytest
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One bug."""
+
+    bug: str
+    owner: type
+    function: str
+    right: str
+    wrong: str
+
+    def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Put the wrong line in place of the right one."""
+        found: Any = inspect.getattr_static(self.owner, self.function)
+        is_property = isinstance(found, property)
+        source = textwrap.dedent(inspect.getsource(found.fget if is_property else found))
+        assert source.count(self.right) == 1, f"the right line of {self.function} is gone: {self.right}"
+        scope: dict[str, Any] = {}
+        module = sys.modules[self.owner.__module__]
+        exec(source.replace(self.right, self.wrong), dict(vars(module)), scope)
+        monkeypatch.setattr(self.owner, self.function, scope[self.function])
+
+
+PLANTED = [
+    Planted(
+        "one worker is drained before its replacement serves",
+        Workers,
+        "cull",
+        "spare = len(serving) - self._site.promise",
+        "spare = len(serving) - self._site.promise + 1",
+    ),
+    Planted(
+        "one worker lives above the surge",
+        Workers,
+        "room",
+        "most = self._site.promise + self._site.surge",
+        "most = self._site.promise + self._site.surge + 1",
+    ),
+    Planted(
+        "a draining worker does not count as living",
+        Worker,
+        "counts",
+        "return not self.overdue and now < self.leaving_at + PATIENCE_S",
+        "return False",
+    ),
+    Planted(
+        "workers come back without waiting for the backoff",
+        Workers,
+        "fill",
+        " or not source.deaths.allows(now)",
+        "",
+    ),
+    Planted(
+        "a worker that failed is counted only when its process has gone",
+        Workers,
+        "at_fault",
+        "each.error and not each.end_asked",
+        "False",
+    ),
+    Planted("the backoff does not grow", Backoff, "failed", "self.count + 1", "1"),
+    Planted(
+        "a failed load is repeated at once",
+        Generations,
+        "give_up",
+        "    self.loads.failed(now)\n",
+        "    pass\n",
+    ),
+    Planted(
+        "a draining worker is never killed",
+        Worker,
+        "drain",
+        "self.kill_at = kill_at if self.kill_at is None else min(self.kill_at, kill_at)",
+        "self.kill_at = None",
+    ),
+    Planted(
+        "a stuck worker is never killed",
+        Worker,
+        "became_overdue",
+        "if self.state is State.OVERDUE",
+        "if False",
+    ),
+    Planted(
+        "a template that hangs at import is waited for without end",
+        Generations,
+        "kill_late",
+        "if late.kill_at is None or now < late.kill_at:",
+        "if True:",
+    ),
+    Planted("a number of a generation is used twice", Generations, "_open", "self._last = number", "pass"),
+    Planted(
+        "a generation is forgotten with workers of it alive",
+        Generations,
+        "tidy",
+        " and not self._workers.of(number)",
+        "",
+    ),
+    Planted(
+        "connections are handed to a generation in which nobody serves",
+        Workers,
+        "_heir",
+        "return making.source.number",
+        "return leaving.generation",
+    ),
+    Planted(
+        "connections are closed though somebody serves",
+        Workers,
+        "_heir",
+        "return making.source.number",
+        "return None",
+    ),
+    Planted(
+        "a draining worker's slot is given away",
+        Workers,
+        "start",
+        "each.slot for each in self.by_proc.values()",
+        "each.slot for each in self.untold()",
+    ),
+    Planted(
+        "a template is started before its addresses are bound",
+        Generations,
+        "_bind",
+        "if self._listeners.ready(self._site.name, listen):",
+        "if True:",
+    ),
+    Planted(
+        "an address is closed while the old generation serves on it",
+        Generations,
+        "addresses",
+        "for each in (self.serving, self.rollout) if",
+        "for each in (self.rollout or self.serving,) if",
+    ),
+    Planted(
+        "an address that nobody needs stays bound",
+        Listeners,
+        "reconcile",
+        "if each not in needed",
+        "if False",
+    ),
+    Planted(
+        "a lost template is never loaded again",
+        Generations,
+        "needs_load",
+        " or self.serving.barren",
+        "",
+    ),
+    Planted(
+        "a reload is not given up when its template dies",
+        Generations,
+        "template_ended",
+        "if self.builds(generation.number):",
+        "if False:",
+    ),
+    Planted(
+        "a reload is not given up when its worker dies",
+        Generations,
+        "worker_failed",
+        "if self.builds(gone.generation):",
+        "if False:",
+    ),
+    Planted(
+        "the serving generation's template ends when a reload fails",
+        Generations,
+        "give_up",
+        "    self.rollout = None\n",
+        "    self.rollout = None\n    self.serving = None\n",
+    ),
+    Planted(
+        "two reloads of a site run at one time",
+        Generations,
+        "begin",
+        'self.supersede("a newer reload was asked for", now)',
+        "pass",
+    ),
+    Planted(
+        "new limits are not told",
+        Workers,
+        "tell_limits",
+        "if plan.must_tell(each.limits, limits):",
+        "if False:",
+    ),
+    Planted(
+        "a number asked for by hand outlives a change of the configuration",
+        Pool,
+        "change",
+        "if found:",
+        "if False:",
+    ),
+    Planted(
+        "nobody goes when fewer are wanted",
+        Workers,
+        "cull",
+        "going += [each for each in surplus if each.serving]",
+        "pass",
+    ),
+    Planted(
+        "a worker that has had enough stays",
+        Workers,
+        "_retiree",
+        "each.serving and each.retiring",
+        "False",
+    ),
+    Planted(
+        "a restart does not wait for the old processes",
+        Pool,
+        "_reconcile",
+        "self.mode is Mode.RESTART and self.at_rest",
+        "self.mode is Mode.RESTART",
+    ),
+    Planted(
+        "a stop leaves those that serve alone", Workers, "end_all", "self._drain(each, None, now)", "pass"
+    ),
+    Planted("the daemon quits too early", Fleet, "_quit_if_done", " or self._owners", ""),
+    Planted(
+        "a process that is asked for is not in the books",
+        Fleet,
+        "_new_proc",
+        "self._owners[proc] = site",
+        "self._owners.setdefault(proc, site) if proc % 5 else None",
+    ),
+    Planted(
+        "the dashboard comes back without waiting for the backoff",
+        Program,
+        "may_start",
+        " and self.backoff.allows(now)",
+        "",
+    ),
+    Planted(
+        "a template that ignores SIGTERM is never killed",
+        Template,
+        "end",
+        "self.kill_at = now + EXIT_GRACE_S",
+        "pass",
+    ),
+    Planted(
+        "a worker that was given up before its template forked it is waited for without end",
+        Worker,
+        "kill",
+        "if not self.unborn:",
+        "if True:",
+    ),
+]
