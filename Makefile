@@ -1,0 +1,36 @@
+# Only git, make and a Python >= 3.11 are assumed. Every verb prepares what it needs by itself,
+# and is quick when that is there. PYTHON=/path/to/python3 names another Python than the one found.
+
+SHELL = /bin/sh
+prepare = python=$$(tools/find-python) && "$$python" -m tools.prepare
+arguments ?=
+
+.PHONY: help run test lint bench reference clean
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z]*\):.*  ## /  make \1	/p' Makefile
+
+run:  ## both example sites and the dashboard, in the foreground
+	@$(prepare) run && exec .venv/bin/djsup start -c config.example.toml
+
+test:  ## all tests; arguments="-k reload" picks some
+	@$(prepare) test && .venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadscope $(arguments)
+
+lint:  ## ruff, mypy, and who may import whom
+	@$(prepare) lint
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy supervisor web_ui tests benchmarks tools
+	.venv/bin/mypy --python-version 3.10 supervisor/djsup_worker
+	.venv/bin/lint-imports
+
+bench:  ## djsup beside gunicorn, granian and uWSGI; BENCH_SECONDS=10 measures longer
+	@$(prepare) bench && .venv/bin/python -m benchmarks $(arguments)
+
+reference:  ## writes docs/reference/configuration.md from the schema
+	@$(prepare) run && .venv/bin/python -m tools.make_reference
+
+clean:  ## removes everything that the other verbs have made
+	rm -rf .venv .cache build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf benchmarks/results examples/*/.venv examples/*/db.sqlite3* examples/*/static_collected
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,188 @@
+"""``python -m tools.make_reference``: writes the reference of settings and verbs from where they are defined.
+
+With ``--check`` nothing is written; the exit status is 1 when a file is not what would be written.
+Unlike the other tools it needs djsup, so it runs in .venv.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from pydantic.fields import FieldInfo
+
+from djsup.cli import VERBS, cli
+from djsup.config.pending import PENDING, Pending
+from djsup.config.schema import (
+    CanaryTable,
+    Configuration,
+    DashboardTable,
+    HealthTable,
+    LimitsTable,
+    LogTable,
+    ProgramTable,
+    ReloadTable,
+    SiteTable,
+    Table,
+)
+
+REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
+HELP_WIDTH = 88
+EVERY_VALUE = Pending.__dataclass_fields__["applies"].default
+"""What a setting has that is without effect whatever its value is."""
+
+TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
+    ("The top of the file", (), Configuration),
+    ("`[dashboard]`", ("dashboard",), DashboardTable),
+    ("`[log]`", ("log",), LogTable),
+    ("`[sites.NAME]`", ("sites", "*"), SiteTable),
+    ("`[sites.NAME.limits]`", ("sites", "*", "limits"), LimitsTable),
+    ("`[sites.NAME.health]`", ("sites", "*", "health"), HealthTable),
+    ("`[sites.NAME.reload]`", ("sites", "*", "reload"), ReloadTable),
+    ("`[sites.NAME.reload.canary]`", ("sites", "*", "reload", "canary"), CanaryTable),
+    ("`[sites.NAME.programs.PROGRAM]`", ("sites", "*", "programs", "*"), ProgramTable),
+)
+
+CONFIGURATION_HEAD = """\
+# Configuration
+
+This page is made from the schema by `make reference`; the same schema checks the file and is printed by
+`djsup schema`, for editors that complete and check TOML.
+
+The file is found as `-c FILE`, else `$DJSUP_CONFIG`, else `./djsup.toml`, else `/etc/djsup/djsup.toml`. An unknown
+key is a mistake. All mistakes are reported at once, each with file, line, key, what was found and what is allowed.
+
+* Relative paths are relative to the file that names them.
+* `${NAME}` in a text is replaced by the environment variable; one that is not set is a mistake.
+* A duration is a number of seconds or a text: `30`, `"30s"`, `"5m"`, `"1h"`.
+* A size is a number of bytes or a text: `1048576`, `"1MiB"`, `"1MB"`.
+
+A setting marked **not yet** is understood and checked, and gives a warning that it does nothing so far.
+"""
+
+COMMAND_LINE_HEAD = """\
+# Command line
+
+This page is made from the program's own help by `make reference`.
+
+| exit status | means |
+| --- | --- |
+| 0 | done |
+| 1 | it was tried and failed |
+| 2 | wrong usage or configuration |
+| 3 | the daemon is not running |
+| 4 | it did not answer in time |
+
+On a terminal the output is a table for people; piped, it is plain; with `--json` it is JSON. Colour is left out when
+`NO_COLOR` is set.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Write both pages, or check them."""
+    pages = {REFERENCE / "configuration.md": configuration(), REFERENCE / "command-line.md": command_line()}
+    stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
+    if "--check" in arguments:
+        for path in stale:
+            sys.stderr.write(f"{path} is not in step with the program; run: make reference\n")
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(pages[path])
+    return 0
+
+
+def configuration() -> str:
+    """The page about the configuration file."""
+    parts = [CONFIGURATION_HEAD]
+    for title, path, table in TABLES:
+        parts.append(f"## {title}\n\n{(table.__doc__ or '').strip()}\n")
+        parts.extend(_setting(path, name, field) for name, field in table.model_fields.items())
+    return "\n".join(parts)
+
+
+def _setting(path: tuple[str, ...], name: str, field: FieldInfo) -> str:
+    """One setting: what it does, what is allowed, its default and an example."""
+    lines = [f"### `{name}`\n", f"{field.description}\n"]
+    allowed = list(dict.fromkeys(_allowed(field)))
+    if allowed:
+        lines.append(f"* Allowed: {'; '.join(allowed)}")
+    if field.is_required():
+        lines.append("* Required")
+    elif (default := _default(field)) is not None:
+        lines.append(f"* Default: `{default}`")
+    if field.examples:
+        written = "`, `".join(f"{name} = {toml(example)}" for example in field.examples)
+        lines.append(f"* Example: `{written}`")
+    lines.extend(
+        f"* **Not yet{'' if pending.applies is EVERY_VALUE else ', for some values'}**: {pending.sentence}"
+        for pending in PENDING
+        if pending.path in ((*path, name), (*path, name, "*"))
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _allowed(thing: Any) -> Iterator[str]:
+    """What the forms in a field or an annotation call allowed."""
+    if isinstance(thing, FieldInfo):
+        yield from _allowed_of(thing.metadata)
+        thing = thing.annotation
+    for inner in get_args(thing):
+        yield from _allowed_of(getattr(inner, "__metadata__", ()))
+        yield from _allowed(inner)
+
+
+def _allowed_of(metadata: Any) -> Iterator[str]:
+    for each in metadata:
+        allowed = getattr(each, "allowed", None)
+        if isinstance(allowed, str):
+            yield allowed
+
+
+def _default(field: FieldInfo) -> str | None:
+    """The default as one would write it; None when the description says it, or there is none."""
+    extra = field.json_schema_extra
+    value = extra["default"] if isinstance(extra, dict) and "default" in extra else field.default
+    if value is None or isinstance(value, Table) or value in ([], {}):
+        return None
+    return toml(value)
+
+
+def toml(value: Any) -> str:
+    """A value as TOML writes it on one line."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f'"{value}"'
+        case float() if value == int(value):
+            return str(int(value))
+        case list():
+            return f"[{', '.join(map(toml, value))}]"
+        case dict():
+            return "{ " + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + " }"
+        case _:
+            return str(value)
+
+
+def command_line() -> str:
+    """The page about the verbs."""
+    parts = [COMMAND_LINE_HEAD, _help(cli, "djsup")]
+    for verb in VERBS:
+        command = cli.get_command(click.Context(cli), verb)
+        assert command is not None, verb
+        parts.append(f"## `djsup {verb}`\n\n{_help(command, f'djsup {verb}')}")
+    return "\n".join(parts)
+
+
+def _help(command: click.Command, name: str) -> str:
+    """What ``--help`` prints, at a width that does not depend on the terminal."""
+    context = click.Context(
+        command, info_name=name, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH,
+        help_option_names=["-h", "--help"],
+    )  # fmt: skip
+    return f"```text\n{command.get_help(context).strip()}\n```\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,100 @@
+"""``python -m tools.prepare VERB``: everything that a verb of the Makefile needs, made once.
+
+Quick and silent when all is there already. Standard library only.
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tools import debian, example_sites
+from tools.interpreters import this_one
+from tools.say import Failure, say
+from tools.virtualenv import Virtualenv
+
+ROOT = Path(__file__).resolve().parent.parent
+LOG = ROOT / ".cache/log"
+VERBS = ("run", "test", "lint", "bench")
+
+
+def main(arguments: list[str]) -> int:
+    """Prepare for the one verb named."""
+    if len(arguments) != 1 or arguments[0] not in VERBS:
+        sys.stderr.write(f"usage: python -m tools.prepare {'|'.join(VERBS)}\n")
+        return 2
+    verb = arguments[0]
+    os.chdir(ROOT)
+    try:
+        with _one_at_a_time():
+            _prepare(verb)
+    except Failure as failure:
+        sys.stderr.write(f"{failure}\n")
+        return 1
+    return 0
+
+
+def _prepare(verb: str) -> None:
+    match verb:
+        case "run":
+            _djsup(dev=False)
+            example_sites.prepare(ROOT)
+            _introduce()
+        case "test":
+            programs = {"chromium": "chromium", "wrk": "wrk"}
+            debian.want_programs(programs, LOG / "apt.log", "tests that need them are skipped")
+            _djsup(dev=True)
+            example_sites.prepare(ROOT)
+        case "lint":
+            _djsup(dev=True)
+        case "bench":
+            debian.want_programs({"wrk": "wrk"}, LOG / "apt.log", "the benchmark can't do without")
+            _djsup(dev=False)
+            example_sites.prepare(ROOT)
+
+
+def _djsup(*, dev: bool) -> None:
+    """The virtualenv that djsup itself runs in, with or without the tools of its tests."""
+    Virtualenv(
+        path=ROOT / ".venv",
+        log=LOG / "djsup.log",
+        install=("-e", ".", "--group", "dev") if dev else ("-e", "."),
+        directory=ROOT,
+        sources=(ROOT / "pyproject.toml",),
+        name="dev" if dev else "run",
+        implied_by=() if dev else ("dev",),
+    ).prepare(this_one())
+
+
+def _introduce() -> None:
+    """Say what ``make run`` is about to start, and where to look at it."""
+    say("")
+    say("  The blog        http://127.0.0.1:8001/    its admin: http://127.0.0.1:8001/admin/")
+    say("  The shop        http://127.0.0.1:8002/    its admin: http://127.0.0.1:8002/admin/")
+    say("  The dashboard   http://127.0.0.1:9000/    its token: .cache/dashboard-token")
+    say("")
+    say(
+        '  Both admins have the user "admin" with the password "admin": an example, nothing for the internet.'
+    )
+    say("  In another terminal: .venv/bin/djsup status -c config.example.toml     Stop with Ctrl-C.")
+    say("")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Keep a second ``make`` from filling the same virtualenv at the same time."""
+    lock = ROOT / ".cache/prepare.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Another make prepares this folder; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
