@@ -104,6 +104,17 @@ def test_early_deaths_in_a_row_wait_longer_and_longer_and_a_stable_life_ends_the
     play.done()
 
 
+def test_row_of_early_deaths_is_not_ended_by_a_worker_that_came_before_it() -> None:
+    play = curtain_up()
+    play >> 20.0
+    play >> exited(2, KILLED) << ...
+    play >> started(4) >> exited(4, Exit(1)) << Said(NoticeKind.WORKER_FAILED)
+    play >> exited(3, KILLED) << Said(NoticeKind.WORKER_DIED)
+    play >> 0.19
+    play >> 0.1 << like(ForkWorker, proc=5)
+    play.done()
+
+
 def test_site_whose_workers_all_die_young_is_backing_off_and_says_why() -> None:
     play = curtain_up()
     play >> exited(2, Exit(1, stderr=("boom",))) << Said(NoticeKind.WORKER_DIED, "boom")

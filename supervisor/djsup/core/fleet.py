@@ -182,7 +182,10 @@ class Fleet:
     def dashboard(self) -> DashboardView:
         """The dashboard's process."""
         return DashboardView(
-            self._dashboard.wanted, self._dashboard.state, self._dashboard.pid, self._dashboard_error
+            self.settings is not None and self.settings.dashboard is not None,
+            self._dashboard.state,
+            self._dashboard.pid,
+            self._dashboard_error,
         )
 
     # --- events --------------------------------------------------------------------------------
@@ -253,7 +256,6 @@ class Fleet:
             out.append(Publish(NoticeKind.STOPPING, "djsup stops", by=event.by))
         again = self._stopping
         self._stopping = True
-        self._dashboard.wanted = False
         for owner in (None, *self._pools):
             self._listeners.forget(owner)
         out += self._listeners.reconcile()
@@ -288,7 +290,6 @@ class Fleet:
     # --- the dashboard -------------------------------------------------------------------------
 
     def _change_dashboard(self, old: Settings | None, new: Settings, now: float) -> list[Action]:
-        self._dashboard.wanted = new.dashboard is not None
         self._listeners.want(None, () if new.dashboard is None else (new.dashboard.listen,))
         self._dashboard_error = None
         self._dashboard_binding.reset()
@@ -327,7 +328,8 @@ class Fleet:
             out += self._listeners.reconcile()
         settings = None if self.settings is None else self.settings.dashboard
         bound = settings is not None and self._listeners.ready(None, (settings.listen,))
-        if bound and self._dashboard.may_start(now):
+        self._dashboard.wanted = bound and not self._stopping
+        if self._dashboard.may_start(now):
             proc = self._new_proc(None)
             self._dashboard.start(proc)
             out.append(StartDashboard(proc))

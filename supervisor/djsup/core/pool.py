@@ -216,9 +216,8 @@ class Pool:
         if wrong.blamed:
             return
         wrong.blamed = True
-        if wrong.ready_at is not None and now - wrong.ready_at >= self.site.limits.stable_after_s:
-            self.generations.by_number[wrong.generation].deaths.reset()
-        else:
+        stable = wrong.ready_at is not None and now - wrong.ready_at >= self.site.limits.stable_after_s
+        if not stable:  # else it is replaced at once, unless others that came after it die young in a row
             self.generations.worker_failed(wrong, text, details, now)
 
     def _stop(self, now: float, *, at_once: bool) -> None:

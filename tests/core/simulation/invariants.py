@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from djsup.core.events import Event
     from djsup.core.fleet import Fleet
     from djsup.core.model import Address
+    from djsup.core.snapshot import SiteSnapshot
 
 SLACK_S = 1e-6
 EXIT_S = 8.0
@@ -247,7 +248,8 @@ class Judge:
             return
         stable_after_s = self.world.site_settings(each).limits.stable_after_s
         if each.ready_at is not None and now - each.ready_at >= stable_after_s:
-            self.deaths[each.site, each.generation].count = 0
+            row = self.deaths[each.site, each.generation]
+            row.count = 0 if each.ready_at >= row.last_at else row.count
         else:
             self._blame(each, now)
 
@@ -441,6 +443,8 @@ class Judge:
         wanted = set()
         for site in self.settings.sites:
             name, shown = site.name, snapshot[site.name]
+            if self._waits_for_another(shown, snapshot):
+                continue
             workers, promise = self.world.living(name, "worker"), self.promise(name)
             self.check(shown.state is SiteState.SERVING, f"{name} rests {shown.state.value}, {shown.error}")
             self.check(shown.error is None, f"{name} serves and yet shows an error")
@@ -468,6 +472,16 @@ class Judge:
         self.check(
             len(self.world.living(kind="dashboard")) == (dashboard is not None),
             "the dashboard runs as configured",
+        )
+
+    def _waits_for_another(self, shown: SiteSnapshot, snapshot: dict[str, SiteSnapshot]) -> bool:
+        """Whether it cannot have an address because another site, whose reload failed, serves on it."""
+        return any(
+            shown.error is not None
+            and f'belongs to site "{other.name}"' in shown.error
+            and other.last_reload is not None
+            and other.last_reload.result is ReloadResult.ROLLED_BACK
+            for other in snapshot.values()
         )
 
     def is_as_configured(self) -> None:

@@ -84,6 +84,13 @@ PLANTED = [
         "each.error and not each.end_asked",
         "False",
     ),
+    Planted(
+        "a row of early deaths ends with a worker that came before it",
+        Generations,
+        "forgive",
+        "and one.ready_at >= failed_at",
+        "",
+    ),
     Planted("the backoff does not grow", Backoff, "failed", "self.count + 1", "1"),
     Planted(
         "a failed load is repeated at once",
