@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from tools.say import Failure
+
 from benchmarks import measure
 from benchmarks.report import Report
 from benchmarks.servers import SERVERS, NotRunning, Server
@@ -21,23 +23,37 @@ def main(names: list[str]) -> int:
     workloads = [each for each in WORKLOADS if not names or each.name in names]
     report = Report(seconds=float(os.environ.get("BENCH_SECONDS", "3")))
     rounds = int(os.environ.get("BENCH_ROUNDS", "3"))
-    for server in SERVERS:
-        server.install()
+    servers = _installed(report)
     for workload in workloads:
-        report.throughput[workload.name] = _throughput(report, workload, rounds)
+        report.throughput[workload.name] = _throughput(report, servers, workload, rounds)
         report.show_throughput(workload.name)
     for workload in workloads:
-        report.memory[workload.name] = _each(report, "memory", workload, measure.memory)
+        report.memory[workload.name] = _each(report, servers, "memory", workload, measure.memory)
         report.show_memory(workload.name)
     for workload in workloads:
-        report.reloads[workload.name] = _each(report, "reloads", workload, measure.reloads)
+        report.reloads[workload.name] = _each(report, servers, "reloads", workload, measure.reloads)
         report.show_reloads(workload.name)
     report.show_legend()
     print(f"\nAll figures: {report.save()}")
     return 0
 
 
-def _throughput(report: Report, workload: Workload, rounds: int) -> dict[str, measure.Throughput]:
+def _installed(report: Report) -> list[Server]:
+    """The servers that could be installed; uWSGI needs a C compiler and Python's headers."""
+    found = []
+    for server in SERVERS:
+        try:
+            server.install()
+        except Failure as failure:
+            report.missing.append(f"{server.name}: {failure}")
+        else:
+            found.append(server)
+    return found
+
+
+def _throughput(
+    report: Report, servers: list[Server], workload: Workload, rounds: int
+) -> dict[str, measure.Throughput]:
     """In turns, so that a machine that gets slower or faster does so for all."""
     found: dict[str, list[measure.Throughput]] = {}
     for number in range(rounds):
@@ -46,17 +62,21 @@ def _throughput(report: Report, workload: Workload, rounds: int) -> dict[str, me
         def one(server: Server, workload: Workload) -> measure.Throughput:
             return measure.throughput(server, workload, report.seconds)
 
-        for name, figures in _each(report, what, workload, one).items():
+        for name, figures in _each(report, servers, what, workload, one).items():
             found.setdefault(name, []).append(figures)
     return {name: measure.median(several) for name, several in found.items()}
 
 
 def _each(
-    report: Report, what: str, workload: Workload, one: Callable[[Server, Workload], Figures]
+    report: Report,
+    servers: list[Server],
+    what: str,
+    workload: Workload,
+    one: Callable[[Server, Workload], Figures],
 ) -> dict[str, Figures]:
     """One measurement of every server that can be started."""
     found: dict[str, Figures] = {}
-    for server in SERVERS:
+    for server in servers:
         sys.stderr.write(f"  {what}: {workload.name}, {server.name}\n")
         try:
             found[server.name] = one(server, workload)

@@ -103,7 +103,7 @@ class Server:
                 fixed = ["--interface", "wsgi", "--http", "1", "--host", "127.0.0.1", "--port", str(port)]
                 several = ["--workers", str(workers), "--no-ws", "--log-level", "error"]
                 return [str(programs / "granian"), *fixed, *several, *self.options, workload.wsgi]
-            case "pyuwsgi":
+            case "uwsgi":
                 fixed = ["--http11-socket", address, "--processes", str(workers), "--module", workload.wsgi]
                 quiet = ["--master", "--need-app", "--die-on-term", "--disable-logging"]
                 return [str(programs / "uwsgi"), *fixed, *quiet, *self.options]
@@ -116,7 +116,7 @@ SERVERS = (
     Server("gunicorn gthread", "gunicorn>=27,<28", ("-k", "gthread", "--threads", "4")),
     Server("gunicorn sync", "gunicorn>=27,<28", ("-k", "sync")),
     Server("granian", "granian>=2.5,<3", ("--blocking-threads", "1")),
-    Server("uWSGI", "pyuwsgi>=2.0.30,<2.1"),
+    Server("uWSGI", "uwsgi>=2.0.31,<2.1"),
 )
 
 

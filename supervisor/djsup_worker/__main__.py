@@ -51,14 +51,20 @@ def _run(argv: list[str]) -> int:
     if found is None or not isinstance(found[0], Boot):
         return WRONG_USE
     told, fds = found
+    for fd in fds:
+        os.set_inheritable(fd, False)
     assert isinstance(told, Boot)
     name_process(told.site, told.slot)
 
-    folder = os.path.dirname(os.path.abspath(argv[0])) if os.path.isfile(argv[0]) else os.path.abspath(argv[0])
+    folder = (
+        os.path.dirname(os.path.abspath(argv[0])) if os.path.isfile(argv[0]) else os.path.abspath(argv[0])
+    )
     boot.forget_worker_folder(folder)
     try:
         if len(fds) != BOOT_FDS + len(told.listeners):
-            raise SiteError("the daemon sent %d descriptors for %d listeners" % (len(fds), len(told.listeners)))
+            raise SiteError(
+                "the daemon sent %d descriptors for %d listeners" % (len(fds), len(told.listeners))
+            )
         with boot.httptools_at_hand(folder):
             # All that this process will ever need of its own is imported here, before the site's code:
             # nothing that the site does to its import path can get in between.
@@ -102,7 +108,7 @@ def _load_failed(channel: socket.socket, error: BaseException) -> int:
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write((trace or line).rstrip("\n") + "\n")
-    with contextlib.suppress(OSError):
+    with channel, contextlib.suppress(OSError):
         send(channel, LoadFailed(error=shorten(line), traceback=shorten(trace)))
     return LOAD_FAILED
 

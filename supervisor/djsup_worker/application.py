@@ -80,10 +80,9 @@ def _import_application(wsgi: str) -> Application:
     module_name, _, name = wsgi.partition(":")
     found: Any = importlib.import_module(module_name)
     for part in (name or "application").split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise SiteError('the module "%s" has no "%s"' % (module_name, name or "application")) from None
+        if not hasattr(found, part):
+            raise SiteError('the module "%s" has no "%s"' % (module_name, name or "application"))
+        found = getattr(found, part)
     if not callable(found):
         raise SiteError('"%s" is a %s, not a WSGI application' % (wsgi, type(found).__name__))
     application: Application = found

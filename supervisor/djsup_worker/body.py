@@ -20,12 +20,17 @@ CHUNK_LINE_MAX_BYTES = 1024
 EXTENSIONS_MAX_BYTES = 16 * 1024
 """What all chunk extensions of one body may take (CVE-2023-39326 and its kin)."""
 TRAILERS_MAX_BYTES = 8 * 1024
+CR = 0x0D
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 CHUNK_LINE = re.compile(
     # RFC 9112, 7.1 and 7.1.1. White space only around an extension's marks, never before the line's end.
     rb"([0-9A-Fa-f]{1,15})"
-    rb"(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb'|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"))?)*'
+    rb"(?:[ \t]*;[ \t]*"
+    + _TOKEN
+    + rb"(?:[ \t]*=[ \t]*(?:"
+    + _TOKEN
+    + rb'|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"))?)*'
 )
 TRAILER = re.compile(rb"(" + _TOKEN + rb"):[\t -~\x80-\xff]*")
 TRAILERS_FORBIDDEN = frozenset(
@@ -107,7 +112,16 @@ class ChunkedBody:
     Data is taken whole chunk lines at a time; what is not yet a line waits in ``_kept``.
     """
 
-    __slots__ = ("_chunk_left", "_extensions", "_in_trailers", "_kept", "_most", "_needs_line_end", "_trailers", "spool")
+    __slots__ = (
+        "_chunk_left",
+        "_extensions",
+        "_in_trailers",
+        "_kept",
+        "_most",
+        "_needs_line_end",
+        "_trailers",
+        "spool",
+    )
 
     def __init__(self, most: int) -> None:
         self.spool = Spool()
@@ -168,7 +182,7 @@ class ChunkedBody:
                 raise Refused(400, "a line of a chunked body is too long")
             self._kept = data[at:]
             return None, at
-        if end == at or data[end - 1] != 0x0D:
+        if end == at or data[end - 1] != CR:
             raise Refused(400, "a bare line feed in a chunked body")
         return data[at : end - 1], end + 1
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import select
 import time
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, Deque, Dict, Optional, Union
 from collections import deque
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Any, Deque, Dict, Optional, Union
 
 from djsup_worker.body import ChunkedBody, SizedBody
 from djsup_worker.limits import SECOND_NS
 from djsup_worker.refusal import Refused, answer
-from djsup_worker.request import TARGET_MAX_BYTES
+from djsup_worker.request import TARGET_MAX_BYTES, keeps
 from djsup_worker.wsgi import HIGH_WATER_BYTES, Response, Wire, complain
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from djsup_worker.body import Body
     from djsup_worker.crew import Hand
     from djsup_worker.loop import Loop
-    from djsup_worker.request import Head
+    from djsup_worker.request import Fields, Head
 
 READ_BYTES = 16 * 1024
 BODY_READ_BYTES = 256 * 1024
@@ -39,6 +39,7 @@ FRESH, IDLE, HEAD, BODY, RUNNING, WRITING, LINGER, LEAVING, GONE = range(9)
 """Phases: no byte yet; between requests; in a head; in a body; in the application; waiting for the client to
 read; refused, and its last words unread; being handed over; closed."""
 
+CR = 0x0D
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 _monotonic_ns = time.monotonic_ns
 
@@ -49,8 +50,8 @@ class Connection(Wire):
     __slots__ = (
         "_body",
         "_buffer",
-        "_head",
         "_final",
+        "_head",
         "_linger",
         "_mask",
         "_out",
@@ -67,14 +68,22 @@ class Connection(Wire):
         "phase",
         "response",
         "since_ns",
+        "site",
         "sock",
         "unsent",
     )
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, base: Dict[str, Any], peer_host: str, peer_port: str, now_ns: int
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        base: Dict[str, Any],
+        peer_host: str,
+        peer_port: str,
+        now_ns: int,
     ) -> None:
         self.loop = loop
+        self.site = loop.site
         self.sock = sock
         self.fd = sock.fileno()
         self.base = base
@@ -102,7 +111,7 @@ class Connection(Wire):
 
     # --- what the loop tells it ---
 
-    def ready(self, mask: int) -> None:
+    def ready(self, _mask: int) -> None:
         """The descriptor can be read, or written, or is broken."""
         phase = self.phase
         if phase == RUNNING:
@@ -187,64 +196,66 @@ class Connection(Wire):
 
     def _advance(self) -> None:
         """Serve whatever is whole in the buffer."""
+        loop = self.loop
         while self._buffer and self.phase < RUNNING:
             data = self._buffer
-            if data.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is ignored
+            if data[0] == CR and data.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request
                 self._buffer = data[2:]
                 continue
             end = data.find(b"\r\n\r\n") + 4
-            most = self.loop.limits.max_header_bytes
             try:
                 if end < 4:  # noqa: PLR2004  # not found
-                    self._look_at_part(data, most)
-                    if self.phase != HEAD:
-                        self.phase = HEAD
-                        self.since_ns = _monotonic_ns()
-                        self.loop.watch_phase(self)
+                    self._look_at_part(data)
                     return
                 if end == len(data):
                     self._buffer = b""
                 else:
                     self._buffer = data[end:]
                     data = data[:end]
-                if end > most:
-                    raise Refused(431, "a header section of more than %d bytes" % most)
-                head = self.loop.reader.read(data, self.base)
-                if head.length or head.chunked:
-                    if not self._await_body(head):
+                if end > loop.limits.max_header_bytes:
+                    raise _too_large(loop.limits.max_header_bytes)
+                head = loop.reader.read(data, self.base)
+                fields = head[2]
+                if fields.length or fields.chunked:
+                    if not self._await_body(head, fields):
                         return
                     continue
             except Refused as refused:
                 self._refuse(refused)
                 return
             self.bytes_in = 0
-            head.environ["wsgi.input"] = BytesIO()
-            if not self._serve(head):
+            if not self._serve(head, BytesIO()):
                 return
 
-    def _look_at_part(self, data: bytes, most: int) -> None:
-        """Refuse a head as soon as it can be known that it will not be right."""
+    def _look_at_part(self, data: bytes) -> None:
+        """Refuse the beginning of a head as soon as it can be known that it will not be right."""
+        most = self.loop.limits.max_header_bytes
         line_end = data.find(b"\r\n")
         if (line_end < 0 and len(data) > TARGET_MAX_BYTES + 64) or line_end > TARGET_MAX_BYTES + 64:
             raise Refused(414, "the target is longer than %d bytes" % TARGET_MAX_BYTES)
         if len(data) > most:
-            raise Refused(431, "a header section of more than %d bytes" % most)
-        if data.count(b"\n") != data.count(b"\r\n"):  # RFC 9112, 2.2 allows it; request smuggling lives from it
+            raise _too_large(most)
+        if data.count(b"\n") != data.count(
+            b"\r\n"
+        ):  # RFC 9112, 2.2 allows it; request smuggling lives from it
             raise Refused(400, "a bare line feed")
+        if self.phase != HEAD:
+            self.phase = HEAD
+            self.since_ns = _monotonic_ns()
+            self.loop.watch_phase(self)
 
-    def _await_body(self, head: Head) -> bool:
+    def _await_body(self, head: Head, fields: Fields) -> bool:
         """Begin to read a body; True when it was there already and its request was served."""
         most = self.loop.limits.max_body_bytes
-        if head.length > most:
+        if fields.length > most:
             raise Refused(413, "the body is longer than %d bytes" % most)
         rest, self._buffer = self._buffer, b""
-        if 0 < head.length <= len(rest) and head.length <= READ_BYTES:
-            self._buffer = rest[head.length :]
-            self.bytes_in = head.length
-            head.environ["wsgi.input"] = BytesIO(rest[: head.length])
-            return self._serve(head)
+        if 0 < fields.length <= len(rest) and fields.length <= READ_BYTES:
+            self._buffer = rest[fields.length :]
+            self.bytes_in = fields.length
+            return self._serve(head, BytesIO(rest[: fields.length]))
         try:
-            self._body = ChunkedBody(most) if head.chunked else SizedBody(head.length)
+            self._body = ChunkedBody(most) if fields.chunked else SizedBody(fields.length)
         except OSError as error:
             raise self._no_room(error) from None
         self._head = head
@@ -252,7 +263,7 @@ class Connection(Wire):
         self.since_ns = _monotonic_ns()
         if rest:
             return self._feed(rest)
-        if head.expect:
+        if fields.expect:
             self.transmit(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.loop.watch_phase(self)
         return False
@@ -277,55 +288,54 @@ class Connection(Wire):
                 self.loop.watch_phase(self)
                 return False
             spool = body.spool
-            head.environ["wsgi.input"] = spool.finish()
+            file = spool.finish()
         except OSError as error:
             raise self._no_room(error) from None
         self._buffer = rest
         self._body = self._head = None
         self.bytes_in = spool.size
-        if head.chunked:
-            head.environ["CONTENT_LENGTH"] = str(spool.size)
-        return self._serve(head)
+        environ, _line, fields = head
+        if fields.chunked:
+            environ["CONTENT_LENGTH"] = str(spool.size)
+        return self._serve(head, file)
 
     def _no_room(self, error: OSError) -> Refused:
         complain(self.loop.site, "a request's body cannot be kept in a temporary file: %s" % error)
         return Refused(503, "no room for the body")
 
-    def _serve(self, head: Head) -> bool:
+    def _serve(self, head: Head, file: IO[bytes]) -> bool:
         """Run one request; whether the connection is ready for the next."""
         loop = self.loop
-        environ = head.environ
+        environ, line, fields = head
+        environ["wsgi.input"] = file
         environ["REMOTE_ADDR"] = self.peer_host
         environ["REMOTE_PORT"] = self.peer_port
         began_ns = _monotonic_ns()
         if began_ns >= loop.date_until_ns:
             loop.renew_date(began_ns)
-        self.response = response = Response(
-            self, loop.site, environ, head.what, loop.date_line, began_ns, keep=head.keep and loop.stays and not self._final
-        )
-        response.hand = hand = loop.poller
+        hand = loop.poller
+        keep = loop.stays and not self._final and keeps(line, fields)
+        self.response = response = Response(self, environ, line, loop.date_line, began_ns, hand, keep)
         self.phase = RUNNING
-        row = loop.row
-        row.begin(hand.index, began_ns, head.what)
+        loop.row.begin(hand.index, began_ns, line.what)
         crew = loop.crew
         if crew is None:
             response.begin(loop.application)
-            row.rest(hand.index)
-            return self._settle()
+            return self._settle(hand.index)
         token = hand.token
         crew.turns += 1
         token.append(True)
         if crew.resting:
             crew.wake_monitor()
         response.begin(loop.application)
-        row.rest(hand.index)
         try:
             token.pop()
         except IndexError:
             hand.lost = True
+            loop.row.rest(hand.index)
             loop.give_back(self)
             return False
-        return self._settle()
+        return self._settle(hand.index)
 
     def _go_on(self) -> None:
         """Let a paused response have its next turn, in its own thread."""
@@ -346,7 +356,7 @@ class Connection(Wire):
         """A turn in the thread that polls; whether it still does afterwards."""
         loop = self.loop
         crew = loop.crew
-        loop.row.begin(hand.index, _monotonic_ns(), response.what)
+        loop.row.begin(hand.index, _monotonic_ns(), response.line.what)
         if crew is None:
             response.go_on()
             loop.row.rest(hand.index)
@@ -370,21 +380,27 @@ class Connection(Wire):
         response = self.response
         assert response is not None
         loop = self.loop
-        loop.row.begin(hand.index, _monotonic_ns(), response.what)
+        loop.row.begin(hand.index, _monotonic_ns(), response.line.what)
         response.go_on()
         loop.row.rest(hand.index)
         loop.give_back(self)
 
-    def _settle(self) -> bool:
-        """The response has ended its turn; whether the connection is ready for the next request."""
+    def _settle(self, thread: int = -1) -> bool:
+        """The response has ended its turn; whether the connection is ready for the next request.
+
+        ``thread`` is the one that ran it, unless the scoreboard knows already that it rests.
+        """
         response = self.response
         assert response is not None
+        loop = self.loop
         if not response.done:
+            if thread >= 0:
+                loop.row.rest(thread)
             self._await_writable()
             return False
         self.response = None
         now_ns = _monotonic_ns()
-        self.loop.row.end(response.status, now_ns - response.began_ns, self.bytes_in, response.sent)
+        loop.row.end(thread, response.status, now_ns - response.began_ns, self.bytes_in, response.sent)
         if self.broken:
             self.close()
             return False
@@ -393,16 +409,16 @@ class Connection(Wire):
         if self._out:
             self._await_writable()
             return False
-        self.since_ns = now_ns
-        return self._answered()
+        return self._answered(now_ns)
 
-    def _answered(self) -> bool:
+    def _answered(self, now_ns: int) -> bool:
         """Everything is sent; whether the connection is ready for the next request."""
         if self._final:
             self._finish()
             return False
         if self._mask != READ:
             self._want(READ)
+        self.since_ns = now_ns
         self.phase = IDLE
         departure = self.loop.departure
         return departure is None or not departure.answered(self)
@@ -421,7 +437,7 @@ class Connection(Wire):
         self._buffer = b""
         self._final = self._linger = True
         data = answer(refused.status, refused.why, loop.date_line)
-        loop.row.end(refused.status, 0, 0, len(data))
+        loop.row.end(-1, refused.status, 0, 0, len(data))
         self.since_ns = now_ns
         self.transmit(data)
         if self._out and not self.broken:
@@ -523,11 +539,11 @@ class Connection(Wire):
             else:
                 self.close()
             return
-        self.since_ns = _monotonic_ns()
+        self.since_ns = now_ns = _monotonic_ns()
         if self.response is not None:
             if self.unsent <= LOW_WATER_BYTES:
                 self._go_on()
-        elif not self._out and self._answered():
+        elif not self._out and self._answered(now_ns):
             self._advance()
 
     def _want(self, mask: int) -> None:
@@ -535,6 +551,10 @@ class Connection(Wire):
         if mask != self._mask:
             self.loop.rewatch(self.fd, self._mask, mask, self.ready)
             self._mask = mask
+
+
+def _too_large(most: int) -> Refused:
+    return Refused(431, "a header section of more than %d bytes" % most)
 
 
 assert LOW_WATER_BYTES < HIGH_WATER_BYTES

@@ -80,10 +80,14 @@ class Crew:
 
     def wake_monitor(self) -> None:
         """Have the monitor look again; called by the poller when ``resting`` is set."""
-        self.resting = False
         if self._monitor is None:
-            self._monitor = threading.Thread(target=self._watch, name="djsup-monitor", daemon=True)
-            self._monitor.start()
+            monitor = threading.Thread(target=self._watch, name="djsup-monitor", daemon=True)
+            try:
+                monitor.start()
+            except RuntimeError:
+                return  # no thread to be had now: the next call tries again
+            self._monitor = monitor
+        self.resting = False
         self._alarm.put(None)
 
     def pass_to(self, hand: Hand, task: Task) -> None:

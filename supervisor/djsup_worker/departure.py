@@ -19,6 +19,7 @@ import json
 import select
 import socket
 import time
+from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Callable, Deque, Optional, Tuple
 
@@ -35,12 +36,19 @@ IDLE_S = 1.0
 AGAIN_NS = SECOND_NS // 50
 """When the kernel has too many descriptors in flight (ETOOMANYREFS) nothing tells when to try again."""
 NOTE_MAX_BYTES = 4096
+FDS = array("i")
 
 
 class Departure:
     """The leaving of one worker; made when it begins."""
 
-    def __init__(self, loop: Loop, timeout_s: float, handover: Optional[socket.socket], ended: Callable[[Drained], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        timeout_s: float,
+        handover: Optional[socket.socket],
+        ended: Callable[[Drained], None],
+    ) -> None:
         self._loop = loop
         self._handover = handover
         self._ended = ended
@@ -189,7 +197,9 @@ def send_connection(handover: socket.socket, connection: Connection) -> None:
         "local": [base["SERVER_NAME"], base["SERVER_PORT"]] if connection.peer_host else ["", ""],
         "peer": [connection.peer_host, connection.peer_port],
     }
-    socket.send_fds(handover, [json.dumps(note).encode()], [connection.fd], socket.MSG_DONTWAIT)
+    # Not socket.send_fds: it drops its flags.
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [connection.fd]))]
+    handover.sendmsg([json.dumps(note).encode()], ancillary, socket.MSG_DONTWAIT)
 
 
 def receive_connection(
@@ -203,8 +213,16 @@ def receive_connection(
         BlockingIOError: none waits.
         OSError: as recvmsg(2).
     """
-    data, fds, _flags, _address = socket.recv_fds(intake, NOTE_MAX_BYTES, 1, socket.MSG_DONTWAIT)
-    socks = [socket.socket(fileno=fd) for fd in fds]
+    # Not socket.recv_fds: it drops its flags.
+    data, ancillary, _flags, _address = intake.recvmsg(
+        NOTE_MAX_BYTES, socket.CMSG_SPACE(FDS.itemsize), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+    )
+    socks = [
+        socket.socket(fileno=fd)
+        for level, kind, value in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for fd in array("i", value[: len(value) - len(value) % FDS.itemsize])
+    ]
     try:
         note = json.loads(data)
         local_host, local_port = note["local"]

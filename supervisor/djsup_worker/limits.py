@@ -24,10 +24,9 @@ class Limits:
     def from_message(cls, told: Dict[str, Any]) -> Limits:
         """The limits in a message; what it does not name, or not as a number, has its default."""
         known = {each.name for each in fields(cls)}
-        return cls(
-            **{
-                name: value
-                for name, value in told.items()
-                if name in known and isinstance(value, (int, float)) and not isinstance(value, bool)
-            }
-        )
+        taken: Dict[str, Any] = {
+            name: value
+            for name, value in told.items()
+            if name in known and isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+        return cls(**taken)

@@ -20,13 +20,26 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from djsup_worker.connection import (
-    BODY, FRESH, GONE, HEAD, IDLE, LEAVING, LINGER, LINGER_NS, RUNNING, WRITING, Connection,
+    BODY,
+    FRESH,
+    GONE,
+    HEAD,
+    IDLE,
+    LEAVING,
+    LINGER,
+    LINGER_NS,
+    RUNNING,
+    WRITING,
+    Connection,
 )  # fmt: skip
 from djsup_worker.crew import Crew, Hand
 from djsup_worker.limits import SECOND_NS, Limits
 from djsup_worker.request import HeadReader
 from djsup_worker.scoreboard import (
-    ACCEPTED_AT, CONNECTIONS_AT, LISTENER_ERRORS_AT, RowWriter,
+    ACCEPTED_AT,
+    CONNECTIONS_AT,
+    LISTENER_ERRORS_AT,
+    RowWriter,
 )  # fmt: skip
 from djsup_worker.wsgi import base_environ, complain, describe
 
@@ -50,7 +63,14 @@ class Loop:
     """What one worker polls, and what its connections share."""
 
     def __init__(
-        self, *, site: str, application: Application, threads: int, limits: Limits, row: RowWriter, errors: Any
+        self,
+        *,
+        site: str,
+        application: Application,
+        threads: int,
+        limits: Limits,
+        row: RowWriter,
+        errors: Any,
     ) -> None:
         self.site = site
         self.application = application
@@ -109,7 +129,7 @@ class Loop:
         self._knocked.clear()
         while hand.backlog and not hand.lost:
             hand.backlog.popleft().turn_elsewhere(hand)
-        while not (self.ended or hand.lost):
+        while self._do_what_is_due(hand):
             for fd, mask in poll(self._timeout_s(), EVENTS_MAX):
                 handler = ready.get(fd)
                 if handler is None:
@@ -271,32 +291,37 @@ class Loop:
     def watch_phase(self, connection: Connection) -> None:
         """Look at a connection when its phase has lasted too long."""
         at_ns = connection.since_ns + self._phase_limits[connection.phase]
-        if at_ns < self._sweep_at_ns:
-            self._sweep_at_ns = at_ns
+        self._sweep_at_ns = min(self._sweep_at_ns, at_ns)
 
     def at(self, when_ns: int, what: Callable[[], None]) -> None:
         """Call ``what`` at a reading of the monotonic clock, once."""
         heapq.heappush(self._timers, (when_ns, next(self._timer_names), what))
 
+    def _next_ns(self) -> int:
+        """When the next thing is due."""
+        if self._timers and self._timers[0][0] < self._sweep_at_ns:
+            return self._timers[0][0]
+        return self._sweep_at_ns
+
     def _timeout_s(self) -> Optional[float]:
-        """Seconds until something is due, after doing what is due already; None: nothing is."""
-        while True:
-            at_ns = self._sweep_at_ns
-            if self._timers and self._timers[0][0] < at_ns:
-                at_ns = self._timers[0][0]
-            if at_ns == NEVER_NS:
-                return None
-            left_ns = at_ns - _monotonic_ns()
-            if left_ns > 0:
-                return left_ns / SECOND_NS
+        """Seconds until something is due; None: nothing is."""
+        at_ns = self._next_ns()
+        return None if at_ns == NEVER_NS else max(0, at_ns - _monotonic_ns()) / SECOND_NS
+
+    def _do_what_is_due(self, hand: Hand) -> bool:
+        """Call timers and sweep; whether this thread is to go on polling."""
+        at_ns = self._next_ns()
+        while at_ns != NEVER_NS and at_ns <= _monotonic_ns():
             if self._timers and self._timers[0][0] == at_ns:
                 heapq.heappop(self._timers)[2]()
             else:
-                self._sweep()
-            if self.poller.lost or self.ended:
-                return 0.0
+                self._sweep(hand)
+            if hand.lost:
+                break
+            at_ns = self._next_ns()
+        return not (hand.lost or self.ended)
 
-    def _sweep(self) -> None:
+    def _sweep(self, hand: Hand) -> None:
         """Expire every connection whose phase has lasted too long. At most one sweep a second."""
         now_ns = _monotonic_ns()
         phase_limits = self._phase_limits
@@ -305,14 +330,13 @@ class Loop:
         for connection in list(self.connections.values()):
             at_ns = connection.since_ns + phase_limits[connection.phase]
             if at_ns > now_ns:
-                if at_ns < next_ns:
-                    next_ns = at_ns
+                next_ns = min(next_ns, at_ns)
                 continue
             try:
                 connection.expire()
             except Exception as error:  # noqa: BLE001  # as in poll
                 self._trouble(connection.fd, error)
-            if self.poller.lost:
+            if hand.lost:
                 next_ns = now_ns
                 break
         next_ns = max(next_ns, now_ns + SECOND_NS) if next_ns < NEVER_NS else next_ns
@@ -412,7 +436,9 @@ class Listener(Door):
             if error.errno in OUT_OF_DESCRIPTORS:
                 if not self._said:
                     self._said = True
-                    complain(loop.site, "cannot accept connections for now: %s" % os.strerror(error.errno or 0))
+                    complain(
+                        loop.site, "cannot accept connections for now: %s" % os.strerror(error.errno or 0)
+                    )
                 loop.pause_doors(ACCEPT_PAUSE_NS)
                 return False
             return True  # accept(2): the network's error of a connection that is gone already

@@ -163,8 +163,20 @@ Message = Union[
 
 KINDS: Dict[str, Type[Any]] = {
     kind.__name__: kind
-    for kind in (Boot, Fork, Welcome, Drain, NewLimits)
-    + (Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained)
+    for kind in (
+        Boot,
+        Fork,
+        Welcome,
+        Drain,
+        NewLimits,
+        Hello,
+        Loaded,
+        LoadFailed,
+        ForkFailed,
+        Ready,
+        Unhealthy,
+        Drained,
+    )
 }
 
 
@@ -208,7 +220,7 @@ def decode(data: bytes) -> Message:
         allowed = _TYPES[known[name]]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             raise BadMessage("%s.%s is %r" % (kind.__name__, name, value))
-        if known[name] == "List[str]" and not all(isinstance(item, str) for item in value):
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
             raise BadMessage("%s.%s is %r" % (kind.__name__, name, value))
     try:
         message: Message = kind(**raw)

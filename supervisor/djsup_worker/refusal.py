@@ -17,8 +17,8 @@ REASONS = {
 }
 
 
-class Refused(Exception):  # noqa: N818  # not an error of ours: a fact about what a client sent
-    """A request that is not served. ``why`` is for the person who reads the answer."""
+class Refused(Exception):
+    """A request that is not served: a fact about what a client sent, no error of ours. ``why`` is for the person who reads the answer."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__("%d %s" % (status, why))

@@ -8,7 +8,7 @@ called with besides these values, ``wsgi``'s.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set, Tuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import httptools
@@ -16,14 +16,19 @@ import httptools
 from djsup_worker.refusal import Refused
 
 TARGET_MAX_BYTES = 8 * 1024
-LINE_MAX_BYTES = 8 * 1024
+FIELD_MAX_BYTES = 8 * 1024
 """The longest field line, as nginx' large_client_header_buffers."""
 FIELDS_MAX = 100
 """The most fields, as Apache's LimitRequestFields."""
 NAMES_KEPT = 1024
 """Field names whose environ keys are remembered; a client that invents names gains nothing."""
 NAME_KEPT_MAX_BYTES = 64
+LINES_KEPT = 1024
+LINE_KEPT_MAX_BYTES = 256
+SECTIONS_KEPT = 256
+SECTION_KEPT_MAX_BYTES = 2 * 1024
 
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 METHOD = re.compile(rb"[A-Z][A-Z0-9_-]{0,31}")
 VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 HOST = re.compile(
@@ -39,34 +44,66 @@ DROPPED = ""
 Environ = Dict[str, Any]
 
 
-class Head:
-    """A request's head, read and found right."""
+class Line:
+    """What a request line says, read and found right."""
 
-    __slots__ = ("chunked", "environ", "expect", "keep", "length", "what")
+    __slots__ = ("environ", "is_head", "is_http_1_0", "what")
 
-    def __init__(self, environ: Environ, what: bytes, *, keep: bool) -> None:
+    def __init__(self, environ: Environ, what: bytes, *, is_head: bool, is_http_1_0: bool) -> None:
         self.environ = environ
+        """Method, path, query and version under their environ keys."""
         self.what = what
-        """Method, a space, and the path as it was sent: what the scoreboard shows."""
-        self.keep = keep
-        """Whether the client means to send another request on this connection."""
+        """Method, a space, and the path as it was sent, for the scoreboard and the log."""
+        self.is_head = is_head
+        self.is_http_1_0 = is_http_1_0
+
+
+class Fields:
+    """What a header section says, read and found right."""
+
+    __slots__ = ("base", "chunked", "close", "environ", "expect", "keep_alive", "length", "with_base")
+
+    def __init__(self, environ: Environ) -> None:
+        self.environ = environ
+        """The fields under their environ keys."""
+        self.base: Optional[Environ] = None
+        """The base that ``with_base`` was made of, when a section comes again."""
+        self.with_base = environ
         self.length = 0
         """Content-Length."""
         self.chunked = False
         self.expect = False
         """Whether the client waits for ``100 Continue`` before it sends the body."""
+        self.close = False
+        """Whether ``Connection`` names close; and, for HTTP/1.0, keep-alive."""
+        self.keep_alive = False
+
+
+Head = Tuple[Environ, Line, Fields]
+"""A request's head, and its environ but for ``wsgi.input``."""
+
+
+def keeps(line: Line, fields: Fields) -> bool:
+    """Whether the client means to send another request on this connection (RFC 9112, 9.3)."""
+    return not fields.close and (fields.keep_alive or not line.is_http_1_0)
 
 
 class HeadReader:
-    """Reads heads, one whole head at a time. Holds one parser, so it serves one thread at a time."""
+    """Reads heads, one whole head at a time. Holds one parser, so it serves one thread at a time.
+
+    Clients send the same header section with request after request, and many ask for the same path. A
+    line or a section that was read lately, and announces no body, is known by its bytes and not read again.
+    """
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self._environ: Environ = {}
         self._fault = ""
         self._keys: Dict[bytes, str] = {}
-        self._methods: Dict[bytes, str] = {}
-        self._hosts: Dict[str, None] = {}
+        self._lines: Dict[bytes, Line] = {}
+        self._sections: Dict[bytes, Fields] = {}
+        self._methods: Set[bytes] = set()
+        """Methods that llhttp knows."""
 
     def read(self, data: bytes, base: Environ) -> Head:
         """Read one head, its last empty line included, over a copy of ``base``.
@@ -74,82 +111,113 @@ class HeadReader:
         Raises:
             Refused: it is malformed, ambiguous, too long, or asks for what this server does not do.
         """
-        line = data[: data.find(b"\r\n")]
-        parts = line.split(b" ")
+        line_end = data.find(b"\r\n")
+        raw_line = data[:line_end]
+        raw_section = data[line_end + 2 :]
+        line = self._lines.get(raw_line)
+        fields = self._sections.get(raw_section)
+        if line is None or fields is None:
+            line, fields = self._read_new(data, raw_line, raw_section, fields)
+        if fields.base is base:
+            environ = fields.with_base.copy()
+        else:
+            environ = base.copy()
+            environ.update(fields.environ)
+            fields.with_base = environ.copy()
+            fields.base = base
+        environ.update(line.environ)
+        return environ, line, fields
+
+    def _read_new(
+        self, data: bytes, raw_line: bytes, raw_section: bytes, fields: Optional[Fields]
+    ) -> Tuple[Line, Fields]:
+        """Read a head of which not all is known; ``fields``, if its section is."""
+        parts = raw_line.split(b" ")
         if len(parts) != 3:  # RFC 9112, 3: exactly two single spaces; llhttp takes more  # noqa: PLR2004
             raise Refused(400, "malformed request line")
         raw_method, raw_target, version = parts
-        environ = base.copy()
-        keep = True
-        if version != b"HTTP/1.1":
-            if version != b"HTTP/1.0":
-                raise _bad_version(version)
-            environ["SERVER_PROTOCOL"] = "HTTP/1.0"
-            keep = False
+        # With a known section only the line is left to judge, and what llhttp would say about it is known.
+        if fields is None or not (
+            raw_method in self._methods
+            and raw_target.startswith(b"/")
+            and raw_target.isascii()
+            and raw_target.decode().isprintable()
+            and len(raw_target) <= TARGET_MAX_BYTES
+            and version == b"HTTP/1.1"
+        ):
+            fields = self._read_with_llhttp(data, raw_section, raw_method, raw_target, version)
+        line = _line(raw_method, raw_target, version)
+        if len(raw_line) <= LINE_KEPT_MAX_BYTES:
+            if len(self._lines) >= LINES_KEPT:
+                self._lines.clear()
+            self._lines[raw_line] = line
+        return line, fields
+
+    def _read_with_llhttp(
+        self, data: bytes, section: bytes, raw_method: bytes, raw_target: bytes, version: bytes
+    ) -> Fields:
+        """Read and check the whole head, and give its fields."""
+        if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+            raise _bad_version(version)
+        if not METHOD.fullmatch(raw_method):
+            raise Refused(400, "malformed method")
+        if raw_method == b"CONNECT":
+            raise Refused(501, "this server is no proxy")
         if len(raw_target) > TARGET_MAX_BYTES:
             raise Refused(414, "the target is longer than %d bytes" % TARGET_MAX_BYTES)
-        if len(data) > LINE_MAX_BYTES or data.count(b"\r\n") > FIELDS_MAX + 2:
+        if len(data) > FIELD_MAX_BYTES or data.count(b"\r\n") > FIELDS_MAX + 2:
             _refuse_large(data)
-        if b"\n " in data or b"\n\t" in data:
+        if section[:1] in b" \t" or b"\n " in section or b"\n\t" in section:
             # RFC 9112, 5.2: obs-fold; some versions of llhttp unfold it.
             raise Refused(400, "a folded header field")
-        method = self._methods.get(raw_method) or self._new_method(raw_method)
         if not raw_target.isascii():
-            # Not a URI (RFC 3986), but sent by real clients; encoded as they should have, for llhttp
-            # refuses it and the path comes out the same.
-            quoted = quote_from_bytes(raw_target, safe=ALSO_SAFE_IN_TARGET).encode()
-            data = data.replace(raw_target, quoted, 1)
-            raw_target = quoted
+            # llhttp refuses it; what is sent on is what it should have been.
+            data = data.replace(raw_target, _quoted(raw_target), 1)
 
+        environ: Environ = {}
         self._environ = environ
+        self._fault = ""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._renew()  # an offer, which this server does not take up (RFC 9110, 7.8)
+            pass  # an offer, which this server does not take up (RFC 9110, 7.8)
         except httptools.HttpParserError as error:
-            self._renew()
             raise _explain(data, error) from None
+        finally:
+            # It now waits for a body, or for the end, or is stuck.
+            self._parser = httptools.HttpRequestParser(self)
         if self._fault:
-            fault, self._fault = self._fault, ""
-            self._renew()
-            raise Refused(400, fault)
+            raise Refused(400, self._fault)
+        self._methods.add(raw_method)
 
-        target = raw_target.decode("ascii")
-        environ["REQUEST_METHOD"] = method
-        environ["RAW_URI"] = environ["REQUEST_URI"] = target
-        if target[0] != "/":
-            target = self._other_form(method, target, environ)
-        if "#" in target:  # no part of a request target (RFC 9112, 3.2); some clients send it
-            target = target.partition("#")[0]
-        path, _, query = target.partition("?")
-        what = raw_method + b" " + path.encode()
-        environ["QUERY_STRING"] = query
-        environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
-        head = Head(environ, what, keep=keep)
+        fields = Fields(environ)
+        self._understand(fields, version)
+        if not (fields.length or fields.chunked or fields.expect) and len(section) <= SECTION_KEPT_MAX_BYTES:
+            if len(self._sections) >= SECTIONS_KEPT:
+                self._sections.clear()
+            self._sections[section] = fields
+        return fields
 
-        if "HTTP_HOST" in environ:
-            host = environ["HTTP_HOST"]
-            if host not in self._hosts:
-                self._check_host(host)
+    def _understand(self, fields: Fields, version: bytes) -> None:
+        """What the fields mean for the connection and the body."""
+        environ = fields.environ
+        if not HOST.fullmatch(environ.get("HTTP_HOST", "")):
+            raise Refused(400, "malformed Host")
         if "HTTP_CONNECTION" in environ:
-            options = environ["HTTP_CONNECTION"].lower()
-            if "close" in options or not keep:
-                tokens = [token.strip() for token in options.split(",")]
-                head.keep = "close" not in tokens and (keep or "keep-alive" in tokens)
+            options = [option.strip() for option in environ["HTTP_CONNECTION"].lower().split(",")]
+            fields.close = "close" in options
+            fields.keep_alive = "keep-alive" in options
         if "CONTENT_LENGTH" in environ:
-            head.length = _length(environ["CONTENT_LENGTH"])
+            fields.length = _length(environ["CONTENT_LENGTH"])
         if "HTTP_TRANSFER_ENCODING" in environ:
-            _check_codings(environ, keep_alive_version=version == b"HTTP/1.1")
+            _check_codings(environ, version)
             # The application gets the body without the coding, and its length once it is known.
             del environ["HTTP_TRANSFER_ENCODING"]
-            head.chunked = True
+            fields.chunked = True
         if "HTTP_EXPECT" in environ:
             if environ["HTTP_EXPECT"].lower() != "100-continue":
                 raise Refused(417, "only 100-continue can be expected")
-            head.expect = version == b"HTTP/1.1"  # RFC 9110, 10.1.1: not from an HTTP/1.0 client
-        if head.length or head.chunked or not head.keep:
-            self._renew()  # llhttp now waits for a body, or for the end
-        return head
+            fields.expect = version == b"HTTP/1.1"  # RFC 9110, 10.1.1: not from an HTTP/1.0 client
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser for each field."""
@@ -161,19 +229,6 @@ class HeadReader:
             self._repeated(key, value.rstrip().decode("latin-1"))
         elif key:
             environ[key] = value.rstrip().decode("latin-1")
-
-    def _renew(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
-
-    def _new_method(self, raw: bytes) -> str:
-        if not METHOD.fullmatch(raw):
-            raise Refused(400, "malformed method")
-        if raw == b"CONNECT":
-            raise Refused(501, "this server is no proxy")
-        method = raw.decode()
-        if len(self._methods) < FIELDS_MAX:
-            self._methods[raw] = method
-        return method
 
     def _new_key(self, name: bytes) -> str:
         key = _key(name)
@@ -191,25 +246,43 @@ class HeadReader:
         else:
             self._environ[key] += "," + value  # RFC 9110, 5.3
 
-    def _check_host(self, host: str) -> None:
-        if not HOST.fullmatch(host):
-            raise Refused(400, "malformed Host")
-        if len(self._hosts) < NAMES_KEPT:
-            self._hosts[host] = None
 
-    def _other_form(self, method: str, target: str, environ: Environ) -> str:
-        """The path and query of a target that does not begin with a slash (RFC 9112, 3.2)."""
-        if target == "*" and method == "OPTIONS":
-            return "/"  # as an OPTIONS for an empty path (3.2.4); REQUEST_URI tells the two apart
-        found = ABSOLUTE.match(target)
-        if not found:
-            raise Refused(400, "malformed target")
-        authority = found.group(1).rpartition("@")[2]
-        if not authority:
-            raise Refused(400, "a target without a host")
-        environ["HTTP_HOST"] = authority  # 3.2.2: the Host field is ignored
-        rest = found.group(2)
-        return rest if rest.startswith("/") else "/" + rest
+def _line(raw_method: bytes, raw_target: bytes, version: bytes) -> Line:
+    """What a request line says that was found well-formed."""
+    if not raw_target.isascii():
+        raw_target = _quoted(raw_target)
+    target = raw_target.decode()
+    method = raw_method.decode()
+    environ: Environ = {"REQUEST_METHOD": method, "REQUEST_URI": target, "RAW_URI": target}
+    is_http_1_0 = version == b"HTTP/1.0"
+    if is_http_1_0:
+        environ["SERVER_PROTOCOL"] = "HTTP/1.0"
+    if not target.startswith("/"):
+        target = _other_form(method, target, environ)
+    # A fragment is no part of a request target (RFC 9112, 3.2); some clients send it.
+    path, _, environ["QUERY_STRING"] = target.partition("#")[0].partition("?")
+    environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1")
+    return Line(environ, raw_method + b" " + path.encode(), is_head=method == "HEAD", is_http_1_0=is_http_1_0)
+
+
+def _quoted(raw_target: bytes) -> bytes:
+    """A target with bytes above ASCII, which real clients send, as RFC 3986 has it; its path is the same."""
+    return quote_from_bytes(raw_target, safe=ALSO_SAFE_IN_TARGET).encode()
+
+
+def _other_form(method: str, target: str, environ: Environ) -> str:
+    """The path and query of a target that does not begin with a slash (RFC 9112, 3.2)."""
+    if target == "*" and method == "OPTIONS":
+        return "/"  # as an OPTIONS for an empty path (3.2.4); REQUEST_URI tells the two apart
+    found = ABSOLUTE.match(target)
+    if not found:
+        raise Refused(400, "malformed target")
+    authority = found.group(1).rpartition("@")[2]
+    if not authority or not HOST.fullmatch(authority):
+        raise Refused(400, "a target without a host")
+    environ["HTTP_HOST"] = authority  # 3.2.2: the Host field is ignored
+    rest = found.group(2)
+    return rest if rest.startswith("/") else "/" + rest
 
 
 def _key(name: bytes) -> str:
@@ -233,7 +306,7 @@ def codings_of(value: str) -> List[str]:
     return [coding.partition(";")[0].strip(" \t").lower() for coding in value.split(",")]
 
 
-def _check_codings(environ: Environ, *, keep_alive_version: bool) -> None:
+def _check_codings(environ: Environ, version: bytes) -> None:
     fault = _fault_of_codings(codings_of(environ["HTTP_TRANSFER_ENCODING"]))
     if fault is not None:
         raise fault
@@ -242,11 +315,13 @@ def _check_codings(environ: Environ, *, keep_alive_version: bool) -> None:
     if "CONTENT_LENGTH" in environ:
         # RFC 9112, 6.3 lets a server choose; whoever sends both is mistaken or smuggles.
         raise Refused(400, "both Transfer-Encoding and Content-Length")
-    if not keep_alive_version:
+    if version == b"HTTP/1.0":
         raise Refused(400, "Transfer-Encoding in HTTP/1.0")  # RFC 9112, 6.1: faulty framing
 
 
 def _fault_of_codings(codings: List[str]) -> Optional[Refused]:
+    if not all(TOKEN.fullmatch(coding) for coding in codings):
+        return Refused(400, "malformed Transfer-Encoding")
     if "chunked" in codings[:-1]:
         return Refused(400, "chunked is not the last transfer coding")  # RFC 9112, 6.1
     if codings != ["chunked"]:
@@ -264,8 +339,8 @@ def _refuse_large(data: bytes) -> None:
     if data.count(b"\r\n") > FIELDS_MAX + 2:
         raise Refused(431, "more than %d fields" % FIELDS_MAX)
     for line in data.split(b"\r\n")[1:]:
-        if len(line) > LINE_MAX_BYTES:
-            raise Refused(431, "a field of more than %d bytes" % LINE_MAX_BYTES)
+        if len(line) > FIELD_MAX_BYTES:
+            raise Refused(431, "a field of more than %d bytes" % FIELD_MAX_BYTES)
 
 
 def _explain(data: bytes, error: Exception) -> Refused:

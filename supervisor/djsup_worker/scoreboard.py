@@ -11,7 +11,7 @@ Row layout, in 64-bit words:
     1        pid of the writer
     2        generation
     3        state (ROW_STATES)
-    4        requests ended
+    4        reserved: how many requests have ended is the sum of the histogram
     5..9     answers by class, 1xx to 5xx
     10       body bytes in      11  bytes out
     12       connections open   13  connections accepted
@@ -38,7 +38,7 @@ SIZE_BYTES = ROWS * ROW_BYTES
 WORDS = ROW_BYTES // 8
 MAGIC = 0x646A7375705F3031
 
-MAGIC_AT, PID_AT, GENERATION_AT, STATE_AT, REQUESTS_AT, CLASSES_AT = 0, 1, 2, 3, 4, 5
+MAGIC_AT, PID_AT, GENERATION_AT, STATE_AT, CLASSES_AT = 0, 1, 2, 3, 5
 BYTES_IN_AT, BYTES_OUT_AT, CONNECTIONS_AT, ACCEPTED_AT = 10, 11, 12, 13
 HANDED_AT, TAKEN_AT, THREADS_AT, LISTENER_ERRORS_AT = 14, 15, 16, 17
 HISTOGRAM_AT = 32
@@ -56,18 +56,28 @@ BUCKET_RATIO = 1.1
 """Each bucket's upper bound over the one before: a percentile is exact to 5 %."""
 _BOUNDS_NS = [int(BUCKET_FIRST_S * BUCKET_RATIO**bucket * 1e9) for bucket in range(HISTOGRAM_BUCKETS - 1)]
 """The upper bound of each bucket but the last, which has none."""
+_QUICK_SHIFT = 10
+_QUICK = bytes(bisect_left(_BOUNDS_NS, units << _QUICK_SHIFT) for units in range(8192))
+"""The buckets of latencies up to 8 ms in steps of 1.024 microseconds: a look-up is a fifth of a search."""
+_QUICK_NS = len(_QUICK) << _QUICK_SHIFT
 
 
 def bucket_of(seconds: float) -> int:
     """The histogram bucket of a latency."""
-    return bisect_left(_BOUNDS_NS, int(seconds * 1e9))
+    return _bucket_of_ns(int(seconds * 1e9))
+
+
+def _bucket_of_ns(latency_ns: int) -> int:
+    return (
+        _QUICK[latency_ns >> _QUICK_SHIFT] if latency_ns < _QUICK_NS else bisect_left(_BOUNDS_NS, latency_ns)
+    )
 
 
 def bucket_middle_s(bucket: int) -> float:
     """The latency in seconds that stands for a bucket: within 5 % of all in it."""
     if bucket == 0:
         return BUCKET_FIRST_S / 2
-    return BUCKET_FIRST_S * BUCKET_RATIO ** (bucket - 0.5)
+    return float(BUCKET_FIRST_S * BUCKET_RATIO ** (bucket - 0.5))
 
 
 @dataclass(frozen=True)
@@ -135,11 +145,12 @@ def read(words: memoryview, slot: int) -> "Row | None":
         method, _, path = text.partition(" ")
         running.append(Running(thread, since_ns, method, path))
     classes = numbers[CLASSES_AT : CLASSES_AT + 5]
+    histogram = tuple(row[HISTOGRAM_AT : HISTOGRAM_AT + HISTOGRAM_BUCKETS].tolist())
     return Row(
         pid=numbers[PID_AT],
         generation=numbers[GENERATION_AT],
         state=ROW_STATES[state] if state < len(ROW_STATES) else ROW_STATES[0],
-        requests=numbers[REQUESTS_AT],
+        requests=sum(histogram),
         classes=(classes[0], classes[1], classes[2], classes[3], classes[4]),
         bytes_in=numbers[BYTES_IN_AT],
         bytes_out=numbers[BYTES_OUT_AT],
@@ -148,7 +159,7 @@ def read(words: memoryview, slot: int) -> "Row | None":
         handed_over=numbers[HANDED_AT],
         taken_over=numbers[TAKEN_AT],
         threads=threads,
-        histogram=tuple(row[HISTOGRAM_AT : HISTOGRAM_AT + HISTOGRAM_BUCKETS].tolist()),
+        histogram=histogram,
         running=tuple(running),
     )
 
@@ -160,8 +171,8 @@ class RowWriter:
     """The one writer of a row.
 
     ``begin`` and ``rest`` are called by the thread that runs a request, for its own record; all
-    else by the one thread that polls. Each of the three takes a fraction of a microsecond, for every
-    request pays for them.
+    else by the one thread that polls. ``begin`` and ``end`` take a fraction of a microsecond, for
+    every request pays for them.
     """
 
     def __init__(self, words: memoryview, slot: int, pid: int, generation: int, threads: int) -> None:
@@ -169,8 +180,8 @@ class RowWriter:
         self._bytes = row.cast("B")
         self._bytes[:] = bytes(ROW_BYTES)
         self._turns = [0] * THREADS_MAX
-        # Numbers are kept here too: adding to what is known is cheaper than reading it back.
-        self._requests = self._bytes_in = self._bytes_out = 0
+        # Kept here too: adding to what is known is cheaper than reading it back.
+        self._bytes_in = self._bytes_out = 0
         row[PID_AT] = pid
         row[GENERATION_AT] = generation
         row[THREADS_AT] = min(threads, THREADS_MAX)
@@ -191,7 +202,7 @@ class RowWriter:
             (THREADS_START + thread * THREAD_WORDS) * 8,
             now_ns,
             turns,
-            length if length < TEXT_MAX_BYTES else TEXT_MAX_BYTES,
+            length if length < TEXT_MAX_BYTES else TEXT_MAX_BYTES,  # noqa: FURB136  # half the price of min()
             what,
         )
 
@@ -200,13 +211,21 @@ class RowWriter:
         if thread < THREADS_MAX:
             self._row[THREADS_START + thread * THREAD_WORDS] = 0
 
-    def end(self, status: int, latency_ns: int, bytes_in: int, bytes_out: int) -> None:
-        """A request has ended; ``status`` 0 when there was no answer to send."""
+    def end(self, thread: int, status: int, latency_ns: int, bytes_in: int, bytes_out: int) -> None:
+        """A request has ended, and its thread runs nothing any more (-1: that was said already).
+
+        ``status`` is 0 when there was no answer to send.
+        """
         row = self._row
-        row[REQUESTS_AT] = self._requests = self._requests + 1
-        if 100 <= status < 600:
+        if 0 <= thread < THREADS_MAX:
+            row[THREADS_START + thread * THREAD_WORDS] = 0
+        if 100 <= status < 600:  # noqa: PLR2004  # the classes that HTTP has
             row[CLASSES_AT - 1 + status // 100] += 1
-        row[HISTOGRAM_AT + bisect_left(_BOUNDS_NS, latency_ns)] += 1
+        # As _bucket_of_ns, without the call.
+        if latency_ns < _QUICK_NS:
+            row[HISTOGRAM_AT + _QUICK[latency_ns >> _QUICK_SHIFT]] += 1
+        else:
+            row[HISTOGRAM_AT + bisect_left(_BOUNDS_NS, latency_ns)] += 1
         if bytes_in:
             row[BYTES_IN_AT] = self._bytes_in = self._bytes_in + bytes_in
         row[BYTES_OUT_AT] = self._bytes_out = self._bytes_out + bytes_out

@@ -37,7 +37,9 @@ class Birth:
 class Template:
     """A loaded application, waiting to be forked. ``work(birth)`` is the rest of a worker's life; gives its status."""
 
-    def __init__(self, site: str, channel: socket.socket, orphan_grace_s: float, work: Callable[[Birth], int]) -> None:
+    def __init__(
+        self, site: str, channel: socket.socket, orphan_grace_s: float, work: Callable[[Birth], int]
+    ) -> None:
         self._site = site
         self._channel = channel
         self._orphan_grace_s = orphan_grace_s
@@ -49,13 +51,17 @@ class Template:
             try:
                 found = receive(self._channel)
             except BadMessage as error:
-                sys.stderr.write('site "%s": the daemon sent what this template does not know: %s\n' % (self._site, error))
+                sys.stderr.write(
+                    'site "%s": the daemon sent what this template does not know: %s\n' % (self._site, error)
+                )
                 continue
             except OSError:
                 found = None
             if found is None:
                 break
             message, fds = found
+            for fd in fds:
+                os.set_inheritable(fd, False)
             if isinstance(message, Fork) and len(fds) == FORK_FDS:
                 self._fork(message, fds)
             else:
@@ -133,7 +139,7 @@ def _exit(status: int) -> NoReturn:
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  # as Py_FinalizeEx does
     with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # noqa: SLF001  # as above
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -24,7 +24,16 @@ from djsup_worker.health import HealthQuestion
 from djsup_worker.limits import SECOND_NS, Limits
 from djsup_worker.loop import Listener, Loop
 from djsup_worker.messages import (
-    BadMessage, Boot, Drain, Drained, NewLimits, Ready, Unhealthy, receive, send, shorten,
+    BadMessage,
+    Boot,
+    Drain,
+    Drained,
+    NewLimits,
+    Ready,
+    Unhealthy,
+    receive,
+    send,
+    shorten,
 )  # fmt: skip
 from djsup_worker.scoreboard import RowWriter, open_words
 from djsup_worker.wsgi import complain
@@ -53,7 +62,12 @@ class Worker:
     """One worker process."""
 
     def __init__(
-        self, boot: Boot, descriptors: Descriptors, slot: int, channel: socket.socket, application: Application
+        self,
+        boot: Boot,
+        descriptors: Descriptors,
+        slot: int,
+        channel: socket.socket,
+        application: Application,
     ) -> None:
         self._boot = boot
         self._channel = channel
@@ -82,7 +96,9 @@ class Worker:
             self._healthy()
         else:
             boot = self._boot
-            HealthQuestion(self._loop, boot.health_path or "/", boot.health_host, boot.health_expect, self._judged).ask()
+            HealthQuestion(
+                self._loop, boot.health_path or "/", boot.health_host, boot.health_expect, self._judged
+            ).ask()
         self._loop.run()
         return self._status
 
@@ -134,6 +150,8 @@ class Worker:
             self._orphan()
             return
         message, fds = found
+        for fd in fds:
+            os.set_inheritable(fd, False)
         if isinstance(message, Drain):
             handover = socket.socket(fileno=fds.pop(0)) if fds else None
             self._leave(message.timeout_s, handover)

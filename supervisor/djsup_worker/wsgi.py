@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from djsup_worker.application import Application
+    from djsup_worker.request import Line
 
     ExcInfo = Tuple[type, BaseException, Optional[TracebackType]]
 
@@ -32,34 +33,35 @@ SENDFILE_BYTES = 1024 * 1024
 """The most for one call of sendfile(2)."""
 JOIN_BYTES = 64 * 1024
 """A body up to this is copied to travel with its head in one packet."""
-KEPT_MAX = 512
-"""Status lines and header names that are remembered as right."""
+KEPT_MAX = 1024
+"""Status lines and header lines that are remembered as right, for applications send the same ones again."""
+VALUE_KEPT_MAX = 64
 
 STATUS = re.compile(r"[2-5][0-9][0-9](?: [\t -~\x80-\xff]*)?")
+VALUE = re.compile(r"[\t -~\x80-\xff]*")  # RFC 9110, 5.5; as PEP 3333 has it, one character is one byte
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-ORDINARY, LENGTH, DATE, HOP = range(4)
-KINDS = {
-    "content-length": LENGTH,
-    "date": DATE,
-    # RFC 9110, 7.6.1, and PEP 3333, "Other HTTP Features": these are the server's.
-    "connection": HOP,
-    "keep-alive": HOP,
-    "proxy-authenticate": HOP,
-    "proxy-authorization": HOP,
-    "proxy-connection": HOP,
-    "te": HOP,
-    "trailer": HOP,
-    "transfer-encoding": HOP,
-    "upgrade": HOP,
-}
-_kinds: Dict[str, int] = {}
-_status_lines: Dict[str, Tuple[int, str]] = {}
+BODILESS = (204, 304)
+"""Statuses whose answers have no body (RFC 9110, 15.3.5 and 15.4.5)."""
+NO_CONTENT = 204
+ORDINARY, IS_DATE = -1, -2
+HOP_BY_HOP = frozenset(
+    # RFC 9110, 7.6.1, and PEP 3333, "Other HTTP Features": these are the server's to send.
+    (
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te",
+        "trailer", "transfer-encoding", "upgrade",
+    )
+)  # fmt: skip
+
+HeaderLine = Tuple[bytes, int]
+"""A header as it is sent, and what a Content-Length says, else ORDINARY or IS_DATE."""
+_lines: Dict[Tuple[str, str], HeaderLine] = {}
+_status_lines: Dict[str, Tuple[int, bytes]] = {}
 
 Headers = List[Tuple[str, str]]
 
 
-class WsgiViolation(Exception):  # noqa: N818  # the name says whose fault it is
+class WsgiViolation(Exception):
     """The application broke PEP 3333 or HTTP."""
 
 
@@ -68,6 +70,8 @@ class Wire:
 
     __slots__ = ()
 
+    site: str
+    """The site's name, for what is said on standard error."""
     broken: bool
     """The client is gone, or has been given up: nothing can be sent."""
     unsent: int
@@ -89,61 +93,41 @@ class Wire:
 class Response:
     """The answer to one request."""
 
-    __slots__ = (
-        "_chunked",
-        "_file",
-        "_head",
-        "_head_sent",
-        "_iterator",
-        "_left",
-        "_no_body",
-        "_result",
-        "_says_length",
-        "began_ns",
-        "date_line",
-        "done",
-        "environ",
-        "hand",
-        "is_head",
-        "is_http_1_0",
-        "keep",
-        "sent",
-        "site",
-        "status",
-        "what",
-        "wire",
-    )
+    # Set by what few responses need; a class attribute costs the others nothing.
+    status = 0
+    sent = 0
+    """Bytes given to the connection, heads included."""
+    done = False
+    _head_sent = False
+    _says_length: Optional[int] = None
+    _left: Optional[int] = None
+    """Bytes of the body still promised by Content-Length; None: no promise."""
+    _chunked = False
+    _no_body = False
+    _result: Any = None
+    _iterator: Optional[Iterator[bytes]] = None
+    _file: Optional[Tuple[int, int, int]] = None
 
     def __init__(
-        self, wire: Wire, site: str, environ: Dict[str, Any], what: bytes, date_line: bytes, began_ns: int, *, keep: bool
+        self,
+        wire: Wire,
+        environ: Dict[str, Any],
+        line: Line,
+        date_line: bytes,
+        began_ns: int,
+        hand: Any,
+        keep: bool,
     ) -> None:
         self.wire = wire
-        self.site = site
         self.environ = environ
-        self.what = what
+        # What the request was, for a middleware may change its environ.
+        self.line = line
         self.date_line = date_line
         self.began_ns = began_ns
+        self.hand = hand
+        """The thread that began it, and alone goes on with it."""
         self.keep = keep
         """Whether the connection can serve another request after this one."""
-        # Taken now: a middleware may change its environ.
-        self.is_head = environ["REQUEST_METHOD"] == "HEAD"
-        self.is_http_1_0 = environ["SERVER_PROTOCOL"] == "HTTP/1.0"
-        self.hand: Any = None
-        """The thread that began it, and alone goes on with it."""
-        self.status = 0
-        self.sent = 0
-        """Bytes given to the connection, heads included."""
-        self.done = False
-        self._head = b""
-        self._head_sent = False
-        self._says_length: Optional[int] = None
-        self._left: Optional[int] = None
-        """Bytes of the body still promised by Content-Length; None: no promise."""
-        self._chunked = False
-        self._no_body = False
-        self._result: Any = None
-        self._iterator: Optional[Iterator[bytes]] = None
-        self._file: Optional[Tuple[int, int, int]] = None
 
     # --- what the application is given ---
 
@@ -163,38 +147,33 @@ class Response:
                 exc_info = None
         elif self.status:
             raise WsgiViolation("start_response was called twice")
-        known = _status_lines.get(status) or _new_status(status)
+        code, line = _status_lines.get(status) or _new_status(status)
+        head = [line]
         length: Optional[int] = None
         dated = False
-        parts = [known[1]]
-        for name, value in headers:
-            kind = _kinds.get(name)
-            if kind is None:
-                kind = _new_name(name)
-            if kind:
-                if kind == LENGTH:
-                    length = _length(value, length)
-                    if known[0] == 204:  # RFC 9110, 8.6  # noqa: PLR2004
-                        continue
-                elif kind == DATE:
-                    dated = True
-                else:
-                    raise WsgiViolation("the header %s is the server's to send" % name)
-            parts.append(name + ": " + value + "\r\n")
-        head = "".join(parts).encode("latin-1")
-        lines = len(parts)
-        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-            raise WsgiViolation("a line break or NUL in a header's value")
-        self.status = known[0]
+        for pair in headers:
+            line, number = _lines.get(pair) or _new_line(pair)
+            if number < 0:
+                dated = dated or number == IS_DATE
+            elif length is None and code != NO_CONTENT:  # RFC 9110, 8.6
+                length = number
+            elif length == number or code == NO_CONTENT:
+                continue
+            else:
+                raise WsgiViolation("two different Content-Length headers")
+            head.append(line)
+        if not dated:
+            head.append(self.date_line)
+        self._head = head
         self._says_length = length
-        self._head = head if dated else head + self.date_line
+        self.status = code
+        if code in BODILESS or self.line.is_head:
+            self._no_body = True
         return self.write
 
     def write(self, data: bytes) -> None:
         """PEP 3333's ``write``: waits where an iterable would pause."""
-        if not self._head_sent:
-            self._send(data, last=False)
-        elif data:
+        if not self._head_sent or data:
             self._send(data, last=False)
         if self.wire.unsent > HIGH_WATER_BYTES:
             self.wire.wait_writable()
@@ -208,7 +187,8 @@ class Response:
             kind = type(result)
             if (kind is list or kind is tuple) and len(result) == 1:  # type: ignore[arg-type]
                 self._send(result[0], last=True)  # type: ignore[index]
-                self._end()
+                if self._chunked or self._left:
+                    self._end()
                 self.done = True
                 return
             self._result = result
@@ -259,9 +239,9 @@ class Response:
             return False
         fd, position, there = found
         promised = self._says_length
-        if promised is None and not self._bodiless():
+        if promised is None and self.status not in BODILESS:
             self._says_length = there
-            self._head += b"Content-Length: %d\r\n" % there
+            self._head.append(b"Content-Length: %d\r\n" % there)
         count = there if promised is None else min(there, promised)
         self._send(b"", last=False)
         if self._no_body:
@@ -296,9 +276,6 @@ class Response:
 
     # --- bytes ---
 
-    def _bodiless(self) -> bool:
-        return self.is_head or self.status in (204, 304)
-
     def _send(self, data: bytes, *, last: bool) -> None:
         """Send a piece of the body, after the head if that is not out; ``last``: there is no other piece."""
         if type(data) is not bytes:
@@ -310,38 +287,41 @@ class Response:
         if not status:
             raise WsgiViolation("a body without start_response")
         head = self._head
-        if self.is_head or status in (204, 304):
-            self._no_body = True
-            if last and self._says_length is None and status not in (204, 304):
-                head += b"Content-Length: %d\r\n" % len(data)
+        size = len(data)
+        length = self._says_length
+        if self._no_body:
+            if last and length is None and status not in BODILESS:
+                head.append(b"Content-Length: %d\r\n" % size)
             data = b""
-        elif self._says_length is not None:
-            size = len(data)
-            self._left = left = self._says_length - size
-            if left < 0:
+        elif length is not None:
+            if size <= length:
+                self._left = length - size
+            else:
                 self._left = 0
-                data = data[: self._says_length]
+                data = data[:length]
                 self._too_long()
         elif last:
-            head += b"Content-Length: %d\r\n" % len(data)
-        elif self.is_http_1_0:
+            head.append(b"Content-Length: %d\r\n" % size)
+        elif self.line.is_http_1_0:
             self.keep = False  # RFC 9112, 6.3: the end of the connection ends the body
         else:
             self._chunked = True
-            head += b"Transfer-Encoding: chunked\r\n"
-            data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            head.append(b"Transfer-Encoding: chunked\r\n")
+            data = b"%x\r\n%b\r\n" % (size, data) if data else b""
         if not self.keep:
-            head += b"Connection: close\r\n\r\n"
-        elif self.is_http_1_0:
-            head += b"Connection: keep-alive\r\n\r\n"
+            head.append(b"Connection: close\r\n\r\n")
+        elif self.line.is_http_1_0:
+            head.append(b"Connection: keep-alive\r\n\r\n")
         else:
-            head += b"\r\n"
+            head.append(b"\r\n")
         self._head_sent = True
-        self.sent += len(head) + len(data)
         if len(data) <= JOIN_BYTES:
-            self.wire.transmit(head + data)
-        else:
-            self.wire.transmit(head)
+            head.append(data)
+            data = b""
+        packet = b"".join(head)
+        self.sent += len(packet) + len(data)
+        self.wire.transmit(packet)
+        if data:
             self.wire.transmit(data)
 
     def _send_more(self, data: bytes) -> None:
@@ -362,7 +342,9 @@ class Response:
 
     def _too_long(self) -> None:
         if self.keep:
-            self.complain("the response is longer than its Content-Length; it was cut, and the connection closed")
+            self.complain(
+                "the response is longer than its Content-Length; it was cut, and the connection closed"
+            )
         self.keep = False
 
     # --- the end ---
@@ -377,7 +359,8 @@ class Response:
         elif self._left and not self._no_body:
             if not self.wire.broken:
                 self.complain(
-                    "the response is %d bytes shorter than its Content-Length; the connection was closed" % self._left
+                    "the response is %d bytes shorter than its Content-Length; the connection was closed"
+                    % self._left
                 )
             self.keep = False
 
@@ -401,13 +384,13 @@ class Response:
         if not self._head_sent:
             self._head_sent = True
             self.status = 500
-            data = answer(500, "", self.date_line, body=not self.is_head)
+            data = answer(500, "", self.date_line, body=not self.line.is_head)
             self.sent += len(data)
             self.wire.transmit(data)
 
     def complain(self, text: str) -> None:
         """Say something about this request on standard error."""
-        complain(self.site, "%s: %s" % (self.what.decode("latin-1"), text))
+        complain(self.wire.site, "%s: %s" % (self.line.what.decode("latin-1"), text))
 
 
 def complain(site: str, text: str) -> None:
@@ -441,35 +424,39 @@ def base_environ(scheme: str, *, multithread: bool, errors: Any) -> Dict[str, An
     }
 
 
-def _new_status(status: str) -> Tuple[int, str]:
+def _new_status(status: str) -> Tuple[int, bytes]:
     if not isinstance(status, str) or not STATUS.fullmatch(status):
         raise WsgiViolation("%r is no status" % (status,))
-    known = (int(status[:3]), "HTTP/1.1 %s %s\r\n" % (status[:3], status[4:]))
+    known = (int(status[:3]), ("HTTP/1.1 %s %s\r\n" % (status[:3], status[4:])).encode("latin-1"))
     if len(_status_lines) < KEPT_MAX:
         _status_lines[status] = known
     return known
 
 
-def _new_name(name: str) -> int:
+def _new_line(pair: Tuple[str, str]) -> HeaderLine:
+    """Check a header, and remember it if it is one that comes again."""
+    name, value = pair
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise WsgiViolation("%r is no header name" % (name,))
-    kind = KINDS.get(name.lower(), ORDINARY)
-    if len(_kinds) < KEPT_MAX:
-        _kinds[name] = kind
-    return kind
-
-
-def _length(value: str, before: Optional[int]) -> int:
-    if not (isinstance(value, str) and value.isascii() and value.isdigit()):
-        raise WsgiViolation("%r is no Content-Length" % (value,))
-    if before is not None and before != int(value):
-        raise WsgiViolation("two different Content-Length headers")
-    return int(value)
+    if not isinstance(value, str) or not VALUE.fullmatch(value):
+        raise WsgiViolation("%r is no value for the header %s" % (value, name))
+    lower = name.lower()
+    if lower in HOP_BY_HOP:
+        raise WsgiViolation("the header %s is the server's to send" % name)
+    line = ("%s: %s\r\n" % (name, value)).encode("latin-1")
+    number = IS_DATE if lower == "date" else ORDINARY
+    if lower == "content-length":
+        if not value.isdigit():
+            raise WsgiViolation("%r is no Content-Length" % (value,))
+        number = int(value)
+    if len(value) <= VALUE_KEPT_MAX:
+        if len(_lines) >= KEPT_MAX:
+            _lines.clear()
+        _lines[name, value] = (line, number)
+    return line, number
 
 
 def _as_bytes(data: Any) -> bytes:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
     raise WsgiViolation("a body block is %s, not bytes" % type(data).__name__)
-
-

@@ -1,0 +1,248 @@
+"""Threads: quick requests pay nothing for them, slow ones block nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.harness import WAIT_S, Client, Site, client
+
+if TYPE_CHECKING:
+    from worker.conftest import MakeSite
+
+BLOCKING = '''
+import os
+import threading
+
+def application(environ, start_response):
+    """/block waits until a byte comes through the FIFO that its query names; the answer is the thread."""
+    if environ["PATH_INFO"] == "/block":
+        with open(environ["QUERY_STRING"], "rb", buffering=0) as fifo:
+            fifo.read(1)
+    start_response("200 OK", [])
+    return [str(threading.get_ident()).encode()]
+'''
+
+STREAM = """
+import threading
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    if environ["PATH_INFO"] == "/quick":
+        return [b"quick"]
+    return body(threading.get_ident())
+
+def body(begun_in):
+    for number in range(60):
+        yield b"" if threading.get_ident() == begun_in else b"ANOTHER THREAD"
+        yield b"x" * 100000
+    yield b"end"
+"""
+
+
+class Gate:
+    """Lets a blocked request go."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self._fd: int | None = os.open(path, os.O_RDWR)
+
+    def open(self, count: int = 8) -> None:
+        """Let this many requests go."""
+        assert self._fd is not None
+        os.write(self._fd, b"x" * count)
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def threads_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def block(user: Client, gate: Gate) -> None:
+    user.send(f"GET /block?{gate.path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+
+
+def busy(site: Site, count: int) -> None:
+    site.wait_for(lambda row: len(row.running) == count)
+
+
+def test_a_quick_request_is_answered_while_slow_ones_block(make_site: MakeSite, tmp_path: Path) -> None:
+    site = make_site(BLOCKING, threads=4)
+    site.start_worker()
+    with contextlib.closing(Gate(tmp_path / "gate")) as gate, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(client(site)) for _ in range(3)]
+        for user in slow:
+            block(user, gate)
+        busy(site, 3)
+        with client(site) as user:
+            for _ in range(20):
+                assert user.get("/quick").status == 200
+        # The row is written after the answer, so the last quick request may still stand in it.
+        site.wait_for(lambda row: {running.path for running in row.running} == {"/block"})
+        gate.open()
+        assert len({user.answer().body for user in slow}) == 3, "each ran in a thread of its own"
+        for user in slow:
+            assert user.get("/again").status == 200
+    busy(site, 0)
+
+
+def test_no_more_threads_than_asked_and_the_next_request_waits_for_one(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = make_site(BLOCKING, threads=2)
+    worker = site.start_worker()
+    with contextlib.closing(Gate(tmp_path / "gate")) as gate, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(client(site)) for _ in range(2)]
+        for user in slow:
+            block(user, gate)
+        busy(site, 2)
+        with client(site) as user:
+            user.sock.settimeout(0.3)
+            user.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            with pytest.raises(TimeoutError):
+                user.answer()
+            assert threads_of(worker.pid) == 3, "two, and the monitor"
+            gate.open()
+            user.sock.settimeout(WAIT_S)
+            assert user.answer().status == 200
+
+
+def test_threads_are_started_when_they_are_needed(make_site: MakeSite) -> None:
+    site = make_site(BLOCKING, threads=8)
+    worker = site.start_worker()
+    assert threads_of(worker.pid) == 1
+    with client(site) as user:
+        for _ in range(5):
+            user.get("/quick")
+    assert threads_of(worker.pid) <= 2, "one that polls, and the monitor"
+
+
+def test_one_thread_means_one_thread(make_site: MakeSite) -> None:
+    site = make_site(BLOCKING, threads=1)
+    worker = site.start_worker()
+    with client(site) as user:
+        user.get("/quick")
+    assert threads_of(worker.pid) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_idle_worker_never_wakes(make_site: MakeSite, threads: int) -> None:
+    site = make_site(BLOCKING, threads=threads)
+    worker = site.start_worker()
+
+    def switches() -> int:
+        total = 0
+        for task in Path(f"/proc/{worker.pid}/task").iterdir():
+            lines = (task / "status").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if "voluntary_ctxt_switches" in line)
+        return total
+
+    with client(site) as user:
+        assert user.get("/quick").status == 200
+        time.sleep(0.5)  # until the monitor rests
+        before = switches()
+        time.sleep(1.0)
+        assert switches() - before <= 1
+        assert user.get("/quick").status == 200
+
+
+def test_a_response_goes_on_in_the_thread_that_began_it(make_site: MakeSite, tmp_path: Path) -> None:
+    """A slow reader's response pauses; meanwhile the polling moves to another thread, again and again."""
+    site = make_site(
+        STREAM.replace(
+            'if environ["PATH_INFO"] == "/quick":',
+            'if environ["PATH_INFO"] == "/block":\n        open(environ["QUERY_STRING"], "rb", buffering=0).read(1)\n        return [b"was blocked"]\n    if environ["PATH_INFO"] == "/quick":',
+        ),
+        threads=4,
+    )
+    site.environment["PYTHONWARNINGS"] = "ignore"
+    site.start_worker()
+    with contextlib.closing(Gate(tmp_path / "gate")) as gate, contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(client(site)) for _ in range(3)]
+        for reader in readers:
+            reader.send(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        for reader in readers:
+            reader.buffer += reader.sock.recv(1000)
+        blocked = [stack.enter_context(client(site)) for _ in range(2)]
+        for user in blocked:
+            user.send(f"GET /block?{gate.path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        busy(site, 2)
+        with client(site) as user:
+            assert user.get("/quick").body == b"quick"
+        gate.open()
+        for user in blocked:
+            assert user.answer().body == b"was blocked"
+        for reader in readers:
+            assert reader.answer().body == b"x" * 6_000_000 + b"end"
+
+
+def test_a_client_that_leaves_while_its_request_runs_harms_nobody(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = make_site(BLOCKING, threads=3)
+    worker = site.start_worker()
+    with contextlib.closing(Gate(tmp_path / "gate")) as gate:
+        for _ in range(2):
+            with client(site) as user:
+                user.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                block(user, gate)
+                busy(site, 1)
+            with client(site) as user:
+                assert user.get("/quick").status == 200
+            gate.open(1)
+            busy(site, 0)
+        site.wait_for(lambda row: row.connections == 0)
+    assert worker.read() == ""
+
+
+def test_requests_pipelined_behind_a_slow_one_are_served_after_it(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = make_site(BLOCKING, threads=2)
+    site.start_worker()
+    with contextlib.closing(Gate(tmp_path / "gate")) as gate, client(site) as user:
+        block(user, gate)
+        busy(site, 1)
+        user.send(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        gate.open()
+        for _ in range(3):
+            assert user.answer().status == 200
+
+
+def test_many_clients_of_quick_and_slow_requests_all_get_their_answers(make_site: MakeSite) -> None:
+    """The polling role changes hands hundreds of times; no request is lost, none is answered twice."""
+    site = make_site(
+        """
+        import time
+
+        def application(environ, start_response):
+            number = int(environ["PATH_INFO"][1:])
+            if number % 7 == 0:
+                time.sleep(0.012)
+            start_response("200 OK", [])
+            return [environ["PATH_INFO"].encode()]
+        """,
+        threads=4,
+    )
+    worker = site.start_worker()
+    with contextlib.ExitStack() as stack:
+        users = [stack.enter_context(client(site)) for _ in range(16)]
+        for round_ in range(60):
+            for index, user in enumerate(users):
+                user.send(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % (round_ * 16 + index))
+            for index, user in enumerate(users):
+                assert user.answer().body == b"/%d" % (round_ * 16 + index)
+    site.wait_for(lambda row: row.requests == 60 * 16 and row.connections == 0 and not row.running)
+    assert threads_of(worker.pid) <= 5
+    assert worker.read() == ""

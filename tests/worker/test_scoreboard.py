@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from djsup_worker import scoreboard
+from djsup_worker.scoreboard import RowWriter, Running
+
+
+@pytest.fixture
+def words() -> Iterator[memoryview]:
+    fd = os.memfd_create("scoreboard")
+    os.ftruncate(fd, scoreboard.SIZE_BYTES)
+    words = scoreboard.open_words(fd)
+    os.close(fd)
+    yield words
+    words.release()
+
+
+def test_a_row_that_nobody_uses_is_none(words: memoryview) -> None:
+    assert scoreboard.read(words, 5) is None
+    with pytest.raises(IndexError):
+        scoreboard.read(words, scoreboard.ROWS)
+
+
+def test_what_is_written_is_read(words: memoryview) -> None:
+    writer = RowWriter(words, 2, pid=77, generation=9, threads=4)
+    writer.state("draining")
+    writer.begin(3, 123, "GET /ä".encode())
+    writer.begin(0, 124, b"POST /x")
+    writer.end(0, 204, 60_000, 10, 20)
+    writer.end(-1, 404, 10**15, 0, 5)
+    writer.end(-1, 0, 0, 0, 0)
+    writer.add(scoreboard.CONNECTIONS_AT, 2)
+    writer.add(scoreboard.CONNECTIONS_AT, -1)
+    row = scoreboard.read(words, 2)
+    assert row is not None
+    assert (row.pid, row.generation, row.state, row.requests) == (77, 9, "draining", 3)
+    assert (row.classes, row.bytes_in, row.bytes_out, row.connections) == ((0, 1, 0, 1, 0), 10, 25, 1)
+    assert row.running == (Running(3, 123, "GET", "/ä"),)
+    assert row.histogram[0] == 1
+    assert row.histogram[scoreboard.bucket_of(60e-6)] == 1
+    assert row.histogram[-1] == 1
+    writer.rest(3)
+    after = scoreboard.read(words, 2)
+    assert after is not None
+    assert after.running == ()
+
+
+def test_a_long_path_is_cut_and_a_short_one_after_it_is_clean(words: memoryview) -> None:
+    writer = RowWriter(words, 0, 1, 1, 1)
+    writer.begin(0, 1, b"GET /" + b"a" * 1000)
+    row = scoreboard.read(words, 0)
+    assert row is not None
+    assert len(row.running[0].path) == scoreboard.TEXT_MAX_BYTES - 4
+    writer.begin(0, 2, b"GET /b")
+    row = scoreboard.read(words, 0)
+    assert row is not None
+    assert row.running[0].path == "/b"
+
+
+def test_threads_beyond_the_rows_room_are_not_written(words: memoryview) -> None:
+    writer = RowWriter(words, 0, 1, 1, threads=1000)
+    writer.begin(scoreboard.THREADS_MAX, 1, b"GET /")
+    writer.rest(scoreboard.THREADS_MAX)
+    writer.end(scoreboard.THREADS_MAX, 200, 1, 0, 0)
+    row = scoreboard.read(words, 0)
+    assert row is not None
+    assert (row.threads, row.running) == (scoreboard.THREADS_MAX, ())
+    assert scoreboard.read(words, 1) is None
+
+
+def test_buckets_are_narrow_and_in_order() -> None:
+    for micros in (1, 50, 51, 60, 1000, 12_345, 3_000_000, 60_000_000):
+        bucket = scoreboard.bucket_of(micros / 1e6)
+        if bucket:
+            assert abs(scoreboard.bucket_middle_s(bucket) - micros / 1e6) <= 0.0501 * micros / 1e6
+    assert scoreboard.bucket_of(1e9) == scoreboard.HISTOGRAM_BUCKETS - 1
