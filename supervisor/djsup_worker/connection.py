@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from djsup_worker.loop import Loop
     from djsup_worker.request import Fields, Head
 
-READ_BYTES = 16 * 1024
+READ_BYTES = 8 * 1024
 BODY_READ_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
 """A paused response goes on when less than this waits for the client."""

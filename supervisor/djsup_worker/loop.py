@@ -126,7 +126,9 @@ class Loop:
         self.poller = hand
         poll = self._epoll.poll
         ready = self._ready
-        self._knocked.clear()
+        # The poller before may have lost the role before it came to its doors. Where every request takes
+        # long each one does, and nobody would ever be let in.
+        self._let_in(hand)
         while hand.backlog and not hand.lost:
             hand.backlog.popleft().turn_elsewhere(hand)
         while self._do_what_is_due(hand):
@@ -144,12 +146,14 @@ class Loop:
             if self._knocked:
                 # Last, so that no connection is taken in by a worker that then begins a long request, and
                 # so that no descriptor of this batch means two connections.
-                knocked = self._knocked[:]
-                self._knocked.clear()
-                for door in knocked:
-                    door.enter()
-                    if hand.lost:
-                        return
+                self._let_in(hand)
+
+    def _let_in(self, hand: Hand) -> None:
+        """Let one in through each door at which somebody waits."""
+        while self._knocked and not hand.lost:
+            door = self._knocked.pop()
+            if door.open:
+                door.enter()
 
     def wake(self, number: int = 0) -> None:
         """Make the poller look; from any thread."""

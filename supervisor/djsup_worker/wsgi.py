@@ -410,6 +410,20 @@ def describe(error: BaseException) -> str:
 def base_environ(scheme: str, *, multithread: bool, errors: Any) -> Dict[str, Any]:
     """What every request's environ begins with; the listener adds its address."""
     return {
+        # What each request has a value of its own for stands here already: so a copy never grows.
+        **dict.fromkeys(
+            (
+                "REQUEST_METHOD",
+                "PATH_INFO",
+                "QUERY_STRING",
+                "REQUEST_URI",
+                "RAW_URI",
+                "REMOTE_ADDR",
+                "REMOTE_PORT",
+            ),
+            "",
+        ),
+        "wsgi.input": None,
         "SCRIPT_NAME": "",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_SOFTWARE": "djsup",

@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from djsup_worker.connection import FRESH
+from djsup_worker.crew import Hand
+from djsup_worker.limits import Limits
+from djsup_worker.loop import Listener, Loop
+from djsup_worker.scoreboard import SIZE_BYTES, RowWriter, open_words
 from worker.harness import WAIT_S, Client, Site, client
 
 if TYPE_CHECKING:
@@ -246,3 +252,24 @@ def test_many_clients_of_quick_and_slow_requests_all_get_their_answers(make_site
     site.wait_for(lambda row: row.requests == 60 * 16 and row.connections == 0 and not row.running)
     assert threads_of(worker.pid) <= 5
     assert worker.read() == ""
+
+
+def test_who_waits_at_a_door_is_let_in_by_the_next_poller() -> None:
+    """Where every page outlasts the tick, each poller loses the role before it comes to its doors."""
+    scoreboard_fd = os.memfd_create("scoreboard")
+    os.ftruncate(scoreboard_fd, SIZE_BYTES)
+    row = RowWriter(open_words(scoreboard_fd), 0, os.getpid(), 1, 2)
+    loop = Loop(site="a", application=lambda *_: [], threads=2, limits=Limits(), row=row, errors=sys.stderr)
+    listening = socket.create_server(("127.0.0.1", 0))
+    door = Listener(loop, listening)
+    loop.add_door(door)
+    with socket.create_connection(listening.getsockname()):
+        loop.knock(door)  # what a poller did that then lost the role
+        loop.ended = True
+        loop.poll(Hand(1))
+        assert [connection.phase for connection in loop.connections.values()] == [FRESH]
+        for connection in list(loop.connections.values()):
+            connection.close()
+    for each in (listening, loop._wake_in, loop._wake_out):
+        each.close()
+    os.close(scoreboard_fd)
