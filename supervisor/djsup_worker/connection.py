@@ -133,9 +133,17 @@ class Connection(Wire):
         elif phase == BODY:
             self.since_ns = _monotonic_ns()
             self._feed_body(data)
-        else:
-            self._buffer = self._buffer + data if self._buffer else data
+        elif self._buffer:
+            self._buffer += data
             self._advance()
+        else:
+            head = self.loop.reader.known(data, self.base)
+            if head is None:
+                self._buffer = data
+                self._advance()
+            else:
+                self.bytes_in = 0
+                self._serve(head, BytesIO())
 
     def expire(self) -> None:
         """The phase has lasted too long."""
@@ -159,7 +167,8 @@ class Connection(Wire):
 
     def came_back(self) -> None:
         """A thread without the polling role has ended its turn."""
-        if self._settle():
+        assert self.response is not None
+        if self._settle(self.response):
             self._advance()
 
     def close(self) -> None:
@@ -321,7 +330,7 @@ class Connection(Wire):
         crew = loop.crew
         if crew is None:
             response.begin(loop.application)
-            return self._settle(hand.index)
+            return self._settle(response, hand.index)
         token = hand.token
         crew.turns += 1
         token.append(True)
@@ -335,7 +344,7 @@ class Connection(Wire):
             loop.row.rest(hand.index)
             loop.give_back(self)
             return False
-        return self._settle(hand.index)
+        return self._settle(response, hand.index)
 
     def _go_on(self) -> None:
         """Let a paused response have its next turn, in its own thread."""
@@ -349,7 +358,7 @@ class Connection(Wire):
             assert loop.crew is not None
             loop.crew.pass_to(hand, self)
             return
-        if self._inline_turn(response, hand) and self._settle():
+        if self._inline_turn(response, hand) and self._settle(response):
             self._advance()
 
     def _inline_turn(self, response: Response, hand: Hand) -> bool:
@@ -385,13 +394,11 @@ class Connection(Wire):
         loop.row.rest(hand.index)
         loop.give_back(self)
 
-    def _settle(self, thread: int = -1) -> bool:
+    def _settle(self, response: Response, thread: int = -1) -> bool:
         """The response has ended its turn; whether the connection is ready for the next request.
 
         ``thread`` is the one that ran it, unless the scoreboard knows already that it rests.
         """
-        response = self.response
-        assert response is not None
         loop = self.loop
         if not response.done:
             if thread >= 0:

@@ -23,8 +23,8 @@ FIELDS_MAX = 100
 NAMES_KEPT = 1024
 """Field names whose environ keys are remembered; a client that invents names gains nothing."""
 NAME_KEPT_MAX_BYTES = 64
-LINES_KEPT = 1024
-LINE_KEPT_MAX_BYTES = 256
+HEADS_KEPT = 256
+HEAD_KEPT_MAX_BYTES = 2 * 1024
 SECTIONS_KEPT = 256
 SECTION_KEPT_MAX_BYTES = 2 * 1024
 
@@ -61,14 +61,11 @@ class Line:
 class Fields:
     """What a header section says, read and found right."""
 
-    __slots__ = ("base", "chunked", "close", "environ", "expect", "keep_alive", "length", "with_base")
+    __slots__ = ("chunked", "close", "environ", "expect", "keep_alive", "length")
 
     def __init__(self, environ: Environ) -> None:
         self.environ = environ
         """The fields under their environ keys."""
-        self.base: Optional[Environ] = None
-        """The base that ``with_base`` was made of, when a section comes again."""
-        self.with_base = environ
         self.length = 0
         """Content-Length."""
         self.chunked = False
@@ -91,8 +88,9 @@ def keeps(line: Line, fields: Fields) -> bool:
 class HeadReader:
     """Reads heads, one whole head at a time. Holds one parser, so it serves one thread at a time.
 
-    Clients send the same header section with request after request, and many ask for the same path. A
-    line or a section that was read lately, and announces no body, is known by its bytes and not read again.
+    Clients send the same header section with request after request, and some the same request. A section
+    that was read lately, or a whole head whose section was, is known by its bytes and not read again; only
+    where no body is announced.
     """
 
     def __init__(self) -> None:
@@ -100,10 +98,18 @@ class HeadReader:
         self._environ: Environ = {}
         self._fault = ""
         self._keys: Dict[bytes, str] = {}
-        self._lines: Dict[bytes, Line] = {}
+        self._heads: Dict[bytes, Tuple[Environ, Environ, Line, Fields]] = {}
+        """Base, environ over that base, line and fields."""
         self._sections: Dict[bytes, Fields] = {}
         self._methods: Set[bytes] = set()
         """Methods that llhttp knows."""
+
+    def known(self, data: bytes, base: Environ) -> Optional[Head]:
+        """The head that these bytes are, if just these were read lately; they are one whole head then."""
+        kept = self._heads.get(data)
+        if kept is None or kept[0] is not base:
+            return None
+        return kept[1].copy(), kept[2], kept[3]
 
     def read(self, data: bytes, base: Environ) -> Head:
         """Read one head, its last empty line included, over a copy of ``base``.
@@ -111,47 +117,40 @@ class HeadReader:
         Raises:
             Refused: it is malformed, ambiguous, too long, or asks for what this server does not do.
         """
+        known = self.known(data, base)
+        if known is not None:
+            return known
         line_end = data.find(b"\r\n")
-        raw_line = data[:line_end]
-        raw_section = data[line_end + 2 :]
-        line = self._lines.get(raw_line)
-        fields = self._sections.get(raw_section)
-        if line is None or fields is None:
-            line, fields = self._read_new(data, raw_line, raw_section, fields)
-        if fields.base is base:
-            environ = fields.with_base.copy()
-        else:
-            environ = base.copy()
-            environ.update(fields.environ)
-            fields.with_base = environ.copy()
-            fields.base = base
-        environ.update(line.environ)
-        return environ, line, fields
-
-    def _read_new(
-        self, data: bytes, raw_line: bytes, raw_section: bytes, fields: Optional[Fields]
-    ) -> Tuple[Line, Fields]:
-        """Read a head of which not all is known; ``fields``, if its section is."""
-        parts = raw_line.split(b" ")
+        section = data[line_end + 2 :]
+        parts = data[:line_end].split(b" ")
         if len(parts) != 3:  # RFC 9112, 3: exactly two single spaces; llhttp takes more  # noqa: PLR2004
             raise Refused(400, "malformed request line")
-        raw_method, raw_target, version = parts
+        method, target, version = parts
+        fields = self._sections.get(section)
+        again = fields is not None
         # With a known section only the line is left to judge, and what llhttp would say about it is known.
         if fields is None or not (
-            raw_method in self._methods
-            and raw_target.startswith(b"/")
-            and raw_target.isascii()
-            and raw_target.decode().isprintable()
-            and len(raw_target) <= TARGET_MAX_BYTES
+            method in self._methods
+            and target.startswith(b"/")
+            and target.isascii()
+            and target.decode().isprintable()
+            and len(target) <= TARGET_MAX_BYTES
             and version == b"HTTP/1.1"
         ):
-            fields = self._read_with_llhttp(data, raw_section, raw_method, raw_target, version)
-        line = _line(raw_method, raw_target, version)
-        if len(raw_line) <= LINE_KEPT_MAX_BYTES:
-            if len(self._lines) >= LINES_KEPT:
-                self._lines.clear()
-            self._lines[raw_line] = line
-        return line, fields
+            fields = self._read_with_llhttp(data, section, method, target, version)
+        line = _line(method, target, version)
+        environ = base.copy()
+        environ.update(fields.environ)
+        environ.update(line.environ)
+        if (
+            again
+            and len(data) <= HEAD_KEPT_MAX_BYTES
+            and not (fields.length or fields.chunked or fields.expect)
+        ):
+            if len(self._heads) >= HEADS_KEPT:
+                self._heads.clear()
+            self._heads[data] = (base, environ.copy(), line, fields)
+        return environ, line, fields
 
     def _read_with_llhttp(
         self, data: bytes, section: bytes, raw_method: bytes, raw_target: bytes, version: bytes

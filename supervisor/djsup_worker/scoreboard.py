@@ -20,7 +20,7 @@ Row layout, in 64-bit words:
     24..31   reserved
     32..191  latency histogram: HISTOGRAM_BUCKETS counts of answers
     256..    THREADS_MAX records of THREAD_WORDS words:
-             0 since (ns; 0: nothing runs)   1 requests begun by this thread
+             0 since (ns; 0: nothing runs)   1 reserved
              2 length of the method and path   3.. method, a space, path (UTF-8, cut)
 """
 
@@ -164,7 +164,7 @@ def read(words: memoryview, slot: int) -> "Row | None":
     )
 
 
-_BEGIN = struct.Struct("=QQQ%ds" % TEXT_MAX_BYTES).pack_into
+_TEXT = struct.Struct("=Q%ds" % TEXT_MAX_BYTES).pack_into
 
 
 class RowWriter:
@@ -179,7 +179,7 @@ class RowWriter:
         self._row = row = row_words(words, slot)
         self._bytes = row.cast("B")
         self._bytes[:] = bytes(ROW_BYTES)
-        self._turns = [0] * THREADS_MAX
+        self._texts = [b""] * THREADS_MAX
         # Kept here too: adding to what is known is cheaper than reading it back.
         self._bytes_in = self._bytes_out = 0
         row[PID_AT] = pid
@@ -195,16 +195,11 @@ class RowWriter:
         """A thread (from 0) begins to run a request; ``what`` is its method, a space and its path."""
         if thread >= THREADS_MAX:
             return
-        self._turns[thread] = turns = self._turns[thread] + 1
-        length = len(what)
-        _BEGIN(
-            self._bytes,
-            (THREADS_START + thread * THREAD_WORDS) * 8,
-            now_ns,
-            turns,
-            length if length < TEXT_MAX_BYTES else TEXT_MAX_BYTES,  # noqa: FURB136  # half the price of min()
-            what,
-        )
+        at = THREADS_START + thread * THREAD_WORDS
+        if what != self._texts[thread]:
+            self._texts[thread] = what
+            _TEXT(self._bytes, (at + 2) * 8, min(len(what), TEXT_MAX_BYTES), what)
+        self._row[at] = now_ns
 
     def rest(self, thread: int) -> None:
         """A thread runs nothing any more, for now."""

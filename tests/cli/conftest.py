@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
 
+import system.daemon
 from cli.fake_daemon import FakeDaemon
 from djsup.cli import cli
 
@@ -53,9 +53,7 @@ def djsup(nowhere: Path) -> Callable[..., Result]:
 @pytest.fixture
 def free_port() -> int:
     """A port of loopback on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
+    return system.daemon.free_port()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ async def answer(request: dict[str, Any], peer: Peer) -> AsyncGenerator[dict[str
             yield {"progress": number}
         yield {"result": {"pid": peer.pid, "uid": peer.uid}}
     else:
+        await asyncio.sleep(0.01)  # as a verb that has to look first
         raise Refused("no such verb", 2, ("one", "two"))
 
 
@@ -55,9 +56,12 @@ def test_an_answer_is_its_lines_and_then_the_result(tmp_path: Path) -> None:
 
 def test_what_cannot_be_done_is_refused_with_its_status_and_problems(tmp_path: Path) -> None:
     async def story(ask: Ask) -> None:
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
         assert await ask(b'{"verb": "fly"}\n') == [
             {"ok": False, "error": "no such verb", "exit": 2, "problems": ["one", "two"]}
         ]
+        assert not failures
 
     with_control(tmp_path, story)
 

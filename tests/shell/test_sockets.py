@@ -8,6 +8,7 @@ import pytest
 
 from djsup.core.model import Address, AddressKind, Generation, SiteName
 from djsup.shell.sockets import CannotListen, Handovers, Listeners
+from system.daemon import free_port
 
 
 @pytest.fixture
@@ -19,12 +20,6 @@ def listeners() -> Iterator[Listeners]:
 
 def tcp(port: int, host: str = "127.0.0.1") -> Address:
     return Address(AddressKind.TCP, host, port)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_bound_listener_takes_connections_and_does_not_block(listeners: Listeners) -> None:

@@ -7,6 +7,7 @@ through the command line, signals and HTTP. A failing test prints the daemon's l
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -28,10 +29,21 @@ WAIT_S = 30.0
 """The longest wait for anything; a slow machine is no reason to fail, a hang is."""
 
 
+_PORTS = itertools.cycle(range(12_000, 32_000))
+for _ in range(os.getpid() * 389 % 20_000):  # tests run in several processes
+    next(_PORTS)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses, and that the kernel gives to no client: those it takes from 32768 on."""
+    for port in _PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise AssertionError("the cycle has no end")
 
 
 def wait_for(question: Callable[[], T | None], what: str, timeout_s: float = WAIT_S) -> T:

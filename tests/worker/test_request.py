@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from djsup_worker.refusal import Refused
-from djsup_worker.request import LINES_KEPT, SECTIONS_KEPT, HeadReader, keeps
+from djsup_worker.request import HEADS_KEPT, SECTIONS_KEPT, HeadReader, keeps
 
 BASE: dict[str, Any] = {"SERVER_PROTOCOL": "HTTP/1.1", "SERVER_NAME": "here"}
 GET = b"GET / HTTP/1.1\r\n"
@@ -197,9 +197,9 @@ def test_what_is_remembered_has_a_limit() -> None:
     for number in range(3 * SECTIONS_KEPT):
         read(section(b"X-%d: %d" % (number, number)), reader)
     assert len(reader._sections) <= SECTIONS_KEPT
-    for number in range(3 * LINES_KEPT):
+    for number in range(3 * HEADS_KEPT):
         read(section(b"Host: a", first=b"GET /%d HTTP/1.1" % number), reader)
-    assert len(reader._lines) <= LINES_KEPT
+    assert len(reader._heads) <= HEADS_KEPT
     assert len(reader._keys) <= 1024
 
 

@@ -133,6 +133,7 @@ class Control:
                 await self._stream(self._answer(request, peer), writer, gone)
             finally:
                 gone.cancel()
+                await asyncio.wait((gone,))  # only one may read at a time, and a refusal reads on
         except Refused as refused:
             line: dict[str, Any] = {"ok": False, "error": str(refused), "exit": refused.status}
             if refused.problems:
