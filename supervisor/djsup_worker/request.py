@@ -200,6 +200,8 @@ class HeadReader:
     def _understand(self, fields: Fields, version: bytes) -> None:
         """What the fields mean for the connection and the body."""
         environ = fields.environ
+        # A Host that is missing is let pass, against RFC 9112, 3.2: clients of no browser leave it out, it opens
+        # no way to smuggle, and SERVER_NAME says where the request arrived. Django asks for it by itself.
         if not HOST.fullmatch(environ.get("HTTP_HOST", "")):
             raise Refused(400, "malformed Host")
         if "HTTP_CONNECTION" in environ:
