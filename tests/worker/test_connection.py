@@ -188,7 +188,7 @@ def test_a_request_before_a_malformed_one_is_served(site: Site) -> None:
         assert user.answer().status == 200
         assert user.answer().status == 400
         assert user.closed()
-    assert site.row().classes == (0, 1, 0, 1, 0)
+    site.wait_for(lambda row: row.classes == (0, 1, 0, 1, 0))
 
 
 def test_a_header_that_arrives_slowly_is_given_up(make_site: MakeSite) -> None:
@@ -260,7 +260,7 @@ def test_a_big_upload_is_spooled_and_arrives_whole(make_site: MakeSite) -> None:
             user.send(b"%x\r\n%b\r\n" % (len(block), block))
         user.send(b"0\r\n\r\n")
         assert user.answer().body.decode().startswith(hashlib.sha256(block * 40).hexdigest())
-    assert site.row().bytes_in == len(block) * 200
+    site.wait_for(lambda row: row.bytes_in == len(block) * 200)
 
 
 def test_a_slow_upload_blocks_nobody(site: Site) -> None:

@@ -492,7 +492,7 @@ def test_a_broken_worker_thread_is_not_left_behind_by_a_failing_request(make_sit
         with client(site) as user:
             assert user.get().status == 500
             assert user.closed()
-    assert site.row().classes == (0, 0, 0, 0, 3)
+    site.wait_for(lambda row: row.classes == (0, 0, 0, 0, 3))
     assert "SystemExit" in worker.read(until=b"SystemExit")
 
 
