@@ -167,8 +167,13 @@ class Connection(Wire):
 
     def came_back(self) -> None:
         """A thread without the polling role has ended its turn."""
-        assert self.response is not None
-        if self._settle(self.response):
+        response = self.response
+        assert response is not None
+        if response.why_aside is not None:
+            assert self.loop.crew is not None
+            self.loop.crew.habits.seen(response.line, response.why_aside, _monotonic_ns() - response.began_ns)
+            response.why_aside = None
+        if self._settle(response):
             self._advance()
 
     def close(self) -> None:
@@ -331,8 +336,14 @@ class Connection(Wire):
         if crew is None:
             response.begin(loop.application)
             return self._settle(response, hand.index)
+        if crew.habits.known and crew.step_aside(hand, line):
+            response.begin(loop.application)
+            response.why_aside = hand.why
+            loop.row.rest(hand.index)
+            loop.give_back(self)
+            return False
         token = hand.token
-        crew.turns += 1
+        hand.since_ns = began_ns
         token.append(True)
         if crew.resting:
             crew.wake_monitor()
@@ -341,6 +352,7 @@ class Connection(Wire):
             token.pop()
         except IndexError:
             hand.lost = True
+            response.why_aside = hand.why
             loop.row.rest(hand.index)
             loop.give_back(self)
             return False
@@ -365,12 +377,13 @@ class Connection(Wire):
         """A turn in the thread that polls; whether it still does afterwards."""
         loop = self.loop
         crew = loop.crew
-        loop.row.begin(hand.index, _monotonic_ns(), response.line.what)
+        now_ns = _monotonic_ns()
+        loop.row.begin(hand.index, now_ns, response.line.what)
         if crew is None:
             response.go_on()
             loop.row.rest(hand.index)
             return True
-        crew.turns += 1
+        hand.since_ns = now_ns
         hand.token.append(True)
         if crew.resting:
             crew.wake_monitor()

@@ -45,6 +45,7 @@ from djsup_worker.wsgi import base_environ, complain, describe
 
 if TYPE_CHECKING:
     from djsup_worker.application import Application
+    from djsup_worker.balance import Balance
     from djsup_worker.departure import Departure
 
 EVENTS_MAX = 64
@@ -54,6 +55,8 @@ DESCRIPTORS_KEPT = 64
 """Descriptors left to the application when connections have taken the others."""
 BASES_KEPT = 256
 ACCEPT_LAST_MAX = 1024
+ACCEPT_MAX = 16
+"""The most connections that come in through a door between two looks at those that are in."""
 NEVER_NS = 1 << 62
 
 _monotonic_ns = time.monotonic_ns
@@ -81,6 +84,8 @@ class Loop:
         self.poller = self.crew.first if self.crew else Hand(0)
         self.connections: Dict[int, Connection] = {}
         self.departure: Optional[Departure] = None
+        self.balance: Optional[Balance] = None
+        """Says when others should take connections in; None: there are no others."""
         self.stays = True
         """Whether answers may promise to keep their connection open."""
         self.ended = False
@@ -121,6 +126,14 @@ class Loop:
         if self.crew is not None:
             self.crew.stop()
 
+    def close(self) -> None:
+        """Close what is open, once ``run`` has returned. A worker need not: it ends."""
+        for connection in list(self.connections.values()):
+            connection.close()
+        self._epoll.close()
+        self._wake_in.close()
+        self._wake_out.close()
+
     def poll(self, hand: Hand) -> None:
         """Be the one that polls, until the role is lost or the loop ends."""
         self.poller = hand
@@ -149,11 +162,16 @@ class Loop:
                 self._let_in(hand)
 
     def _let_in(self, hand: Hand) -> None:
-        """Let one in through each door at which somebody waits."""
+        """Let those in who wait at the doors, as long as it is this worker's turn."""
         while self._knocked and not hand.lost:
             door = self._knocked.pop()
-            if door.open:
-                door.enter()
+            for _ in range(ACCEPT_MAX):
+                if not (door.open and door.enter()):
+                    break
+                if self.balance is not None and not self._full:
+                    pause_ns = self.balance.pause_ns()
+                    if pause_ns:
+                        self.pause_doors(pause_ns)
 
     def wake(self, number: int = 0) -> None:
         """Make the poller look; from any thread."""

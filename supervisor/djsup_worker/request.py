@@ -47,7 +47,7 @@ Environ = Dict[str, Any]
 class Line:
     """What a request line says, read and found right."""
 
-    __slots__ = ("environ", "is_head", "is_http_1_0", "what")
+    __slots__ = ("environ", "is_head", "is_http_1_0", "route", "what")
 
     def __init__(self, environ: Environ, what: bytes, *, is_head: bool, is_http_1_0: bool) -> None:
         self.environ = environ
@@ -56,6 +56,8 @@ class Line:
         """Method, a space, and the path as it was sent, for the scoreboard and the log."""
         self.is_head = is_head
         self.is_http_1_0 = is_http_1_0
+        self.route: Optional[bytes] = None
+        """As ``habits`` has it, once somebody asked."""
 
 
 class Fields:

@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
+from djsup_worker.balance import Balance
 from djsup_worker.departure import Departure, Intake
 from djsup_worker.health import HealthQuestion
 from djsup_worker.limits import SECOND_NS, Limits
@@ -73,7 +74,8 @@ class Worker:
         self._channel = channel
         self._status = 0
         self._orphaned = False
-        row = RowWriter(open_words(descriptors.scoreboard), slot, os.getpid(), boot.generation, boot.threads)
+        words = open_words(descriptors.scoreboard)
+        row = RowWriter(words, slot, os.getpid(), boot.generation, boot.threads)
         self._limits = Limits.from_message(boot.limits)
         self._loop = Loop(
             site=boot.site,
@@ -83,6 +85,7 @@ class Worker:
             row=row,
             errors=sys.stderr,
         )
+        self._loop.balance = Balance(words, slot)
         self._row = row
         self._doors = [Listener(self._loop, socket.socket(fileno=fd)) for fd in descriptors.listeners]
         self._intake = Intake(self._loop, socket.socket(fileno=descriptors.intake))

@@ -98,6 +98,8 @@ class Response:
     sent = 0
     """Bytes given to the connection, heads included."""
     done = False
+    why_aside: Optional[str] = None
+    """Of a call that ended without the polling role: why, as ``crew`` has it; None once that is noted."""
     _head_sent = False
     _says_length: Optional[int] = None
     _left: Optional[int] = None
