@@ -88,6 +88,7 @@ class Daemon:
         self.performer = Performer(runtime, self.tell, self.log, self.history)
         self.observer = Observer(self.performer, self.tell)
         self._file = Path(settings.file)
+        self._runtime_dir = settings.runtime_dir
         self._queue: asyncio.Queue[tuple[Event, asyncio.Future[Snapshot] | None]] = asyncio.Queue()
         self._changed = asyncio.Event()
         self._started_at = time.time()
@@ -196,6 +197,12 @@ class Daemon:
                 raise Refused("the configuration is not valid; nothing is changed", 2, problems) from error
             for warning in loaded.warnings:
                 self.performer.say("warning", str(warning), Level.WARNING)
+            if loaded.settings.runtime_dir != self._runtime_dir:
+                text = (
+                    f"{self._file}: runtime_dir is {loaded.settings.runtime_dir} now; this daemon stays in "
+                    f"{self._runtime_dir} until it is stopped and started again"
+                )
+                self.performer.say("warning", text, Level.WARNING)
             self._adopt_settings(loaded.settings)
             names = frozenset(site.name for site in loaded.settings.sites)
             reload = names if sites is None else sites & names

@@ -195,6 +195,20 @@ def test_an_invalid_configuration_changes_nothing_and_names_every_mistake(
     assert daemon.get("blog") == (200, b"one")
 
 
+def test_another_runtime_directory_waits_for_the_next_start_and_is_said(
+    daemon: DaemonUnderTest, blog: Project
+) -> None:
+    daemon.start()
+    daemon.config.write_text(
+        daemon.config.read_text().replace(f'"{daemon.runtime}"', f'"{daemon.folder / "elsewhere"}"')
+    )
+    daemon.signal(signal.SIGHUP)
+    wait_for_generation(daemon, 2)
+    (warning,) = (event for event in daemon.events() if event["kind"] == "warning")
+    assert str(daemon.folder / "elsewhere") in warning["text"]
+    assert "until it is stopped and started again" in warning["text"]
+
+
 def test_hup_starts_added_sites_and_stops_removed_ones(
     daemon: DaemonUnderTest, blog: Project, django: object
 ) -> None:
