@@ -204,7 +204,7 @@ def test_another_runtime_directory_waits_for_the_next_start_and_is_said(
     )
     daemon.signal(signal.SIGHUP)
     wait_for_generation(daemon, 2)
-    (warning,) = (event["text"] for event in daemon.events() if "runtime_dir" in event["text"])
+    (warning,) = (event["text"] for event in daemon.events() if "runtime_dir is" in event["text"])
     assert str(daemon.folder / "elsewhere") in warning
     assert "until it is stopped and started again" in warning
 
