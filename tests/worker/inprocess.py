@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import io
 import os
+import re
 import socket
 import termios
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,7 @@ TURN = 1
 BATCHES_MAX = 2000
 """More for one connection is a hang."""
 
+REFUSAL = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r]*\r\nContent-Type: text/plain; charset=utf-8\r\n")
 PEER = ("192.0.2.9", "4711")
 LOCAL = ("198.51.100.1", "80")
 
@@ -48,8 +50,8 @@ class Reading:
 
     def refusal(self) -> int:
         """The status of the worker's own answer, which comes last; 0: none."""
-        head = self.sent[self.sent.rfind(b"HTTP/1.1 ") :] if self.sent else b""
-        return int(head[9:12]) if b"text/plain; charset=utf-8\r\n" in head else 0
+        found = REFUSAL.findall(self.sent)
+        return int(found[-1]) if found else 0
 
 
 class InProcess:
@@ -71,9 +73,10 @@ class InProcess:
             trust=trust,
         )
         self.loop.on_wake[TURN] = self.loop.end
+        self.loop._trouble = _raise  # type: ignore[method-assign]  # a mistake is not to be survived here
 
     def _application(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ["body"] = environ["wsgi.input"].read()
+        environ["body"] = environ.pop("wsgi.input").read()
         self.seen.append(environ)
         start_response("200 OK", [("X-Application", "yes")])
         return [b"."]
@@ -144,6 +147,10 @@ class InProcess:
         self.loop._wake_in.close()
         self.loop._wake_out.close()
         os.close(self.memory)
+
+
+def _raise(_fd: int, error: Exception) -> None:
+    raise error
 
 
 def _waiting_bytes(fd: int) -> int:
