@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote_from_bytes
 
 from conformance.oracle import REFUSES, WAITS, argued_difference, opinion
 from djsup_worker.scoreboard import CONNECTIONS_AT
-from worker.inprocess import PEER, InProcess, Reading
+from djsup_worker.trust import Trust
+from worker.inprocess import PEER, InProcess, Reading, byte_by_byte
 
+BYTEWISE_SHARE = 0.1
+"""The fuzzer gives all inputs in a few pieces, and for the sake of its speed so many of them byte by byte."""
 SAFE = "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~"
 
 
@@ -68,3 +73,28 @@ def check_framing(data: bytes, reading: Reading) -> None:
         assert (method, target, body) == (theirs[0], quoted, theirs[2]), (data, at)
     if len(mine) < len(judged.requests):
         assert reading.refusal() or reading.closed, (data, "h11 has it whole, and djsup waits")
+
+
+TRUSTED, PREFACED = 1, 2
+"""Flags of an input: its peer is a trusted proxy; it has to begin with a PROXY header."""
+
+
+def check_input(data: bytes, workers: dict[int, InProcess], randomness: random.Random) -> None:
+    """One input of the fuzzer, whose first byte says from whom the rest comes; ``workers`` are made as needed."""
+    flags = data[0] & (TRUSTED | PREFACED) if data else 0
+    if flags not in workers:
+        names = ["10.0.0.0/8"] if flags else []
+        workers[flags] = InProcess(trust=Trust("site", names, proxy_protocol=bool(flags & PREFACED)))
+    sent = data[1:]
+    if not sent:
+        return
+    randomness.seed(data)
+    cuts = sorted({randomness.randrange(len(sent) + 1) for _ in range(3)})
+    edges = [0, *cuts, len(sent)]
+    ways = [[sent[begin:end] for begin, end in pairwise(edges) if begin < end]]
+    if randomness.random() < BYTEWISE_SHARE:
+        ways.append(byte_by_byte(sent))
+    peer = ("10.0.0.1", "5") if flags else PEER
+    reading = check_one_reading(workers[flags], sent, ways, peer=peer, preface=bool(flags & PREFACED))
+    if not flags & PREFACED:
+        check_framing(sent, reading)

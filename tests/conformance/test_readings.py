@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conformance.grammar import CONNECTION, pieces
-from conformance.readings import check_framing, check_one_reading
+from conformance.readings import check_framing, check_input, check_one_reading
 from djsup_worker.trust import Trust
 from worker.inprocess import InProcess, byte_by_byte, in_process
 
 CORPUS = Path(__file__).parent / "corpus"
+SEEDS = Path(__file__).parent / "seeds"
 EXAMPLES = 400
 
 
@@ -48,9 +50,24 @@ def test_the_corpus_is_framed_as_an_independent_reader_frames_it(worker: InProce
 
 
 @pytest.fixture(scope="module")
+def workers() -> Iterator[dict[int, InProcess]]:
+    made: dict[int, InProcess] = {}
+    yield made
+    for each in made.values():
+        each.close()
+
+
+@pytest.fixture(scope="module")
 def behind_a_proxy() -> Iterator[InProcess]:
     with in_process(trust=Trust("site", ["10.0.0.0/8"], proxy_protocol=True)) as made:
         yield made
+
+
+@pytest.mark.parametrize("path", sorted(SEEDS.iterdir()), ids=lambda path: path.name[:12])
+def test_inputs_that_the_fuzzer_kept_have_one_reading(
+    workers: dict[int, InProcess], path: Path
+) -> None:
+    check_input(path.read_bytes(), workers, random.Random(0))
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
