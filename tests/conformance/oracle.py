@@ -72,4 +72,6 @@ def argued_difference(rest: bytes) -> str | None:
         return "no Host: let pass, for it opens no second reading"
     if not line.isascii():
         return "bytes above ASCII in a target, which browsers of old send: read as percent-encoded"
+    if re.search(rb"\n[0-9A-Fa-f]+[ \t]+;", rest):
+        return "white space before a chunk extension, which RFC 9110, 5.6.3 has recipients remove"
     return None

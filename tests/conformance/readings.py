@@ -52,6 +52,8 @@ def check_one_reading(
         names = [key for key in each if key.startswith("HTTP_")]
         assert "HTTP_TRANSFER_ENCODING" not in names
         assert not any("\r" in each[name] or "\n" in each[name] or "\0" in each[name] for name in names)
+        assert each["RAW_URI"].isascii()
+        assert each["RAW_URI"].isprintable()
         assert int(each.get("CONTENT_LENGTH", "0")) == len(each["body"])
     return first
 
