@@ -82,6 +82,11 @@ def test_http_1_0_gets_the_end_of_the_connection_for_the_end_of_the_body() -> No
     assert not response.keep
 
 
+def test_an_empty_reason_still_has_its_space() -> None:
+    for status in ("299", "299 "):
+        assert sent(respond(start(status)([b""]))).startswith(b"HTTP/1.1 299 \r\n")
+
+
 def test_nothing_at_all_is_an_empty_body() -> None:
     for body in ([], [b""], iter([]), iter([b"", b""])):
         assert sent(respond(start()(body))).endswith(b"Content-Length: 0\r\n\r\n")
