@@ -31,6 +31,7 @@ SECTION_KEPT_MAX_BYTES = 2 * 1024
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 METHOD = re.compile(rb"[A-Z][A-Z0-9_-]{0,31}")
+TARGET = re.compile(rb"[!-~\x80-\xff]+")
 VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 ABSOLUTE = re.compile(r"(?i:https?)://([^/?#]*)([^#]*)")
 ABOVE_ASCII = re.compile(rb"[\x80-\xff]")
@@ -178,7 +179,14 @@ class HeadReader:
             raise Refused(501, "this server is no proxy")
         if len(raw_target) > TARGET_MAX_BYTES:
             raise Refused(414, "the target is longer than %d bytes" % TARGET_MAX_BYTES)
-        if len(data) > FIELD_MAX_BYTES or data.count(b"\r\n") > FIELDS_MAX + 2:
+        if not TARGET.fullmatch(raw_target):
+            raise Refused(400, "malformed target")
+        line_ends = data.count(b"\r\n")
+        if data.count(b"\n") != line_ends or data.count(b"\r") != line_ends:
+            # RFC 9112, 2.2. llhttp takes a line feed in the request line for the end of an HTTP/0.9 request,
+            # and reads what follows as fields.
+            raise Refused(400, "a bare line feed or carriage return")
+        if len(data) > FIELD_MAX_BYTES or line_ends > FIELDS_MAX + 2:
             _refuse_large(data)
         if section[:1] in b" \t" or b"\n " in section or b"\n\t" in section:
             # RFC 9112, 5.2: obs-fold; some versions of llhttp unfold it.

@@ -76,6 +76,7 @@ REFUSED = {
     "carriage returns end the head": b"GET / HTTP/1.1\r\nHost: a\r\n\r\r\n" + EVIL,
     "a carriage return before the line's end": b"GET / HTTP/1.1\r\nHost: a\r\r\n\r\n" + EVIL,
     "a line feed in the target": b"GET /\nX: y HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a line feed in the target, and a field behind it": b"GET /\nX:y HTTP/1.1\r\nHost: a\r\n\r\n",
     "a line feed in a target with bytes above ASCII": b"GET /\xff\nX: y HTTP/1.1\r\nHost: a\r\n\r\n",
     "a carriage return in a target with bytes above ASCII": b"GET /\xff\rX HTTP/1.1\r\nHost: a\r\n\r\n",
     "HTTP/0.9": b"GET /\r\n" + EVIL,

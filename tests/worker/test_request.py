@@ -74,6 +74,8 @@ def test_the_base_is_not_changed() -> None:
         (b"GET /a\x7fb HTTP/1.1\r\n\r\n", 400),
         (b"GET /a\x00b HTTP/1.1\r\n\r\n", 400),
         (b"GET /a\tb HTTP/1.1\r\n\r\n", 400),
+        (b"GET /a\nb:c HTTP/1.1\r\n\r\n", 400),
+        (b"GET /a\r\rb:c HTTP/1.1\r\n\r\n", 400),
         (b"GET /\xff\nb HTTP/1.1\r\n\r\n", 400),
         (b"GET /\xff\rb HTTP/1.1\r\n\r\n", 400),
         (b"GET /\xff\x00 HTTP/1.1\r\n\r\n", 400),
