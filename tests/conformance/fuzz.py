@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
             str(SEEDS),
         ]
     workers: dict[int, InProcess] = {}
-    randomness = random.Random(0)  # noqa: S311  # it chooses where to cut, and is the same for the same input
+    randomness = random.Random(0)  # it chooses where to cut, and is the same for the same input
     atheris.Setup([sys.argv[0], *options], lambda data: check_input(data, workers, randomness))
     atheris.Fuzz()
 

@@ -110,7 +110,9 @@ def damage(draw: st.DrawFn, data: bytes) -> bytes:
     """The same bytes, sometimes with some of them changed, lost or put in."""
     for _ in range(draw(st.sampled_from([0] * 9 + [1, 1, 2]))):
         at = draw(st.integers(0, max(0, len(data) - 1)))
-        put = draw(st.sampled_from([b"", b"\r", b"\n", b" ", b"\x00", b":", b";", b"0", b"\t", b"\xff", b"A"]))
+        put = draw(
+            st.sampled_from([b"", b"\r", b"\n", b" ", b"\x00", b":", b";", b"0", b"\t", b"\xff", b"A"])
+        )
         data = data[:at] + put + data[at + draw(st.integers(0, 1)) :]
     return data
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -40,14 +40,14 @@ def check_one_reading(
     preface: bool = False,
 ) -> Reading:
     """However the bytes arrive, they mean the same, and nothing of the connection is left afterwards."""
-    open_before = os.listdir("/proc/self/fd")
+    open_before = _open_descriptors()
     first = worker.read([data], peer=peer, preface=preface)
     for pieces in cuts:
         other = worker.read(pieces, peer=peer, preface=preface)
         assert essence(other) == essence(first), (data, pieces)
     assert not worker.loop.connections
     assert worker.loop.row._row[CONNECTIONS_AT] == 0
-    assert len(os.listdir("/proc/self/fd")) == len(open_before), "descriptors are left open"
+    assert _open_descriptors() == open_before, "descriptors are left open"
     for each in first.requests:
         names = [key for key in each if key.startswith("HTTP_")]
         assert "HTTP_TRANSFER_ENCODING" not in names
@@ -56,6 +56,10 @@ def check_one_reading(
         assert each["RAW_URI"].isprintable()
         assert int(each.get("CONTENT_LENGTH", "0")) == len(each["body"])
     return first
+
+
+def _open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def check_framing(data: bytes, reading: Reading) -> None:

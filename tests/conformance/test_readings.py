@@ -64,16 +64,16 @@ def behind_a_proxy() -> Iterator[InProcess]:
 
 
 @pytest.mark.parametrize("path", sorted(SEEDS.iterdir()), ids=lambda path: path.name[:12])
-def test_inputs_that_the_fuzzer_kept_have_one_reading(
-    workers: dict[int, InProcess], path: Path
-) -> None:
+def test_inputs_that_the_fuzzer_kept_have_one_reading(workers: dict[int, InProcess], path: Path) -> None:
     check_input(path.read_bytes(), workers, random.Random(0))
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     data=CONNECTION,
-    header=st.sampled_from([b"", b"PROXY UNKNOWN\r\n", b"PROXY TCP4 9.9.9.9 8.8.8.8 1 2\r\n", b"PROXY TCP4 "]),
+    header=st.sampled_from(
+        [b"", b"PROXY UNKNOWN\r\n", b"PROXY TCP4 9.9.9.9 8.8.8.8 1 2\r\n", b"PROXY TCP4 "]
+    ),
     cuts=st.lists(st.integers(0, 2000), min_size=1, max_size=5),
 )
 def test_a_trusted_proxys_connection_has_one_reading(

@@ -70,7 +70,9 @@ def test_a_refused_get_request_is_told_why(worker: InProcess) -> None:
 
 def test_every_answer_has_a_date(worker: InProcess) -> None:
     for data in (PLAIN, request(b"Host: a b")):
-        assert len(re.findall(rb"\r\nDate: [A-Z][a-z]{2}, [0-9]{2} .* GMT\r\n", worker.read([data]).sent)) == 1
+        assert (
+            len(re.findall(rb"\r\nDate: [A-Z][a-z]{2}, [0-9]{2} .* GMT\r\n", worker.read([data]).sent)) == 1
+        )
 
 
 @pytest.mark.parametrize(

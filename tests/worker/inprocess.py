@@ -73,7 +73,7 @@ class InProcess:
             trust=trust,
         )
         self.loop.on_wake[TURN] = self.loop.end
-        self.loop._trouble = _raise  # type: ignore[method-assign]  # a mistake is not to be survived here
+        self.loop._trouble = _raise  # type: ignore[assignment, method-assign]  # here a mistake is not survived
 
     def _application(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         environ["body"] = environ.pop("wsgi.input").read()
