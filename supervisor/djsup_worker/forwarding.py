@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union
 
 from djsup_worker.refusal import Refused
 
 Environ = Dict[str, Any]
+Element = TypeVar("Element")
 Client = Tuple[str, str]
 """An address, and a port or an empty string."""
 
@@ -135,7 +136,7 @@ def _x_forwarded(environ: Environ, networks: Networks) -> Optional[Said]:
     said = Said()
     if chain:
         elements = [element.strip(BLANK) for element in chain.split(",")]
-        said.client, first = _walk([_address(element) for element in elements], networks)
+        said.client, first = _walk(elements, _address, networks)
         said.chain = ", ".join(elements[first:])
     if scheme:
         said.scheme = _scheme("X-Forwarded-Proto", scheme)
@@ -184,15 +185,18 @@ def _address(text: str) -> Optional[Client]:
     return None if address is None else (str(address), port_6 or port_4 or "")
 
 
-def _walk(clients: Sequence[Optional[Client]], networks: Networks) -> Tuple[Optional[Client], int]:
+def _walk(
+    elements: Sequence[Element], read: Callable[[Element], Optional[Client]], networks: Networks
+) -> Tuple[Optional[Client], int]:
     """The client in a list whose last element the peer wrote, and the index of the first believed element.
 
     An element that is no address ("unknown") hides who came before: then the proxy that wrote it stands for
-    its client, as nginx and Apache have it. If all are trusted, the first one is the client.
+    its client, as nginx and Apache have it. If all are trusted, the first one is the client. Elements that are
+    not believed are not read either: a client may send a thousand.
     """
     client: Optional[Client] = None
-    for index in range(len(clients) - 1, -1, -1):
-        one = clients[index]
+    for index in range(len(elements) - 1, -1, -1):
+        one = read(elements[index])
         if one is None:
             return client, index
         client = one
@@ -207,11 +211,11 @@ def _walk(clients: Sequence[Optional[Client]], networks: Networks) -> Tuple[Opti
 def _forwarded(value: str, networks: Networks) -> Said:
     elements = _elements(value)
     said = Said()
-    clients = [_node(element["for"]) if "for" in element else None for element in elements]
-    said.client, first = _walk(clients, networks)
+    said.client, first = _walk(elements, _node, networks)
     believed = elements[first:]
     if said.client is not None:
-        said.chain = ", ".join(client[0] if client else "unknown" for client in clients[first:])
+        clients = [_node(element) for element in believed]
+        said.chain = ", ".join(client[0] if client else "unknown" for client in clients)
     for element in reversed(believed):  # the outermost proxy that is believed knows what the client spoke
         if "proto" in element:
             said.scheme = _scheme("Forwarded", element["proto"])
@@ -255,9 +259,9 @@ def _elements(value: str) -> List[Dict[str, str]]:
     return elements
 
 
-def _node(text: str) -> Optional[Client]:
-    """A node that is an address (RFC 7239, 6); None for "unknown" and for one that hides itself."""
-    found = NODE.fullmatch(text)
+def _node(element: Dict[str, str]) -> Optional[Client]:
+    """Whom an element is for, if that is an address (RFC 7239, 6); None for "unknown" and for one that hides itself."""
+    found = NODE.fullmatch(element.get("for", "unknown"))
     if not found:
         raise Refused(400, "malformed Forwarded")
     name, port = found.groups()

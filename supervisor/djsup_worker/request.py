@@ -297,7 +297,7 @@ def _line(raw_method: bytes, raw_target: bytes, version: bytes) -> Line:
 def _quoted(raw_target: bytes) -> bytes:
     """A target with bytes above ASCII, which real clients send, as RFC 3986 has it; its path is the same.
 
-    Only these: a line feed that became %0A would be a line's end for one reader and no byte of note for another.
+    Only these: what else does not belong in a target is the grammar's to refuse, and reaches it as it is.
     """
     return ABOVE_ASCII.sub(lambda found: b"%%%02X" % ord(found.group()), raw_target)
 

@@ -37,6 +37,7 @@ def client(**fields: str) -> tuple[str, str] | None:
         ("9.9.9.9, ::ffff:10.0.0.2", "9.9.9.9"),
         ("127.0.0.1, 9.9.9.9", "9.9.9.9"),
         ("unknown, 10.0.0.2", "10.0.0.2"),
+        ("9.9.9.9, unknown, 10.0.0.2", "10.0.0.2"),
         ("<script>, 9.9.9.9", "9.9.9.9"),
     ],
 )
@@ -121,6 +122,7 @@ def test_what_is_malformed_or_contradicts_itself_is_refused(fields: dict[str, st
         ('for="[2001:db8::1]:_hidden"', ("2001:db8::1", "")),
         ("for=1.1.1.1, for=9.9.9.9;proto=http, for=10.0.0.2", ("9.9.9.9", "")),
         ("for=_hidden, for=10.0.0.2", ("10.0.0.2", "")),
+        ("for=evil;proto=ftp, for=9.9.9.9", ("9.9.9.9", "")),
         ("for=unknown", None),
         ("proto=https", None),
         ("by=10.0.0.1, for=10.0.0.2", ("10.0.0.2", "")),

@@ -199,7 +199,9 @@ class _Settler:
         for index, network in enumerate(networks):
             if network.endswith("/0"):
                 hint = "trusts every address: whoever reaches the site can say that he is somebody else"
-                self.warnings.append(self.documents.problem((*where, index), hint=hint))
+                warning = self.documents.problem((*where, index), hint=hint)
+                if warning not in self.warnings:  # sites share the networks at the top of the file
+                    self.warnings.append(warning)
         return tuple(dict.fromkeys(networks))
 
     def _directory(self, path: KeyPath, value: str) -> str | None:
