@@ -5,7 +5,7 @@ SHELL = /bin/sh
 prepare = python=$$(tools/find-python) && "$$python" -m tools.prepare
 arguments ?=
 
-.PHONY: help run test lint bench reference clean
+.PHONY: help run test lint bench fuzz reference clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1	/p' Makefile
@@ -26,6 +26,9 @@ lint:  ## ruff, mypy, and who may import whom
 
 bench:  ## djsup beside gunicorn, granian and uWSGI; BENCH_SECONDS=10 measures longer
 	@$(prepare) bench && .venv/bin/python -m benchmarks $(arguments)
+
+fuzz:  ## random bytes against the worker's HTTP, for FUZZ_SECONDS=60
+	@$(prepare) fuzz && PYTHONPATH=tests .venv/bin/python -m conformance.fuzz $(arguments)
 
 reference:  ## writes docs/reference/configuration.md from the schema
 	@$(prepare) run && .venv/bin/python -m tools.make_reference

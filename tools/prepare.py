@@ -17,7 +17,7 @@ from tools.virtualenv import Virtualenv
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / ".cache/log"
-VERBS = ("run", "test", "lint", "bench")
+VERBS = ("run", "test", "lint", "bench", "fuzz")
 
 
 def main(arguments: list[str]) -> int:
@@ -53,18 +53,23 @@ def _prepare(verb: str) -> None:
             debian.want_programs({"wrk": "wrk"}, LOG / "apt.log", "the benchmark can't do without")
             _djsup(dev=False)
             example_sites.prepare(ROOT)
+        case "fuzz":
+            _djsup(dev=True, fuzz=True)
 
 
-def _djsup(*, dev: bool) -> None:
-    """The virtualenv that djsup itself runs in, with or without the tools of its tests."""
+def _djsup(*, dev: bool, fuzz: bool = False) -> None:
+    """The virtualenv that djsup itself runs in, with or without the tools of its tests, and the fuzzer."""
+    groups = [name for name, wanted in (("dev", dev), ("fuzz", fuzz)) if wanted]
+    names = ["run", "dev", "fuzz"]
+    name = groups[-1] if groups else "run"
     Virtualenv(
         path=ROOT / ".venv",
         log=LOG / "djsup.log",
-        install=("-e", ".", "--group", "dev") if dev else ("-e", "."),
+        install=("-e", ".", *(word for group in groups for word in ("--group", group))),
         directory=ROOT,
         sources=(ROOT / "pyproject.toml",),
-        name="dev" if dev else "run",
-        implied_by=() if dev else ("dev",),
+        name=name,
+        implied_by=tuple(names[names.index(name) + 1 :]),
     ).prepare(this_one())
 
 

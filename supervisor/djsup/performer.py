@@ -214,6 +214,8 @@ class Performer:
             health_host=site.health.host or own_name,
             listeners=[str(address) for address in site.listen],
             orphan_grace_s=self.orphan_grace_s,
+            trusted_proxies=list(site.trusted_proxies),
+            proxy_protocol=site.proxy_protocol,
         )
 
     def _scoreboard(self, site: SiteName) -> samples.Scoreboard:

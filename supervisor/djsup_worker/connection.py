@@ -8,6 +8,7 @@ are ``body``'s, the application's call is ``wsgi``'s; when to look at a connecti
 from __future__ import annotations
 
 import os
+import re
 import select
 import time
 from collections import deque
@@ -32,6 +33,7 @@ READ_BYTES = 8 * 1024
 BODY_READ_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
 """A paused response goes on when less than this waits for the client."""
+EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 LINGER_NS = 2 * SECOND_NS
 """How long a refused client may go on sending, so that it gets to read why (RFC 9112, 9.6)."""
 
@@ -66,6 +68,7 @@ class Connection(Wire):
         "peer_host",
         "peer_port",
         "phase",
+        "reader",
         "response",
         "since_ns",
         "site",
@@ -89,6 +92,8 @@ class Connection(Wire):
         self.base = base
         self.peer_host = peer_host
         self.peer_port = peer_port
+        self.reader = loop.trust.reader_for(peer_host)
+        """Reads its heads, and believes what a peer like this one is believed."""
         self.phase = FRESH
         self.since_ns = now_ns
         """When the phase began, or its last progress was made."""
@@ -137,7 +142,7 @@ class Connection(Wire):
             self._buffer += data
             self._advance()
         else:
-            head = self.loop.reader.known(data, self.base)
+            head = self.reader.known(data, self.base)
             if head is None:
                 self._buffer = data
                 self._advance()
@@ -149,7 +154,7 @@ class Connection(Wire):
         """The phase has lasted too long."""
         phase = self.phase
         if phase in (HEAD, BODY):
-            self._refuse(Refused(408, "the request did not arrive in time"))
+            self._refuse(Refused(408, "the request did not arrive in time"), self._buffer)
         elif phase == WRITING:
             self.broken = True
             if self.response is not None:
@@ -213,8 +218,9 @@ class Connection(Wire):
         loop = self.loop
         while self._buffer and self.phase < RUNNING:
             data = self._buffer
-            if data[0] == CR and data.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request
-                self._buffer = data[2:]
+            if data[0] == CR and data.startswith(b"\r\n"):
+                # RFC 9112, 2.2: empty lines before a request. They begin none, so the time for one runs on.
+                self._buffer = data[EMPTY_LINES.match(data).end() :]  # type: ignore[union-attr]  # it matches all
                 continue
             end = data.find(b"\r\n\r\n") + 4
             try:
@@ -228,14 +234,14 @@ class Connection(Wire):
                     data = data[:end]
                 if end > loop.limits.max_header_bytes:
                     raise _too_large(loop.limits.max_header_bytes)
-                head = loop.reader.read(data, self.base)
+                head = self.reader.read(data, self.base)
                 fields = head[2]
                 if fields.length or fields.chunked:
                     if not self._await_body(head, fields):
                         return
                     continue
             except Refused as refused:
-                self._refuse(refused)
+                self._refuse(refused, data)
                 return
             self.bytes_in = 0
             if not self._serve(head, BytesIO()):
@@ -243,6 +249,8 @@ class Connection(Wire):
 
     def _look_at_part(self, data: bytes) -> None:
         """Refuse the beginning of a head as soon as it can be known that it will not be right."""
+        if data == b"\r":  # of an empty line, perhaps: no request has begun
+            return
         most = self.loop.limits.max_header_bytes
         line_end = data.find(b"\r\n")
         if (line_end < 0 and len(data) > TARGET_MAX_BYTES + 64) or line_end > TARGET_MAX_BYTES + 64:
@@ -286,7 +294,7 @@ class Connection(Wire):
         try:
             ended = self._feed(data)
         except Refused as refused:
-            self._refuse(refused)
+            self._refuse(refused, b"")
             return
         if ended:
             self._advance()
@@ -324,6 +332,8 @@ class Connection(Wire):
         environ["wsgi.input"] = file
         environ["REMOTE_ADDR"] = self.peer_host
         environ["REMOTE_PORT"] = self.peer_port
+        if fields.forwarded is not None:
+            environ.update(fields.forwarded)
         began_ns = _monotonic_ns()
         if began_ns >= loop.date_until_ns:
             loop.renew_date(began_ns)
@@ -445,8 +455,8 @@ class Connection(Wire):
 
     # --- endings ---
 
-    def _refuse(self, refused: Refused) -> None:
-        """Answer that the request is not served, and close."""
+    def _refuse(self, refused: Refused, data: bytes) -> None:
+        """Answer that the request, which begins with ``data`` if its body has not begun, is not served; close."""
         loop = self.loop
         now_ns = _monotonic_ns()
         if now_ns >= loop.date_until_ns:
@@ -456,7 +466,8 @@ class Connection(Wire):
             self._body = None
         self._buffer = b""
         self._final = self._linger = True
-        data = answer(refused.status, refused.why, loop.date_line)
+        is_head = data.startswith(b"HEAD ") if self._head is None else self._head[1].is_head
+        data = answer(refused.status, refused.why, loop.date_line, body=not is_head)
         loop.row.end(-1, refused.status, 0, 0, len(data))
         self.since_ns = now_ns
         self.transmit(data)

@@ -34,13 +34,14 @@ from djsup_worker.connection import (
 )  # fmt: skip
 from djsup_worker.crew import Crew, Hand
 from djsup_worker.limits import SECOND_NS, Limits
-from djsup_worker.request import HeadReader
+from djsup_worker.preface import Preface
 from djsup_worker.scoreboard import (
     ACCEPTED_AT,
     CONNECTIONS_AT,
     LISTENER_ERRORS_AT,
     RowWriter,
 )  # fmt: skip
+from djsup_worker.trust import Trust
 from djsup_worker.wsgi import base_environ, complain, describe
 
 if TYPE_CHECKING:
@@ -74,12 +75,13 @@ class Loop:
         limits: Limits,
         row: RowWriter,
         errors: Any,
+        trust: Optional[Trust] = None,
     ) -> None:
         self.site = site
         self.application = application
         self.limits = limits
         self.row = row
-        self.reader = HeadReader()
+        self.trust = trust or Trust(site)
         self.crew = Crew(threads) if threads > 1 else None
         self.poller = self.crew.first if self.crew else Hand(0)
         self.connections: Dict[int, Connection] = {}
@@ -247,7 +249,14 @@ class Loop:
         """Serve a connection. ``local`` and ``peer`` are host and port; empty strings for a Unix socket."""
         sock.setblocking(False)
         now_ns = _monotonic_ns()
-        connection = Connection(self, sock, self._base_for(local), peer[0], peer[1], now_ns)
+        return self._watched(Connection(self, sock, self._base_for(local), peer[0], peer[1], now_ns))
+
+    def add_proxied(self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str]) -> None:
+        """Await the PROXY header of a connection, then serve it."""
+        sock.setblocking(False)
+        self._watched(Preface(self, sock, self._base_for(local), local, peer, _monotonic_ns(), self.add))
+
+    def _watched(self, connection: Connection) -> Connection:
         self.connections[connection.fd] = connection
         self.watch(connection.fd, select.EPOLLIN, connection.ready)
         self.row.add(CONNECTIONS_AT, 1)
@@ -269,6 +278,13 @@ class Loop:
             self.open_doors()
         if self.departure is not None:
             self.departure.one_less()
+
+    def release(self, connection: Connection) -> None:
+        """A connection is going to be served by another object, which is added next."""
+        connection.phase = GONE
+        del self.connections[connection.fd]
+        self.unwatch(connection.fd)
+        self.row.add(CONNECTIONS_AT, -1)
 
     def _most_connections(self) -> int:
         return max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS_KEPT)
@@ -472,7 +488,11 @@ class Listener(Door):
             except OSError:
                 sock.close()
                 return True
-            loop.add(sock, (local[0], str(local[1])), (peer[0], str(peer[1])))
+            ends = (local[0], str(local[1])), (peer[0], str(peer[1]))
         else:
-            loop.add(sock, ("", ""), ("", ""))
+            ends = ("", ""), ("", "")
+        if loop.trust.expects_preface(ends[1][0]):
+            loop.add_proxied(sock, *ends)
+        else:
+            loop.add(sock, *ends)
         return True

@@ -57,6 +57,10 @@ class Boot:
     listeners: List[str] = field(default_factory=list)
     """Addresses as the configuration writes them, in the order of their descriptors."""
     orphan_grace_s: float = 60.0
+    trusted_proxies: List[str] = field(default_factory=list)
+    """Networks, and ``unix`` for peers on a Unix socket."""
+    proxy_protocol: bool = False
+    """Whether those begin their connections with a PROXY header."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,7 @@ def encode(message: Message) -> bytes:
 
 _TYPES: Dict[str, Tuple[type, ...]] = {
     "str": (str,),
+    "bool": (bool,),
     "int": (int,),
     "float": (int, float),
     "Optional[str]": (str, type(None)),

@@ -8,11 +8,12 @@ called with besides these values, ``wsgi``'s.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Optional, Set, Tuple
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from urllib.parse import unquote_to_bytes
 
 import httptools
 
+from djsup_worker.forwarding import HOST
 from djsup_worker.refusal import Refused
 
 TARGET_MAX_BYTES = 8 * 1024
@@ -30,16 +31,16 @@ SECTION_KEPT_MAX_BYTES = 2 * 1024
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 METHOD = re.compile(rb"[A-Z][A-Z0-9_-]{0,31}")
+TARGET = re.compile(rb"[!-~\x80-\xff]+")
 VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-HOST = re.compile(
-    # RFC 3986, 3.2.2 and 3.2.3: a registered name or an IPv4 address, or an IP literal in brackets; a port.
-    r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-fvV:.%A-Za-z_~-]+\])(?::[0-9]{0,5})?"
-)
 ABSOLUTE = re.compile(r"(?i:https?)://([^/?#]*)([^#]*)")
-ALSO_SAFE_IN_TARGET = "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~"
+ABOVE_ASCII = re.compile(rb"[\x80-\xff]")
 
 DROPPED = ""
 """The key of a field that is not passed on."""
+ABOUT_THE_CLIENT = ("FORWARDED", "X-REAL-IP")
+ABOUT_THE_CLIENT_PREFIX = "X-FORWARDED-"
+"""Fields in which a proxy speaks of its client."""
 
 Environ = Dict[str, Any]
 
@@ -63,7 +64,7 @@ class Line:
 class Fields:
     """What a header section says, read and found right."""
 
-    __slots__ = ("chunked", "close", "environ", "expect", "keep_alive", "length")
+    __slots__ = ("chunked", "close", "environ", "expect", "forwarded", "keep_alive", "length")
 
     def __init__(self, environ: Environ) -> None:
         self.environ = environ
@@ -76,6 +77,8 @@ class Fields:
         self.close = False
         """Whether ``Connection`` names close; and, for HTTP/1.0, keep-alive."""
         self.keep_alive = False
+        self.forwarded: Optional[Environ] = None
+        """What a trusted proxy says of its client; it goes before all else in the environ."""
 
 
 Head = Tuple[Environ, Line, Fields]
@@ -93,9 +96,19 @@ class HeadReader:
     Clients send the same header section with request after request, and some the same request. A section
     that was read lately, or a whole head whose section was, is known by its bytes and not read again; only
     where no body is announced.
+
+    With ``believe`` it reads for peers that are trusted: that gives what they say of their clients. Without it
+    such fields are dropped, and ``on_dropped`` is called with each such name that was not met before.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        believe: Optional[Callable[[Environ], Optional[Environ]]] = None,
+        on_dropped: Optional[Callable[[str], None]] = None,
+    ) -> None:
+        self._believe = believe
+        self._on_dropped = on_dropped
         self._parser = httptools.HttpRequestParser(self)
         self._environ: Environ = {}
         self._fault = ""
@@ -161,12 +174,21 @@ class HeadReader:
         if version not in (b"HTTP/1.1", b"HTTP/1.0"):
             raise _bad_version(version)
         if not METHOD.fullmatch(raw_method):
-            raise Refused(400, "malformed method")
+            # RFC 9110, 9.1: methods are case-sensitive, so "get" is a method that nobody knows.
+            is_token = TOKEN.fullmatch(raw_method.decode("latin-1"))
+            raise Refused(501, "unknown method") if is_token else Refused(400, "malformed method")
         if raw_method == b"CONNECT":
             raise Refused(501, "this server is no proxy")
         if len(raw_target) > TARGET_MAX_BYTES:
             raise Refused(414, "the target is longer than %d bytes" % TARGET_MAX_BYTES)
-        if len(data) > FIELD_MAX_BYTES or data.count(b"\r\n") > FIELDS_MAX + 2:
+        if not TARGET.fullmatch(raw_target):
+            raise Refused(400, "malformed target")
+        line_ends = data.count(b"\r\n")
+        if data.count(b"\n") != line_ends or data.count(b"\r") != line_ends:
+            # RFC 9112, 2.2. llhttp takes a line feed in the request line for the end of an HTTP/0.9 request,
+            # and reads what follows as fields.
+            raise Refused(400, "a bare line feed or carriage return")
+        if len(data) > FIELD_MAX_BYTES or line_ends > FIELDS_MAX + 2:
             _refuse_large(data)
         if section[:1] in b" \t" or b"\n " in section or b"\n\t" in section:
             # RFC 9112, 5.2: obs-fold; some versions of llhttp unfold it.
@@ -221,6 +243,8 @@ class HeadReader:
             if environ["HTTP_EXPECT"].lower() != "100-continue":
                 raise Refused(417, "only 100-continue can be expected")
             fields.expect = version == b"HTTP/1.1"  # RFC 9110, 10.1.1: not from an HTTP/1.0 client
+        if self._believe is not None:
+            fields.forwarded = self._believe(environ)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser for each field."""
@@ -235,6 +259,10 @@ class HeadReader:
 
     def _new_key(self, name: bytes) -> str:
         key = _key(name)
+        if self._believe is None and _is_about_the_client(name):
+            if self._on_dropped is not None:
+                self._on_dropped(name.decode("latin-1"))
+            key = DROPPED
         if len(self._keys) < NAMES_KEPT and len(name) <= NAME_KEPT_MAX_BYTES:
             self._keys[name] = key
         return key
@@ -269,8 +297,11 @@ def _line(raw_method: bytes, raw_target: bytes, version: bytes) -> Line:
 
 
 def _quoted(raw_target: bytes) -> bytes:
-    """A target with bytes above ASCII, which real clients send, as RFC 3986 has it; its path is the same."""
-    return quote_from_bytes(raw_target, safe=ALSO_SAFE_IN_TARGET).encode()
+    """A target with bytes above ASCII, which real clients send, as RFC 3986 has it; its path is the same.
+
+    Only these: what else does not belong in a target is the grammar's to refuse, and reaches it as it is.
+    """
+    return ABOVE_ASCII.sub(lambda found: b"%%%02X" % ord(found.group()), raw_target)
 
 
 def _other_form(method: str, target: str, environ: Environ) -> str:
@@ -296,6 +327,11 @@ def _key(name: bytes) -> str:
     if text in ("CONTENT-TYPE", "CONTENT-LENGTH"):
         return text.replace("-", "_")
     return "HTTP_" + text.replace("-", "_")
+
+
+def _is_about_the_client(name: bytes) -> bool:
+    text = name.decode("latin-1").upper()
+    return text in ABOUT_THE_CLIENT or text.startswith(ABOUT_THE_CLIENT_PREFIX)
 
 
 def _length(text: str) -> int:

@@ -37,6 +37,7 @@ from djsup_worker.messages import (
     shorten,
 )  # fmt: skip
 from djsup_worker.scoreboard import RowWriter, open_words
+from djsup_worker.trust import Trust
 from djsup_worker.wsgi import complain
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Worker:
             limits=self._limits,
             row=row,
             errors=sys.stderr,
+            trust=Trust(boot.site, boot.trusted_proxies, proxy_protocol=boot.proxy_protocol),
         )
         self._loop.balance = Balance(words, slot)
         self._row = row

@@ -43,7 +43,7 @@ NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 BODILESS = (204, 304)
 """Statuses whose answers have no body (RFC 9110, 15.3.5 and 15.4.5)."""
-NO_CONTENT = 204
+NO_CONTENT, RESET_CONTENT = 204, 205
 ORDINARY, IS_DATE = -1, -2
 HOP_BY_HOP = frozenset(
     # RFC 9110, 7.6.1, and PEP 3333, "Other HTTP Features": these are the server's to send.
@@ -169,9 +169,22 @@ class Response:
         self._head = head
         self._says_length = length
         self.status = code
-        if code in BODILESS or self.line.is_head:
+        if code == RESET_CONTENT:
+            self._promise_nothing()
+        elif code in BODILESS or self.line.is_head:
             self._no_body = True
+        elif self._no_body:
+            self._no_body = False  # it was another status's, which an error has replaced
         return self.write
+
+    def _promise_nothing(self) -> None:
+        """A 205 has an empty body, and says so (RFC 9110, 15.3.6)."""
+        if self._says_length:
+            raise WsgiViolation("a 205 with a body")
+        if self._says_length is None:
+            self._head.append(b"Content-Length: 0\r\n")
+        self._says_length = 0
+        self._no_body = True
 
     def write(self, data: bytes) -> None:
         """PEP 3333's ``write``: waits where an iterable would pause."""
@@ -462,7 +475,7 @@ def _new_line(pair: Tuple[str, str]) -> HeaderLine:
     line = ("%s: %s\r\n" % (name, value)).encode("latin-1")
     number = IS_DATE if lower == "date" else ORDINARY
     if lower == "content-length":
-        if not value.isdigit():
+        if not (value.isascii() and value.isdigit()):
             raise WsgiViolation("%r is no Content-Length" % (value,))
         number = int(value)
     if len(value) <= VALUE_KEPT_MAX:

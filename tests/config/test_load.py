@@ -392,3 +392,29 @@ def test_configuration_without_sites_is_valid_and_warned_of(load: Callable[[str]
     loaded = load("")
     assert loaded.settings.sites == ()
     assert "no site" in str(loaded.warnings[0])
+
+
+def test_sites_that_name_no_trusted_proxies_have_those_at_the_top(load: Callable[[str], Loaded]) -> None:
+    loaded = load(
+        """
+        trusted_proxies = ["10.0.0.7", "fd00:0::/8", "unix"]
+        [sites.blog]
+        directory = "blog"
+        listen = ["127.0.0.1:8001"]
+        proxy_protocol = true
+        [sites.shop]
+        directory = "shop"
+        listen = ["127.0.0.1:8002"]
+        trusted_proxies = []
+        """
+    )
+    blog, shop = site(loaded), site(loaded, "shop")
+    assert (blog.trusted_proxies, blog.proxy_protocol) == (("10.0.0.7/32", "fd00::/8", "unix"), True)
+    assert (shop.trusted_proxies, shop.proxy_protocol) == ((), False)
+
+
+def test_trusting_every_address_is_warned_of(load: Callable[[str], Loaded]) -> None:
+    loaded = load(
+        '[sites.blog]\ndirectory = "blog"\nlisten = ["127.0.0.1:8001"]\ntrusted_proxies = ["0.0.0.0/0"]\n'
+    )
+    assert any("trusts every address" in str(warning) for warning in loaded.warnings)

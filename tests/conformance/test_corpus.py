@@ -52,7 +52,7 @@ ACCEPTED: dict[str, list[Request] | int] = {
 }
 REFUSED = {
     # The status of the answer; None: never whole, so there is none.
-    "001": None, "003": 400, "003c": 400, "005": 400, "007": 431, "009": 431, "015": 400, "018": 400,
+    "001": None, "003": 400, "003c": 501, "005": 400, "007": 431, "009": 431, "015": 400, "018": 400,
     "chunked_02": 400, "chunked_04": 400, "chunked_06": 400, "chunked_09": 400, "chunked_11": 400,
     "chunked_13": 400, "obs_fold_01": 400, "prefix_02": 400, "rfc9110_field_value_ctl_del_01": 400,
     "rfc9110_trailer_forbidden_host_01": 400, "rfc9112_chunked_missing_final_crlf_01": None,

@@ -23,6 +23,8 @@ OTHERWISE: dict[str, Any] = {
     "directory": "/srv/other",
     "python": "/usr/bin/python3.13",
     "listen": (OTHER,),
+    "trusted_proxies": ("10.0.0.0/8",),
+    "proxy_protocol": True,
     "wsgi": "other.wsgi:application",
     "settings": "other.settings",
     "env": (("DEBUG", "0"),),

@@ -85,4 +85,4 @@ def test_unknown_verb_is_refused() -> None:
         [sys.executable, "-m", "tools.prepare", "fly"], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "run|test|lint|bench" in done.stderr
+    assert "run|test|lint|bench|fuzz" in done.stderr

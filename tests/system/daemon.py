@@ -95,7 +95,7 @@ def about(request):
         "version": VERSION, "pid": os.getpid(), "python": "%%d.%%d" %% sys.version_info[:2], "django": django.get_version(),
         "uid": os.getuid(), "groups": os.getgroups(), "environ": dict(os.environ), "path": sys.path, "cwd": os.getcwd(),
         "modules": sorted(name for name in sys.modules if name.startswith("djsup")),
-        "remote": request.META.get("REMOTE_ADDR"), "multithread": request.META["wsgi.multithread"],
+        "remote": request.META.get("REMOTE_ADDR"), "secure": request.is_secure(), "multithread": request.META["wsgi.multithread"],
     })
 
 def slow(request):

@@ -54,6 +54,29 @@ def test_a_site_sees_nothing_of_the_daemon_but_four_names(
     assert not [name for name in about["modules"] if name == "djsup" or name.startswith("djsup.")]
 
 
+def test_a_proxy_is_believed_for_as_long_as_the_configuration_names_it(
+    daemon: DaemonUnderTest, blog: Project, django: Path
+) -> None:
+    said = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
+
+    def seen() -> tuple[str, bool]:
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.ports["blog"], timeout=30)
+        try:
+            connection.request("GET", "/about", headers=said)
+            about = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        return about["remote"], about["secure"]
+
+    daemon.site("blog", django, more='trusted_proxies = ["127.0.0.1"]')
+    daemon.start()
+    assert seen() == ("203.0.113.9", True)
+    daemon.site("blog", django)
+    daemon.done("reload", "blog")
+    assert seen() == ("127.0.0.1", False)
+    wait_for(lambda: "name it in trusted_proxies" in daemon.log, "the hint")
+
+
 def test_a_python_without_the_parser_is_told_the_exact_command(daemon: DaemonUnderTest, django: Path) -> None:
     python = environment(OLD_DJANGO, version=other_interpreter())
     Project(daemon.folder / "shop").deploy("shop")

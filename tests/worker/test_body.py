@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djsup_worker.body import SPOOL_BYTES, ChunkedBody, SizedBody, Spool
+from djsup_worker.body import (
+    CHUNK_LINE_MAX_BYTES,
+    SPOOL_BYTES,
+    TRAILERS_MAX_BYTES,
+    ChunkedBody,
+    SizedBody,
+    Spool,
+)
 from djsup_worker.refusal import Refused
 
 MOST = 10_000
@@ -92,6 +99,21 @@ def test_a_chunked_body_is_refused_before_it_grows_too_long() -> None:
 def test_extensions_and_trailers_have_limits() -> None:
     assert refusal(ChunkedBody(MOST), [b"1;" + b"a" * 500 + b"\r\nx\r\n"] * 100) == 400
     assert refusal(ChunkedBody(MOST), [b"0\r\n"] + [b"A: " + b"a" * 500 + b"\r\n"] * 100) == 431
+
+
+@pytest.mark.parametrize(
+    ("before", "most", "after"),
+    [(b"1;", CHUNK_LINE_MAX_BYTES, b"\r\nx\r\n0\r\n\r\n"), (b"0\r\nA:", TRAILERS_MAX_BYTES, b"\r\n\r\n")],
+)
+def test_the_longest_line_is_the_same_however_it_arrives(before: bytes, most: int, after: bytes) -> None:
+    fill = most - len(before.rpartition(b"\n")[2])
+    data = before + b"a" * fill + after
+    for pieces in ([data], [bytes((byte,)) for byte in data]):
+        body = ChunkedBody(MOST)
+        assert [body.feed(piece) for piece in pieces][-1] == b""
+    data = before + b"a" * (fill + 1) + after
+    for pieces in ([data], [bytes((byte,)) for byte in data]):
+        assert refusal(ChunkedBody(MOST), pieces) in (400, 431)
 
 
 def test_a_long_body_goes_to_a_file() -> None:

@@ -82,6 +82,11 @@ def test_http_1_0_gets_the_end_of_the_connection_for_the_end_of_the_body() -> No
     assert not response.keep
 
 
+def test_an_empty_reason_still_has_its_space() -> None:
+    for status in ("299", "299 "):
+        assert sent(respond(start(status)([b""]))).startswith(b"HTTP/1.1 299 \r\n")
+
+
 def test_nothing_at_all_is_an_empty_body() -> None:
     for body in ([], [b""], iter([]), iter([b"", b""])):
         assert sent(respond(start()(body))).endswith(b"Content-Length: 0\r\n\r\n")
@@ -100,6 +105,30 @@ def test_answers_without_a_body_have_none(status: str) -> None:
     assert sent(response) == b"HTTP/1.1 " + status.encode() + b"\r\n" + DATE + b"\r\n"
     assert response.keep
     assert b"Content-Length" not in sent(respond(start("204 No Content", ("Content-Length", "0"))([])))
+
+
+@pytest.mark.parametrize("body", [[], [b"hello"], iter([b"he", b"llo"])])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_reset_content_says_that_it_is_empty(body: Any, method: str) -> None:
+    for headers in ([], [("Content-Length", "0")]):
+        response = respond(start("205 Reset Content", *headers)(body), method=method)
+        assert sent(response).count(b"Content-Length: 0\r\n") == 1
+        assert sent(response).endswith(b"\r\n\r\n")
+        assert response.keep
+
+
+def test_an_error_that_replaces_an_answer_without_body_has_its_body() -> None:
+    def application(_environ: Any, start_response: Any) -> Any:
+        import sys  # noqa: PLC0415
+
+        start_response("204 No Content", [])
+        try:
+            raise ValueError("broken")
+        except ValueError:
+            start_response("503 Sorry", [], sys.exc_info())
+        return [b"sorry"]
+
+    assert sent(respond(application)).endswith(b"Content-Length: 5\r\n\r\nsorry")
 
 
 @pytest.mark.parametrize("body", [[b"hello!"], [b"he", b"llo!"], (each for each in [b"hello", b"!"])])
@@ -146,6 +175,8 @@ def test_the_date_of_the_application_stands() -> None:
         ("200 OK", [("Upgrade", "h2c")]),
         ("200 OK", [("Content-Length", "-1")]),
         ("200 OK", [("Content-Length", "1_0")]),
+        ("200 OK", [("Content-Length", "\xb2")]),
+        ("205 Reset Content", [("Content-Length", "3")]),
         ("200 OK", [("Content-Length", "x")]),
         ("200 OK", [("Content-Length", "1"), ("Content-Length", "2")]),
         ("200 OK", ["X: a"]),

@@ -306,6 +306,31 @@ def _host(host: str, port: str) -> str:
         raise ValueError(f'"{host}" is no IP address; names are not looked up') from None
 
 
+def network() -> Form:
+    """An IP network, an address as the network that is only it, or ``unix``."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError("a network is a text: put it in quotes")  # noqa: TRY004 -- as above
+        if value == "unix":
+            return value
+        try:
+            return str(ipaddress.ip_network(value))
+        except ValueError:
+            pass
+        try:
+            meant = ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise ValueError(f'"{value}" is no IP network; names are not looked up') from None
+        raise ValueError(f'the network that holds {value.partition("/")[0]} is "{meant}"')
+
+    return Form(
+        read,
+        'an address or network as "10.0.0.7", "10.0.0.0/8", "fd00::/8", or "unix"',
+        {"type": "string", "minLength": 1},
+    )
+
+
 def unix_path_problem(path: str) -> str | None:
     """Why a Unix socket can't have this path; None when it can."""
     length = len(os.fsencode(path))

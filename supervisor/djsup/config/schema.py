@@ -21,6 +21,7 @@ from djsup.config.forms import (
     choice,
     duration,
     environment_value,
+    network,
     number,
     size,
     text,
@@ -332,6 +333,18 @@ class SiteTable(Table):
         description="Addresses of its own. Default: the ones at the top of the file.",
         examples=[["127.0.0.1:8001", "unix:/run/blog.sock", "[::]:8001", "fd:web"]],
     )
+    trusted_proxies: list[Annotated[str, network()]] | None = Field(
+        default=None,
+        description="The proxies that are believed when they say who and where their client is; unix: every "
+        "peer on a Unix socket. Default: the ones at the top of the file.",
+        examples=[["127.0.0.1", "unix"], ["10.0.0.0/8"]],
+    )
+    proxy_protocol: Annotated[bool, yes_no()] = Field(
+        default=False,
+        description="Whether connections from trusted_proxies begin with a header of the PROXY protocol "
+        "(version 1 or 2); one that does not is closed.",
+        examples=[True],
+    )
     workers: Annotated[WorkerCount, worker_count()] = Field(
         default=_SITE.workers,
         description='How many processes serve: a number, "auto" (one a core), or as many as are needed '
@@ -429,6 +442,11 @@ class Configuration(Table):
         default=[],
         description="Addresses of the sites that name none of their own.",
         examples=[["0.0.0.0:8000"]],
+    )
+    trusted_proxies: list[Annotated[str, network()]] = Field(
+        default=[],
+        description="The trusted proxies of the sites that name none of their own.",
+        examples=[["127.0.0.1", "unix"]],
     )
     runtime_dir: Path | None = Field(
         default=None,

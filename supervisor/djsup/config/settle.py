@@ -166,6 +166,8 @@ class _Settler:
             directory=directory or "",
             python=self._python((*path, "python"), table.python, directory),
             listen=listen,
+            trusted_proxies=self._trusted_proxies(path, table),
+            proxy_protocol=table.proxy_protocol,
             wsgi=table.wsgi,
             settings=table.settings,
             env=tuple({**self._env_file((*path, "env_file"), table.env_file), **table.env}.items()),
@@ -184,6 +186,23 @@ class _Settler:
                 for program, inner in table.programs.items()
             ),
         )
+
+    def _trusted_proxies(self, path: KeyPath, table: SiteTable) -> tuple[str, ...]:
+        own = table.trusted_proxies
+        networks = self.configuration.trusted_proxies if own is None else own
+        where: KeyPath = ("trusted_proxies",) if own is None else (*path, "trusted_proxies")
+        if table.proxy_protocol and not networks and not self.documents.is_broken(where):
+            self._wrong(
+                (*path, "proxy_protocol"),
+                hint="needs trusted_proxies: a header from a proxy that is not in there is not read",
+            )
+        for index, network in enumerate(networks):
+            if network.endswith("/0"):
+                hint = "trusts every address: whoever reaches the site can say that he is somebody else"
+                warning = self.documents.problem((*where, index), hint=hint)
+                if warning not in self.warnings:  # sites share the networks at the top of the file
+                    self.warnings.append(warning)
+        return tuple(dict.fromkeys(networks))
 
     def _directory(self, path: KeyPath, value: str) -> str | None:
         directory = self.documents.absolute(path, value)

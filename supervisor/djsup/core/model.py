@@ -140,6 +140,9 @@ class SiteSettings:
     python: str
     """Absolute path of the interpreter."""
     listen: tuple[Address, ...]
+    trusted_proxies: tuple[str, ...] = ()
+    """IP networks, and ``unix`` for peers on a Unix socket."""
+    proxy_protocol: bool = False
     wsgi: str | None = None
     """``module:callable``; None: WSGI_APPLICATION of the Django settings."""
     settings: str | None = None

@@ -38,6 +38,8 @@ SITE_FIELDS: Mapping[str, Change] = {
     "directory": Change.GENERATION,
     "python": Change.GENERATION,
     "listen": Change.LISTENERS,
+    "trusted_proxies": Change.GENERATION,
+    "proxy_protocol": Change.GENERATION,
     "wsgi": Change.GENERATION,
     "settings": Change.GENERATION,
     "env": Change.GENERATION,
