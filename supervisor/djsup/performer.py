@@ -214,6 +214,7 @@ class Performer:
             health_host=site.health.host or own_name,
             listeners=[str(address) for address in site.listen],
             orphan_grace_s=self.orphan_grace_s,
+            static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
         )
 
     def _scoreboard(self, site: SiteName) -> samples.Scoreboard:

@@ -57,6 +57,8 @@ class Boot:
     listeners: List[str] = field(default_factory=list)
     """Addresses as the configuration writes them, in the order of their descriptors."""
     orphan_grace_s: float = 60.0
+    static: Dict[str, Any] = field(default_factory=dict)
+    """Folders of files by the prefix of their URLs: ``{"path": str, "changes": bool}`` each."""
 
 
 @dataclass(frozen=True)
