@@ -49,7 +49,7 @@ def httptools_at_hand(folder: str) -> Iterator[None]:
         SiteError: there is neither, or the site's own is of another version; names the command that helps.
     """
     lent = os.path.join(folder, "lent", str(sys.implementation.cache_tag))
-    if not (os.path.isdir(os.path.join(lent, "httptools")) and _import_lent(lent, "httptools")):
+    if not _import_lent(lent, "httptools"):
         _import_own()
         yield
         return
@@ -80,6 +80,8 @@ def whitenoise_at_hand(folder: str) -> Iterator[None]:
 
 
 def _import_lent(lent: str, package: str) -> bool:
+    if not os.path.isdir(os.path.join(lent, package)):
+        return False
     sys.path.insert(0, lent)
     try:
         importlib.import_module(package)
