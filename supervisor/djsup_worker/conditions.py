@@ -27,7 +27,8 @@ _accepted: Dict[str, FrozenSet[str]] = {}
 def judge(environ: Dict[str, Any], etag: str, last_modified: str, modified_s: int) -> int:
     """OK, NOT_MODIFIED or PRECONDITION_FAILED for a GET or HEAD, in the order of RFC 9110, 13.2.2.
 
-    ``etag`` is a strong one, quotes included; ``last_modified`` the header, ``modified_s`` the same as a time.
+    ``etag`` is a strong one, quotes included; ``last_modified`` the header, empty where the file has no time;
+    ``modified_s`` the same as a time.
     """
     if_match = environ.get("HTTP_IF_MATCH")
     if if_match is not None:
@@ -41,7 +42,7 @@ def judge(environ: Dict[str, Any], etag: str, last_modified: str, modified_s: in
     if if_none_match is not None:
         return NOT_MODIFIED if _names(if_none_match, etag, weakly=True) else OK
     if_modified_since = environ.get("HTTP_IF_MODIFIED_SINCE")
-    if if_modified_since is not None:
+    if if_modified_since:
         if if_modified_since == last_modified:
             return NOT_MODIFIED
         since_s = _time(if_modified_since)
@@ -56,7 +57,7 @@ def part(environ: Dict[str, Any], size: int, etag: str, last_modified: str) -> O
     if wanted is None:
         return None
     only_if = environ.get("HTTP_IF_RANGE")
-    if only_if is not None and only_if not in (etag, last_modified):
+    if only_if is not None and only_if not in (etag, last_modified or etag):
         return None  # RFC 9110, 13.1.5: it has changed since the client got its first part
     found = ONE_RANGE.fullmatch(wanted)
     if found is None:

@@ -63,7 +63,7 @@ class Representation:
         "size",
     )
 
-    def __init__(self, path: str, status: os.stat_result, headers: Headers) -> None:
+    def __init__(self, path: str, status: os.stat_result, modified_s: int, headers: Headers) -> None:
         named = dict(headers)
         self.path = path
         self.mark = _mark(status)
@@ -71,7 +71,8 @@ class Representation:
         self.coding = named.get("Content-Encoding", "")
         self.etag = '"%x-%x%s"' % (status.st_mtime_ns, self.size, "-" + self.coding if self.coding else "")
         self.last_modified = named.get("Last-Modified", "")
-        self.modified_s = int(status.st_mtime)
+        self.modified_s = modified_s
+        """When the file itself was modified, as Last-Modified says for its compressed forms too."""
         self.headers = [pair for pair in headers if pair[0] not in ("Content-Length", "ETag")]
         self.headers += [("ETag", self.etag), ("Accept-Ranges", "bytes")]
         self.kept_headers = [pair for pair in self.headers if pair[0] in ("Cache-Control", "ETag", "Vary")]
@@ -91,8 +92,8 @@ class Opened:
 class Folder:
     """The files under one prefix, which begins and ends with a slash.
 
-    ``changes`` says that people put files into it while the site runs: these are asked for again each time
-    they are used, and one upload never passes for the compressed form of another.
+    ``changes`` says that people put files into it while the site runs: browsers have to ask each time whether
+    theirs is still the file, and one upload never passes for the compressed form of another.
 
     Raises:
         SiteError: there is no such folder.
@@ -177,7 +178,11 @@ class Folder:
                 if compressed is not None and int(compressed.st_mtime) >= int(status.st_mtime):
                     found[file + suffix] = compressed
         described = self._noise.get_static_file(file, path, stat_cache=found)
-        forms = [Representation(each, found[each], headers) for _, each, headers in described.alternatives]
+        modified_s = int(status.st_mtime)
+        forms = [
+            Representation(each, found[each], modified_s, headers)
+            for _, each, headers in described.alternatives
+        ]
         # A form that is not smaller than the file itself is of no use; the file comes last.
         plain = next(index for index, form in enumerate(forms) if not form.coding)
         del forms[plain + 1 :]

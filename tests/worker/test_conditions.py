@@ -51,6 +51,12 @@ def test_a_date_counts_where_there_is_no_tag() -> None:
     assert judged(if_modified_since=MODIFIED.replace("GMT", "+0000")) == NOT_MODIFIED
 
 
+def test_a_file_without_a_time_is_told_by_its_tag_alone() -> None:
+    assert judge({"HTTP_IF_MODIFIED_SINCE": ""}, ETAG, "", 0) == OK
+    assert part({"HTTP_RANGE": "bytes=0-1", "HTTP_IF_RANGE": ""}, 9, ETAG, "") is None
+    assert part({"HTTP_RANGE": "bytes=0-1", "HTTP_IF_RANGE": ETAG}, 9, ETAG, "") == (0, 2)
+
+
 def test_a_precondition_that_fails_is_told() -> None:
     assert judged(if_match='"x"') == PRECONDITION_FAILED
     assert judged(if_match='W/"5-a"') == PRECONDITION_FAILED, "a weak tag matches nothing strongly"

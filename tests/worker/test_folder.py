@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -186,6 +187,7 @@ def test_a_folder_that_is_missing_is_the_owners_mistake_unless_it_may_come_later
 @pytest.fixture
 def compressed(root: Path) -> Path:
     (root / "a.css").write_bytes(b"a" * 100)
+    os.utime(root / "a.css", (1_700_000_000, 1_700_000_000))
     (root / "a.css.gz").write_bytes(b"g" * 30)
     (root / "a.css.br").write_bytes(b"b" * 20)
     return root
@@ -214,6 +216,7 @@ def test_each_form_has_a_tag_of_its_own_and_says_that_there_are_others(compresse
         os.close(opened.fd)
         form = opened.representation
         tags.add(form.etag)
+        assert form.last_modified == formatdate(form.modified_s, usegmt=True)
         assert ("Vary", "Accept-Encoding") in form.headers
         assert ("Vary", "Accept-Encoding") in form.kept_headers
         assert ("Content-Type", 'text/css; charset="utf-8"') in form.headers
