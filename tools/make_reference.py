@@ -4,6 +4,7 @@ With ``--check`` nothing is written; the exit status is 1 when a file is not wha
 Unlike the other tools it needs djsup, so it runs in .venv.
 """
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from djsup.config.schema import (
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
 HELP_WIDTH = 88
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # TOML 1.0: any other is quoted
 EVERY_VALUE = Pending.__dataclass_fields__["applies"].default
 """What a setting has that is without effect whatever its value is."""
 
@@ -160,9 +162,13 @@ def toml(value: Any) -> str:
         case list():
             return f"[{', '.join(map(toml, value))}]"
         case dict():
-            return "{ " + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + " }"
+            return "{ " + ", ".join(f"{_key(key)} = {toml(each)}" for key, each in value.items()) + " }"
         case _:
             return str(value)
+
+
+def _key(key: str) -> str:
+    return key if BARE_KEY.fullmatch(key) else f'"{key}"'
 
 
 def command_line() -> str:

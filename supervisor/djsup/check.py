@@ -200,6 +200,7 @@ def _boot(site: SiteSettings, channel: socket.socket) -> None:
             health_expect=site.health.expect,
             health_host="localhost",
             orphan_grace_s=0.0,
+            static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
         )
         messages.send(channel, boot, (memory, receiving.fileno()))
 

@@ -216,6 +216,7 @@ class Performer:
             orphan_grace_s=self.orphan_grace_s,
             trusted_proxies=list(site.trusted_proxies),
             proxy_protocol=site.proxy_protocol,
+            static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
         )
 
     def _scoreboard(self, site: SiteName) -> samples.Scoreboard:

@@ -69,8 +69,14 @@ def _run(argv: list[str]) -> int:
             # All that this process will ever need of its own is imported here, before the site's code:
             # nothing that the site does to its import path can get in between.
             from djsup_worker import template, worker  # noqa: PLC0415
+        if told.static:
+            with boot.whitenoise_at_hand(folder):
+                from djsup_worker import static  # noqa: PLC0415
         boot.enter_directory(told.directory)
         loaded = application.load(told.directory, told.wsgi, told.settings)
+        serve = loaded.application
+        if told.static:
+            serve = static.in_front_of(serve, told.site, told.static)
         application.close_connections()
     except BaseException as error:  # noqa: BLE001  # a site's import may raise anything, SystemExit too
         return _load_failed(channel, error)
@@ -93,7 +99,7 @@ def _run(argv: list[str]) -> int:
 
     def work(birth: Birth) -> int:
         name_process(told.site, birth.slot)
-        return worker.Worker(told, descriptors, birth.slot, birth.channel, loaded.application).run()
+        return worker.Worker(told, descriptors, birth.slot, birth.channel, serve).run()
 
     if told.role == "worker":
         return work(template.Birth(told.slot, channel, []))

@@ -1,4 +1,4 @@
-"""Prepare the interpreter: the import path as a site expects it, and httptools from wherever it is.
+"""Prepare the interpreter: the import path as a site expects it, and the packages that the worker is lent.
 
 Runs before anything of the site is imported. Leaves the application itself to ``application``.
 """
@@ -49,22 +49,44 @@ def httptools_at_hand(folder: str) -> Iterator[None]:
         SiteError: there is neither, or the site's own is of another version; names the command that helps.
     """
     lent = os.path.join(folder, "lent", str(sys.implementation.cache_tag))
-    if not (os.path.isdir(os.path.join(lent, "httptools")) and _import_lent(lent)):
+    if not _import_lent(lent, "httptools"):
         _import_own()
         yield
         return
     try:
         yield
     finally:
-        _forget_httptools()
+        _forget("httptools")
 
 
-def _import_lent(lent: str) -> bool:
+@contextlib.contextmanager
+def whitenoise_at_hand(folder: str) -> Iterator[None]:
+    """While this lasts ``import whitenoise`` works: the daemon lends one to every Python, for it is plain Python.
+
+    Like httptools' it leaves nothing behind: a site that imports whitenoise gets its own.
+
+    Raises:
+        SiteError: it cannot be imported by this interpreter.
+    """
+    if not _import_lent(os.path.join(folder, "lent", "any"), "whitenoise"):
+        raise SiteError(
+            "static files need WhiteNoise, and the copy that djsup lends cannot be imported by %s (Python %d.%d)"
+            % (sys.executable, sys.version_info[0], sys.version_info[1])
+        )
+    try:
+        yield
+    finally:
+        _forget("whitenoise")
+
+
+def _import_lent(lent: str, package: str) -> bool:
+    if not os.path.isdir(os.path.join(lent, package)):
+        return False
     sys.path.insert(0, lent)
     try:
-        importlib.import_module("httptools")
+        importlib.import_module(package)
     except ImportError:
-        _forget_httptools()
+        _forget(package)
         return False  # built for another machine: the site's own may do
     else:
         return True
@@ -73,8 +95,8 @@ def _import_lent(lent: str) -> bool:
         sys.path_importer_cache.pop(lent, None)
 
 
-def _forget_httptools() -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "httptools"]:
+def _forget(package: str) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         del sys.modules[name]
 
 

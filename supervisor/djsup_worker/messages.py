@@ -61,6 +61,8 @@ class Boot:
     """Networks, and ``unix`` for peers on a Unix socket."""
     proxy_protocol: bool = False
     """Whether those begin their connections with a PROXY header."""
+    static: Dict[str, Any] = field(default_factory=dict)
+    """Folders of files by the prefix of their URLs: ``{"path": str, "changes": bool}`` each."""
 
 
 @dataclass(frozen=True)

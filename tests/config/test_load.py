@@ -21,6 +21,7 @@ from djsup.core.model import (
     ReloadPolicy,
     SiteName,
     SiteSettings,
+    StaticFolder,
     WorkerCount,
 )
 
@@ -234,6 +235,31 @@ def virtualenv(folder: Path) -> Path:
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(sys.executable)
     return folder / "bin" / "python"
+
+
+def test_static_folders_are_paths_or_tables_relative_to_the_file(
+    load: Callable[[str], Loaded], folder: Path, not_root: int
+) -> None:
+    (folder / "blog/static").mkdir()
+    loaded = load(
+        """
+        [sites.blog]
+        directory = "blog"
+        listen = ["127.0.0.1:8001"]
+        [sites.blog.static]
+        "/" = "blog/static"
+        "/.well-known/" = { path = "~/blog/static" }
+        "/media/deep/" = { path = "blog/media", changes = true }
+        """
+    )
+    static = str(folder / "blog/static")
+    assert site(loaded).static == (
+        StaticFolder("/", static),
+        StaticFolder("/.well-known/", static),
+        StaticFolder("/media/deep/", str(folder / "blog/media"), changes=True),
+    )
+    (warning,) = loaded.warnings
+    assert f"{folder}/blog/media does not exist yet" in str(warning)
 
 
 @pytest.mark.parametrize("name", [".venv", "venv"])

@@ -107,6 +107,29 @@ def test_all_mistakes_are_reported_at_once_in_order(problems: Callable[[str], li
         ('hosts = ["http://x"]', 'sites.blog.hosts[0]: found "http://x"; allowed: a host name without port'),
         ('hosts = "x"', 'found "x"; allowed: a list\n    write ["x"]'),
         ('env = { "A B" = "1" }', 'sites.blog.env."A B": found "A B"; allowed: a name of letters'),
+        (
+            'static = { "static/" = "pub" }',
+            'sites.blog.static."static/": found "static/"; allowed: a path that begins and ends with "/"',
+        ),
+        ('static = { "/static" = "pub" }', 'found "/static"; allowed: a path that begins and ends with "/"'),
+        ('static = { "/../" = "pub" }', "allowed: a path that begins and ends"),
+        ('static = { "/a//" = "pub" }', "allowed: a path that begins and ends"),
+        ('static = { "/%2e/" = "pub" }', "allowed: a path that begins and ends"),
+        (
+            'static = { "/s/" = 3 }',
+            'sites.blog.static."/s/": found 3; allowed: a path in quotes, or { path = "media", changes = true }',
+        ),
+        ('static = { "/s/" = { changes = true } }', '"path" is missing'),
+        (
+            'static = { "/s/" = { path = "pub", chnges = true } }',
+            'unknown key "chnges"; did you mean "changes"?',
+        ),
+        ('static = { "/s/" = { path = "pub", changes = 1 } }', "allowed: a path in quotes, or {"),
+        ('static = { "/s/" = "nowhere" }', "/nowhere does not exist; run manage.py collectstatic"),
+        ('static = { "/s/" = "djsup.toml" }', "/djsup.toml is no folder"),
+        ('static = { "/s/" = { path = "djsup.toml", changes = true } }', "/djsup.toml is no folder"),
+        ('static = { "/s/" = "${NOPE}" }', "the environment variable NOPE is not set"),
+        ('static = "pub"', "sites.blog.static: found"),
         ("[sites.blog.programs.x]", "sites.blog.programs.x.command: is missing: the command"),
         (
             '[sites.blog.programs.x]\ncommand = "x"\nstop_signal = "STOP"',
@@ -235,6 +258,45 @@ def test_python_that_cannot_run_is_said_with_what_was_looked_for(
 def test_missing_env_file_is_a_problem(problems: Callable[[str], list[Problem]], folder: Path) -> None:
     (problem,) = problems(f'{BLOG}env_file = "x.env"\n')
     assert f"cannot read {folder}/x.env: No such file" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("served", "private"),
+    [
+        ("blog", "the site's directory"),
+        (".", "the configuration"),
+        ("/", "the configuration"),
+        ("link", "the site's directory"),
+        ("secrets", "env_file"),
+        ("tokens", "the dashboard's token_file"),
+    ],
+)
+def test_a_folder_of_static_files_with_something_private_in_it_is_a_problem(
+    problems: Callable[[str], list[Problem]], folder: Path, served: str, private: str
+) -> None:
+    (folder / "link").symlink_to("blog")
+    for name in ("secrets", "tokens"):
+        (folder / name).mkdir()
+    (folder / "secrets/x.env").touch()
+    for value in (f'"{served}"', f'{{ path = "{served}", changes = true }}'):
+        (problem,) = problems(
+            f'{BLOG}env_file = "secrets/x.env"\nstatic = {{ "/s/" = {value} }}\n'
+            '[dashboard]\ntoken_file = "tokens/token"\n'
+        )
+        assert (problem.key, problem.line) == ('sites.blog.static."/s/"', 5)
+        assert f" holds {private} (" in str(problem)
+
+
+@pytest.mark.parametrize(
+    "name", ["manage.py", "settings.py", "settings/__init__.py", "wsgi.py", "db.sqlite3"]
+)
+def test_a_folder_of_static_files_with_code_or_data_is_a_problem(
+    problems: Callable[[str], list[Problem]], folder: Path, name: str
+) -> None:
+    (folder / "pub" / name).parent.mkdir(parents=True)
+    (folder / "pub" / name).touch()
+    (problem,) = problems(f'{BLOG}static = {{ "/s/" = "pub" }}\n')
+    assert f"holds {name}, which everybody could read at /s/{name}" in str(problem)
 
 
 def test_bad_line_of_an_env_file_is_a_problem_of_that_file(

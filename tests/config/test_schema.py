@@ -67,6 +67,10 @@ def test_example_configuration_is_valid(validator: Draft202012Validator) -> None
         '[sites.blog]\ndirectory = "x"\nenv = { A = 1 }',
         '[sites.blog]\ndirectory = "x"\nenv = { "A B" = "1" }',
         '[sites.blog]\ndirectory = "x"\npreload = 1',
+        '[sites.blog]\ndirectory = "x"\nstatic = { "static/" = "y" }',
+        '[sites.blog]\ndirectory = "x"\nstatic = { "/../" = "y" }',
+        '[sites.blog]\ndirectory = "x"\nstatic = { "/s/" = { changes = true } }',
+        '[sites.blog]\ndirectory = "x"\nstatic = { "/s/" = { path = "y", change = true } }',
         "orphan_grace = -1",
         'listen = "127.0.0.1:8000"',
     ],
@@ -82,6 +86,7 @@ def test_json_schema_refuses_what_the_loader_refuses(validator: Draft202012Valid
     [
         "",
         '[sites.blog]\ndirectory = "${WHERE}"\nwsgi = "${APP}"\nlimits.request_timeout = "${T}"',
+        '[sites.blog]\ndirectory = "x"\nstatic = { "/" = "y", "/.well-known/" = { path = "${Z}", changes = true } }',
         '[sites.blog]\ndirectory = "x"\nlimits = { max_body = "1.5 GiB", keepalive = "500ms" }',
     ],
 )

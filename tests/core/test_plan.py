@@ -15,6 +15,7 @@ from djsup.core.model import (
     ProgramSettings,
     ReloadPolicy,
     SiteSettings,
+    StaticFolder,
     WorkerCount,
 )
 from djsup.core.plan import Change
@@ -33,6 +34,7 @@ OTHERWISE: dict[str, Any] = {
     "hosts": ("blog.example",),
     "default": True,
     "workers": WorkerCount(4, 4),
+    "static": (StaticFolder("/static/", "/srv/blog/static"),),
     "threads": 8,
     "preload": Preload.NEVER,
     "limits": Limits(keepalive_s=1.0),

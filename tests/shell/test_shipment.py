@@ -13,6 +13,7 @@ def test_the_folder_has_the_worker_and_the_parser_for_the_same_python(tmp_path: 
     assert (folder / "djsup_worker" / "messages.py").is_file()
     lent = folder / "lent" / str(sys.implementation.cache_tag) / "httptools"
     assert (lent / "__init__.py").is_file()
+    assert (folder / "lent" / "any" / "whitenoise" / "__init__.py").is_file()
     assert not (folder / "djsup").exists()
 
 

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import whitenoise
+
 from djsup_worker import messages, scoreboard
 from djsup_worker.messages import Boot, Drain, Fork, Message, Welcome
 
@@ -39,6 +41,7 @@ def lay_out(folder: Path, lent: dict[str, Path]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "__main__.py").write_text(MAIN)
     shutil.copytree(PACKAGE, folder / "djsup_worker", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(whitenoise.__file__).parent, folder / "lent" / "any" / "whitenoise")
     for tag, place in lent.items():
         shutil.copytree(place / "httptools", folder / "lent" / tag / "httptools")
     return folder

@@ -194,10 +194,18 @@ def test_an_unhealthy_worker_says_why_and_ends(
 
 
 def test_the_whole_story_on_every_python(
-    make_site: MakeSite, interpreter: Interpreter, folder_for: Callable[[Interpreter], Path]
+    make_site: MakeSite, interpreter: Interpreter, folder_for: Callable[[Interpreter], Path], tmp_path: Path
 ) -> None:
+    public = tmp_path / "public"
+    public.mkdir()
+    (public / "a.css").write_text("body {}")
     site = make_site(
-        LOADED_ONCE, python=interpreter.path, folder=folder_for(interpreter), threads=2, health_path="/"
+        LOADED_ONCE,
+        python=interpreter.path,
+        folder=folder_for(interpreter),
+        threads=2,
+        health_path="/",
+        static={"/static/": {"path": str(public), "changes": False}},
     )
     another = make_site.another(site)  # type: ignore[attr-defined]
     site.environment["PYTHONWARNINGS"] = another.environment["PYTHONWARNINGS"] = "error"
@@ -209,6 +217,8 @@ def test_the_whole_story_on_every_python(
         assert user.get().status == 200
         user.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
         assert user.answer().status == 200
+        assert user.get("/static/a.css").body == b"body {}"
+        assert user.get("/static/missing").status == 200
         another.start_template()
         staying = another.fork_worker()
         site.drain(worker, to=another)

@@ -6,6 +6,7 @@ ALLOWED_HOSTS    separated by commas, default: names of this machine only
 """
 
 import os
+import sys
 from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -27,7 +28,6 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -88,12 +88,11 @@ USE_I18N = True
 USE_TZ = True
 USE_THOUSAND_SEPARATOR = True
 
-# After `manage.py collectstatic` files have names with a hash and are served compressed and cacheable for ever;
-# before, WhiteNoise finds them in the apps.
+# djsup serves static_collected (see config.example.toml), so no middleware does. `manage.py collectstatic` fills it:
+# names with a hash, which may be cached for ever, and compressed forms, for which alone WhiteNoise is here.
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "static_collected"
-WHITENOISE_USE_FINDERS = DEBUG or not (STATIC_ROOT / "staticfiles.json").exists()
-if not WHITENOISE_USE_FINDERS:
+if "collectstatic" in sys.argv or (STATIC_ROOT / "staticfiles.json").exists():
     STORAGES = {
         "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
         "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

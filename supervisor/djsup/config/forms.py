@@ -1,8 +1,8 @@
 """The forms that a single value may have: how it is read, what to call allowed, its JSON Schema.
 
 A form stands in an annotation, ``Annotated[float, duration(0, DAY_S)]``, and makes pydantic read
-the value through it. Numbers, durations, sizes, choices and texts are here, and the two values
-with a grammar of their own: addresses and numbers of workers.
+the value through it. Numbers, durations, sizes, choices and texts are here, and the values with
+a grammar of their own: addresses, numbers of workers and folders of static files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import PydanticCustomError, core_schema
 
 from djsup.config.problem import nearest
-from djsup.core.model import Address, AddressKind, WorkerCount
+from djsup.core.model import Address, AddressKind, StaticFolder, WorkerCount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -380,3 +380,37 @@ def worker_count() -> Form:
     }
     allowed = f'a whole number from 1 to {WORKERS_MAX}, "auto", or {{ min = 0, max = 8 }}'
     return Form(read, allowed, schema)
+
+
+# --- static files ------------------------------------------------------------------------------
+
+
+def static_folder() -> Form:
+    """A folder of files: its path, or a table that also says whether its files change. Has no prefix yet."""
+    path, changes = text("a path"), yes_no()
+
+    def read(value: Any) -> StaticFolder:
+        if not isinstance(value, dict):
+            value = {"path": value}
+        for key in value:
+            if key not in ("path", "changes"):
+                near = nearest(key, ("path", "changes"))
+                raise ValueError(
+                    f'unknown key "{key}"; did you mean "{near}"?' if near else f'unknown key "{key}"'
+                )
+        if "path" not in value:
+            raise ValueError('"path" is missing')
+        return StaticFolder("", path.read(value["path"]), changes.read(value.get("changes", False)))
+
+    schema = {
+        "anyOf": [
+            path.schema,
+            {
+                "type": "object",
+                "properties": {"path": path.schema, "changes": changes.schema},
+                "required": ["path"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+    return Form(read, 'a path in quotes, or { path = "media", changes = true }', schema)

@@ -24,6 +24,7 @@ from djsup.config.forms import (
     network,
     number,
     size,
+    static_folder,
     text,
     whole,
     worker_count,
@@ -41,6 +42,7 @@ from djsup.core.model import (
     Settings,
     SiteName,
     SiteSettings,
+    StaticFolder,
     WorkerCount,
 )
 
@@ -59,6 +61,7 @@ _ORPHAN_GRACE_S = Settings(file="", runtime_dir="").orphan_grace_s
 SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
 PROGRAM_NAME = SITE_NAME
 VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+URL_PREFIX = r"/((?!\.{1,2}/)[A-Za-z0-9._~-]+/)*"
 STOP_SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
 
 
@@ -80,6 +83,13 @@ SiteKey = Annotated[
 VariableKey = Annotated[
     str,
     text('a name of letters, digits and "_" that begins with no digit', VARIABLE_NAME),
+]
+UrlPrefix = Annotated[
+    str,
+    text(
+        'a path that begins and ends with "/", as "/static/", of letters, digits, "-", "_", "." and "~"',
+        URL_PREFIX,
+    ),
 ]
 Environment = dict[VariableKey, Annotated[str, environment_value()]]
 
@@ -344,6 +354,12 @@ class SiteTable(Table):
         description="Whether connections from trusted_proxies begin with a header of the PROXY protocol "
         "(version 1 or 2); one that does not is closed.",
         examples=[True],
+    )
+    static: dict[UrlPrefix, Annotated[StaticFolder, static_folder()]] = Field(
+        default={},
+        description="Folders whose files the workers serve by themselves, by what their URLs begin with. Files "
+        "that change while the site runs, as uploads do, need changes = true.",
+        examples=[{"/static/": "static_collected", "/media/": {"path": "media", "changes": True}}],
     )
     workers: Annotated[WorkerCount, worker_count()] = Field(
         default=_SITE.workers,

@@ -11,10 +11,11 @@ import os
 import pwd
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from djsup.config import dotenv
+from djsup.config import dotenv, static_folders
 from djsup.config.find import default_runtime_dir
 from djsup.config.forms import unix_path_problem
 from djsup.config.problem import Problem, shown
@@ -32,6 +33,7 @@ from djsup.core.model import (
     Settings,
     SiteName,
     SiteSettings,
+    StaticFolder,
 )
 
 if TYPE_CHECKING:
@@ -175,6 +177,7 @@ class _Settler:
             group=table.group,
             hosts=tuple(host.lower().removesuffix(".") for host in table.hosts),
             default=table.default,
+            static=self._static(path, table, directory),
             workers=table.workers,
             threads=table.threads,
             preload=Preload(str(table.preload).lower()),
@@ -262,6 +265,29 @@ class _Settler:
         for mistake in mistakes:
             self.documents.problems.append(Problem(file=file, line=mistake.line, hint=mistake.error))
         return variables
+
+    def _static(self, path: KeyPath, table: SiteTable, directory: str | None) -> tuple[StaticFolder, ...]:
+        """The folders of static files, if nothing else comes to light with them."""
+        private = {"the configuration": self.documents.file, "the site's directory": directory or ""}
+        if table.env_file is not None:
+            private["env_file"] = self.documents.absolute((*path, "env_file"), table.env_file)
+        if self.configuration.dashboard is not None:
+            token_file = self.configuration.dashboard.token_file or TOKEN_FILE
+            private["the dashboard's token_file"] = self.documents.absolute(
+                ("dashboard", "token_file"), token_file
+            )
+        folders = []
+        for prefix, written in table.static.items():
+            key = (*path, "static", prefix)
+            folder = replace(written, prefix=prefix, path=self.documents.absolute(key, written.path))
+            folders.append(folder)
+            mistake = static_folders.mistake(folder, private)
+            if mistake is not None:
+                self._wrong(key, hint=mistake)
+            elif not Path(folder.path).exists() and not self.documents.is_broken(key):
+                hint = f"{folder.path} does not exist yet; its files are served once it does"
+                self.warnings.append(self.documents.problem(key, hint=hint))
+        return tuple(folders)
 
     def _identity(self, path: KeyPath, user: str | None, group: str | None) -> None:
         """A user and a group exist, and djsup may become them."""

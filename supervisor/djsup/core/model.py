@@ -131,6 +131,18 @@ class ProgramSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StaticFolder:
+    """A folder whose files the workers serve by themselves."""
+
+    prefix: str
+    """What their URLs begin with; it begins and ends with a slash."""
+    path: str
+    """Absolute path."""
+    changes: bool = False
+    """Whether its files change while the site runs, as uploads do."""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSettings:
     """One table ``[sites.NAME]``, every default filled in."""
 
@@ -153,6 +165,7 @@ class SiteSettings:
     group: str | None = None
     hosts: tuple[str, ...] = ()
     default: bool = False
+    static: tuple[StaticFolder, ...] = ()
     workers: WorkerCount = WorkerCount(1, 1)
     threads: int = 4
     preload: Preload = Preload.AUTO

@@ -3,6 +3,7 @@
     FOLDER/__main__.py                     starts djsup_worker
     FOLDER/djsup_worker/                   a copy of the package
     FOLDER/lent/<cache_tag>/httptools/     for sites whose Python is of the daemon's version
+    FOLDER/lent/any/whitenoise/            for every site
 
 Running sites keep the copy that they started with, so an upgrade of djsup on disk cannot mix two
 versions of the messages under a running daemon.
@@ -37,6 +38,7 @@ def lay_out(folder: Path) -> Path:
     (new / "__main__.py").write_text(MAIN)
     _copy_package("djsup_worker", new / "djsup_worker")
     _copy_package("httptools", new / "lent" / str(sys.implementation.cache_tag) / "httptools")
+    _copy_package("whitenoise", new / "lent" / "any" / "whitenoise")
     compileall.compile_dir(new, quiet=2)
     for path in (new, *new.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
