@@ -24,7 +24,7 @@ lint:  ## ruff, mypy, and who may import whom
 	.venv/bin/mypy --python-version 3.10 supervisor/djsup_worker
 	.venv/bin/lint-imports
 
-bench:  ## djsup beside gunicorn, granian and uWSGI; BENCH_SECONDS=10 measures longer
+bench:  ## djsup beside other servers, 20 minutes; arguments="--quick bare granian djsup" takes less
 	@$(prepare) bench && .venv/bin/python -m benchmarks $(arguments)
 
 reference:  ## writes docs/reference/configuration.md from the schema

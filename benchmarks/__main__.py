@@ -1,88 +1,195 @@
-"""``python -m benchmarks [WORKLOAD...]``: the whole comparison, round by round, one server after another in each.
+"""``python -m benchmarks [NAME...]``: djsup and the others, workload by workload, in turns.
 
-BENCH_SECONDS is how long each measurement of throughput takes (default 3), BENCH_ROUNDS how many there are (3).
+A name is a workload, a server, ``memory`` or ``reloads``; without names of a kind all of that kind are measured.
 """
 
-import os
+import argparse
+import shutil
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tools.say import Failure
 
-from benchmarks import measure
+from benchmarks import measure, servers, tables, workloads
 from benchmarks.report import Report
-from benchmarks.servers import SERVERS, NotRunning, Server
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.running import NotRunning, running
+from benchmarks.servers import Server
+from benchmarks.workloads import BARE, BLOG, Application, Session, Workload
 
-Figures = TypeVar("Figures")
+Result = TypeVar("Result")
+
+START_STOP_S = 2.0
+"""What starting and stopping a server takes, about."""
+MEMORY_S = 6.0
+RELOADS_S = 10.0
+MEMORY, RELOADS = "memory", "reloads"
+OTHERS = (MEMORY, RELOADS)
+APPLICATIONS = (BARE, BLOG)
+"""Those whose memory and reloads are measured."""
 
 
-def main(names: list[str]) -> int:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured, of whom and for how long."""
+
+    servers: list[Server]
+    workloads: list[Workload]
+    others: list[str]
+    seconds: float
+    rounds: int
+
+    def sessions(self) -> list[Session]:
+        """The runs that a server makes in each round."""
+        return workloads.sessions(self.workloads)
+
+    def whole(self) -> list[Server]:
+        """The servers that are not there for some workloads only."""
+        return [each for each in self.servers if not each.only]
+
+    def can_reload(self) -> list[Server]:
+        """The servers that can load an application anew."""
+        return [each for each in self.whole() if each.reload_signal is not None]
+
+    def estimate_s(self) -> float:
+        """How long all of it takes, about."""
+        once = sum(
+            START_STOP_S
+            + sum(
+                measure.WARM_S + 0.3 + max(1, round(self.seconds * each.times))
+                for each in able(server, session)
+            )
+            for session in self.sessions()
+            for server in self.servers
+            if able(server, session)
+        )
+        memory_s = MEMORY_S * len(self.whole()) if MEMORY in self.others else 0.0
+        reloads_s = RELOADS_S * len(self.can_reload()) if RELOADS in self.others else 0.0
+        return once * self.rounds + (memory_s + reloads_s) * len(APPLICATIONS)
+
+
+def main(arguments: list[str]) -> int:
     """Measure, print, save."""
-    workloads = [each for each in WORKLOADS if not names or each.name in names]
-    report = Report(seconds=float(os.environ.get("BENCH_SECONDS", "3")))
-    rounds = int(os.environ.get("BENCH_ROUNDS", "3"))
-    servers = _installed(report)
-    for workload in workloads:
-        report.throughput[workload.name] = _throughput(report, servers, workload, rounds)
-        report.show_throughput(workload.name)
-    for workload in workloads:
-        report.memory[workload.name] = _each(report, servers, "memory", workload, measure.memory)
-        report.show_memory(workload.name)
-    for workload in workloads:
-        report.reloads[workload.name] = _each(report, servers, "reloads", workload, measure.reloads)
-        report.show_reloads(workload.name)
-    report.show_legend()
-    print(f"\nAll figures: {report.save()}")
+    if shutil.which("wrk") is None:
+        sys.stderr.write("wrk makes the load and is not here. Debian: sudo apt-get install -y wrk\n")
+        return 1
+    plan = read_arguments(arguments)
+    report = Report(plan.seconds, plan.rounds)
+    plan.servers[:] = _installed(plan.servers, report)
+    print(f"This takes about {plan.estimate_s() / 60:.1f} minutes.", flush=True)
+    begin = time.monotonic()
+    for session in plan.sessions():
+        _session(report, plan, session)
+    if MEMORY in plan.others:
+        for application in APPLICATIONS:
+            report.memory[application.name] = _each(report, plan.whole(), application, measure.memory)
+            print(tables.memory(report, application.name), flush=True)
+    if RELOADS in plan.others:
+        for application in APPLICATIONS:
+            report.reloads[application.name] = _each(report, plan.can_reload(), application, measure.reloads)
+            print(tables.reloads(report, application.name), flush=True)
+    print(tables.legend(report))
+    print(f"\nAll figures, after {(time.monotonic() - begin) / 60:.1f} minutes: {report.save()}")
     return 0
 
 
-def _installed(report: Report) -> list[Server]:
-    """The servers that could be installed; uWSGI needs a C compiler and Python's headers."""
+def read_arguments(arguments: list[str]) -> Plan:
+    """The plan that the command line asks for. Ends the program with the names that there are at one that is not."""
+    names = [*workloads.BY_NAME, *OTHERS, *servers.BY_NAME]
+    parser = argparse.ArgumentParser(
+        prog="make bench arguments=",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
+    parser.add_argument("--quick", action="store_true", help="one round: a look, no comparison")
+    parser.add_argument("--seconds", type=float, default=1, help="of each measurement (1)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken (3)")
+    given = parser.parse_args(arguments)
+    for name in given.names:
+        if name not in names:
+            parser.error(f'there is no "{name}"; there are: {", ".join(names)}')
+    measured = [name for name in given.names if name not in servers.BY_NAME]
+    of_whom = [name for name in given.names if name in servers.BY_NAME]
+    return Plan(
+        servers=[each for each in servers.SERVERS if not of_whom or each.name in of_whom],
+        workloads=[each for each in workloads.WORKLOADS if not measured or each.name in measured],
+        others=[each for each in OTHERS if not measured or each in measured],
+        seconds=given.seconds,
+        rounds=1 if given.quick else given.rounds,
+    )
+
+
+def able(server: Server, session: Session) -> list[Workload]:
+    """The workloads of a session that are measured on a server."""
+    return [each for each in session.workloads if server.cannot(each, session.workers) is None]
+
+
+def _installed(wanted: list[Server], report: Report) -> list[Server]:
+    """The servers that could be installed; some need a C compiler and Python's headers."""
     found = []
-    for server in SERVERS:
+    for server in wanted:
         try:
             server.install()
         except Failure as failure:
-            report.missing.append(f"{server.name}: {failure}")
+            report.miss(f"{server.name}: {failure}", "all")
         else:
             found.append(server)
     return found
 
 
-def _throughput(
-    report: Report, servers: list[Server], workload: Workload, rounds: int
-) -> dict[str, measure.Throughput]:
-    """In turns, so that a machine that gets slower or faster does so for all."""
-    found: dict[str, list[measure.Throughput]] = {}
-    for number in range(rounds):
-        what = f"throughput, round {number + 1} of {rounds}"
+def _session(report: Report, plan: Plan, session: Session) -> None:
+    """All rounds of the workloads of one session, the servers in turn, and the tables.
 
-        def one(server: Server, workload: Workload) -> measure.Throughput:
-            return measure.throughput(server, workload, report.seconds)
-
-        for name, figures in _each(report, servers, what, workload, one).items():
-            found.setdefault(name, []).append(figures)
-    return {name: measure.median(several) for name, several in found.items()}
+    A machine that gets slower or faster meanwhile does so for all.
+    """
+    found: dict[str, dict[str, list[measure.Figures]]] = {each.name: {} for each in session.workloads}
+    for number in range(plan.rounds):
+        for server in plan.servers:
+            for workload in session.workloads:
+                if why := server.cannot(workload, session.workers):
+                    report.miss(f"{server.name}: {why}", f"{workload.name} with {session.workers}")
+            if not able(server, session):
+                continue
+            what = ", ".join(each.name for each in able(server, session))
+            _progress(
+                f"{what}: workers {session.workers}, round {number + 1} of {plan.rounds}, {server.name}"
+            )
+            try:
+                with running(server, session) as runs:
+                    for workload in able(server, session):
+                        figures = measure.load(runs, workload, plan.seconds)
+                        found[workload.name].setdefault(server.name, []).append(figures)
+            except (NotRunning, ValueError) as error:
+                report.miss(str(error), what)
+    for name, by_server in found.items():
+        medians = {server: measure.median(several) for server, several in by_server.items()}
+        report.load.setdefault(session.workers, {})[name] = medians
+        print(tables.load(report, session.workers, name), flush=True)
 
 
 def _each(
     report: Report,
-    servers: list[Server],
-    what: str,
-    workload: Workload,
-    one: Callable[[Server, Workload], Figures],
-) -> dict[str, Figures]:
+    wanted: list[Server],
+    application: Application,
+    one: Callable[[Server, Application], Result],
+) -> dict[str, Result]:
     """One measurement of every server that can be started."""
-    found: dict[str, Figures] = {}
-    for server in servers:
-        sys.stderr.write(f"  {what}: {workload.name}, {server.name}\n")
+    found: dict[str, Result] = {}
+    for server in wanted:
+        _progress(f"{one.__name__}: {application.name}, {server.name}")
         try:
-            found[server.name] = one(server, workload)
-        except NotRunning as error:
-            report.missing.append(str(error))
+            found[server.name] = one(server, application)
+        except (NotRunning, ValueError) as error:
+            report.miss(str(error), f"{one.__name__} of {application.name}")
     return found
+
+
+def _progress(text: str) -> None:
+    sys.stderr.write(f"  {text}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

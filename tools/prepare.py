@@ -51,6 +51,8 @@ def _prepare(verb: str) -> None:
             _djsup(dev=True)
         case "bench":
             debian.want_programs({"wrk": "wrk"}, LOG / "apt.log", "the benchmark can't do without")
+            # Not the package apache2, which starts a service: only the program and what mod_wsgi is built with.
+            debian.want_programs({"apxs": "apache2-dev"}, LOG / "apt.log", "mod_wsgi is not measured")
             _djsup(dev=False)
             example_sites.prepare(ROOT)
 
