@@ -160,9 +160,13 @@ def _session(report: Report, plan: Plan, session: Session) -> None:
             try:
                 with running(server, session) as runs:
                     for workload in able(server, session):
-                        figures = measure.load(runs, workload, plan.seconds)
-                        found[workload.name].setdefault(server.name, []).append(figures)
-            except (NotRunning, ValueError) as error:
+                        try:
+                            figures = measure.load(runs, workload, plan.seconds)
+                        except ValueError as error:
+                            report.miss(str(error), f"{workload.name} with {session.workers}")
+                        else:
+                            found[workload.name].setdefault(server.name, []).append(figures)
+            except NotRunning as error:
                 report.miss(str(error), what)
     for name, by_server in found.items():
         medians = {server: measure.median(several) for server, several in by_server.items()}

@@ -28,6 +28,8 @@ class Launch:
     environment: Path
     """The virtualenv that the application runs in; a rival lives there, too."""
     tls: Certificate | None
+    keep_alive: bool
+    """Whether clients send more than one request over a connection."""
 
     @property
     def address(self) -> str:

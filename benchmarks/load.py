@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -23,6 +24,10 @@ from typing import Self
 SCRIPT = Path(__file__).parent / "wrk.lua"
 PAUSE_S = 0.005
 """How long a client of ours rests between two requests, so that some connections are idle at any time."""
+CLOSE_S = 1.0
+"""How long a server may take to answer and to close, in seconds."""
+ARRIVES = 0.4
+"""The part of the load after which a newcomer arrives."""
 ANSWER_S = 30.0
 """After this long without an answer a request counts as failed."""
 
@@ -98,11 +103,11 @@ class Newcomer:
     leaves the others without an answer, and its figures look good; a newcomer notices.
     """
 
-    def __init__(self, url: str, load_s: float) -> None:
+    def __init__(self, url: str, load_began: float, load_s: float) -> None:
         self._url = url
         self._context = trusting()
-        self._arrives_s = load_s * 0.4
-        self._load_ends = time.monotonic() + load_s
+        self._arrives = load_began + load_s * ARRIVES
+        self._load_ends = load_began + load_s
         self._waited_ms: float | None = None
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self._thread.start()
@@ -112,7 +117,7 @@ class Newcomer:
         return self._waited_ms
 
     def _ask(self) -> None:
-        time.sleep(self._arrives_s)
+        time.sleep(max(0.0, self._arrives - time.monotonic()))
         begin = time.monotonic()
         with suppress(OSError):
             with urllib.request.urlopen(self._url, timeout=ANSWER_S, context=self._context) as response:
@@ -120,6 +125,24 @@ class Newcomer:
             answered = time.monotonic()
             if answered < self._load_ends:
                 self._waited_ms = (answered - begin) * 1000
+
+
+def closes(host: str, port: int, path: str, context: ssl.SSLContext | None) -> bool:
+    """Whether a server closes a connection whose request asks for it (RFC 9112, 9.6).
+
+    wrk believes the answer: with a server that ignores the wish it would go on using its first connections.
+    """
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    with socket.create_connection((host, port), CLOSE_S) as plain:
+        wrapped = context.wrap_socket(plain) if context is not None else plain
+        with wrapped as connection:
+            connection.sendall(request)
+            try:
+                while connection.recv(65536):
+                    pass
+            except TimeoutError:
+                return False
+    return True
 
 
 def trusting() -> ssl.SSLContext:

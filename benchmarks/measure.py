@@ -10,7 +10,7 @@ from benchmarks.running import Running, running
 from benchmarks.servers import Server
 from benchmarks.workloads import MIB, SLOW_CONNECTIONS, Application, Session, Workload
 
-WARM_S = 0.5
+WARM_S = 0.3
 CONNECTIONS = 16
 WORKERS_FOR_MEMORY = 4
 MEMORY_LOAD_S = 2.0
@@ -83,25 +83,30 @@ def load(runs: Running, workload: Workload, seconds: float) -> Figures:
     """Warm up, then measure one workload on a server that runs.
 
     Raises:
-        ValueError: wrk could not reach the server any more.
+        ValueError: nothing was answered, or not in the way that the workload is about.
     """
     url = runs.url(workload.path)
+    if not workload.keep_alive and not runs.closes(workload.path):
+        raise ValueError(f"{runs.server.name}: keeps connections that the client asked it to close")
     load_s = float(max(1, round(seconds * workload.times)))
     slow = None
     if workload.beside:
         slow = Wrk(runs.url(workload.beside), load_s + 10, SLOW_CONNECTIONS)
     _warm(url, workload)
     before_s = runs.cpu_s()
+    began = time.monotonic()
     wrk = _wrk(url, load_s, workload)
-    newcomer = Newcomer(url, load_s)
+    newcomer = Newcomer(url, began, load_s)
     result = wrk.result()
     cpu_s = runs.cpu_s() - before_s
     failed = result.failed
     if slow is not None:
         slow.stop()
         failed += slow.result().failed
+    if not result.requests:
+        raise ValueError(f"{runs.server.name}: no request was answered in {load_s:g} s")
     return Figures(
-        cpu_us=cpu_s / max(1, result.requests) * 1e6,
+        cpu_us=cpu_s / result.requests * 1e6,
         spread=0.0,
         requests_per_s=result.requests_per_s,
         p50_ms=result.p50_ms,
@@ -179,7 +184,7 @@ def reloads(server: Server, application: Application) -> Reloads:
 
 
 def _session(application: Application, workers: int) -> Session:
-    return Session(application, workers, THREADS, tls=False, workloads=())
+    return Session(application, workers, THREADS)
 
 
 def _wrk(url: str, seconds: float, workload: Workload) -> Wrk:

@@ -15,7 +15,7 @@ import psutil
 
 from benchmarks import ours
 from benchmarks.launch import Launch, make_certificate
-from benchmarks.load import trusting
+from benchmarks.load import closes, trusting
 from benchmarks.servers import Server
 from benchmarks.workloads import Session
 
@@ -43,6 +43,10 @@ class Running:
     def url(self, path: str) -> str:
         """Where a path is asked for."""
         return f"{'https' if self.launch.tls else 'http'}://{self.launch.address}{path}"
+
+    def closes(self, path: str) -> bool:
+        """Whether it closes a connection when it is asked to."""
+        return closes("127.0.0.1", self.launch.port, path, trusting() if self.launch.tls else None)
 
     def processes(self) -> list[psutil.Process]:
         """Every process of it, the first one that was started at the head; that one alone when it has ended."""
@@ -142,6 +146,7 @@ def running(server: Server, session: Session) -> Iterator[Running]:
             folder=folder,
             environment=server.environment,
             tls=make_certificate(folder) if session.tls else None,
+            keep_alive=session.keep_alive,
         )
         log = folder / "log"
         with log.open("wb") as out:

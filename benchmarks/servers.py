@@ -120,14 +120,24 @@ def _uwsgi(launch: Launch) -> list[str]:
         "--module",
         launch.application.wsgi,
     ]
-    options += ["--processes", str(launch.workers), "--static-map", f"{STATIC_URL}={STATIC_FOLDER}"]
+    options += [
+        "--processes",
+        str(launch.workers),
+        "--tcp-nodelay",
+        "--static-map",
+        f"{STATIC_URL}={STATIC_FOLDER}",
+    ]
     if launch.threads > 1:
         options += ["--threads", str(launch.threads)]
-    if launch.tls:  # its HTTPS with keep-alive is a router, a process before the workers
+    if not launch.keep_alive:  # it closes, but says it to nobody
+        options += ["--add-header", "Connection: close"]
+    if launch.tls and launch.keep_alive:  # here its HTTPS is a router, a process before the workers
         options += ["--https", f"{launch.address},{launch.tls.certificate},{launch.tls.key}"]
         options += ["--http-keepalive", "--socket", str(launch.folder / "workers.sock")]
-    else:
-        options += ["--http11-socket", launch.address]
+    elif launch.tls:
+        options += ["--https-socket", f"{launch.address},{launch.tls.certificate},{launch.tls.key}"]
+    else:  # http11-socket closes no connection, whatever the client asks for
+        options += ["--http11-socket" if launch.keep_alive else "--http-socket", launch.address]
     return [str(launch.programs / "uwsgi"), *options]
 
 

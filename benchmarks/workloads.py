@@ -3,7 +3,7 @@
 Knows nothing of servers. Everything that a server needs to know of a run stands in ``Session``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,18 +84,19 @@ class Session:
     application: Application
     workers: int
     threads: int
-    tls: bool
-    workloads: tuple[Workload, ...]
+    tls: bool = False
+    keep_alive: bool = True
+    workloads: tuple[Workload, ...] = ()
 
 
 def sessions(workloads: list[Workload]) -> list[Session]:
     """As few runs as the workloads need, those with one worker first."""
-    together: dict[tuple[int, bool, str, int], list[Workload]] = {}
+    together: dict[Session, list[Workload]] = {}
     for workload in workloads:
         for workers in workload.workers:
-            key = (workers, workload.tls, workload.application.name, workload.threads)
-            together.setdefault(key, []).append(workload)
-    return [
-        Session(several[0].application, workers, threads, tls, tuple(several))
-        for (workers, tls, _, threads), several in sorted(together.items(), key=lambda item: item[0][:2])
-    ]
+            session = Session(
+                workload.application, workers, workload.threads, workload.tls, workload.keep_alive
+            )
+            together.setdefault(session, []).append(workload)
+    whole = [replace(session, workloads=tuple(several)) for session, several in together.items()]
+    return sorted(whole, key=lambda session: session.workers)
