@@ -5,7 +5,7 @@ SHELL = /bin/sh
 prepare = python=$$(tools/find-python) && "$$python" -m tools.prepare
 arguments ?=
 
-.PHONY: help run test lint bench reference clean
+.PHONY: help run test lint bench figures reference clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1	/p' Makefile
@@ -26,6 +26,9 @@ lint:  ## ruff, mypy, and who may import whom
 
 bench:  ## djsup beside other servers, 20 minutes; arguments="--quick bare granian djsup" takes less
 	@$(prepare) bench && .venv/bin/python -m benchmarks $(arguments)
+
+figures:  ## writes the newest results of make bench into docs/explanation/performance.md
+	@$(prepare) run && .venv/bin/python -m benchmarks.publish $(arguments)
 
 reference:  ## writes docs/reference/configuration.md from the schema
 	@$(prepare) run && .venv/bin/python -m tools.make_reference

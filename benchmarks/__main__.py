@@ -7,7 +7,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,10 +21,12 @@ from benchmarks.workloads import BARE, BLOG, Application, Session, Workload
 
 Result = TypeVar("Result")
 
-START_STOP_S = 2.0
-"""What starting and stopping a server takes, about."""
-MEMORY_S = 6.0
-RELOADS_S = 10.0
+START_STOP_S = 1.5
+"""What starting and stopping a server takes, about, in seconds."""
+AROUND_S = 0.5
+"""What a measurement takes besides the load that is measured: warming up, starting wrk."""
+MEMORY_S = 5.0
+RELOADS_S = 8.0
 MEMORY, RELOADS = "memory", "reloads"
 OTHERS = (MEMORY, RELOADS)
 APPLICATIONS = (BARE, BLOG)
@@ -55,16 +57,11 @@ class Plan:
 
     def estimate_s(self) -> float:
         """How long all of it takes, about."""
-        once = sum(
-            START_STOP_S
-            + sum(
-                measure.WARM_S + 0.3 + max(1, round(self.seconds * each.times))
-                for each in able(server, session)
-            )
-            for session in self.sessions()
-            for server in self.servers
-            if able(server, session)
+        runs = [run for session in self.sessions() for server in self.servers for run in server.runs(session)]
+        measured_s = sum(
+            AROUND_S + measure.load_s(each, self.seconds) for run in runs for each in run.workloads
         )
+        once = START_STOP_S * len(runs) + measured_s
         memory_s = MEMORY_S * len(self.whole()) if MEMORY in self.others else 0.0
         reloads_s = RELOADS_S * len(self.can_reload()) if RELOADS in self.others else 0.0
         return once * self.rounds + (memory_s + reloads_s) * len(APPLICATIONS)
@@ -122,11 +119,6 @@ def read_arguments(arguments: list[str]) -> Plan:
     )
 
 
-def able(server: Server, session: Session) -> list[Workload]:
-    """The workloads of a session that are measured on a server."""
-    return [each for each in session.workloads if server.cannot(each, session.workers) is None]
-
-
 def _installed(wanted: list[Server], report: Report) -> list[Server]:
     """The servers that could be installed; some need a C compiler and Python's headers."""
     found = []
@@ -151,27 +143,36 @@ def _session(report: Report, plan: Plan, session: Session) -> None:
             for workload in session.workloads:
                 if why := server.cannot(workload, session.workers):
                     report.miss(f"{server.name}: {why}", f"{workload.name} with {session.workers}")
-            if not able(server, session):
-                continue
-            what = ", ".join(each.name for each in able(server, session))
-            _progress(
-                f"{what}: workers {session.workers}, round {number + 1} of {plan.rounds}, {server.name}"
-            )
-            try:
-                with running(server, session) as runs:
-                    for workload in able(server, session):
-                        try:
-                            figures = measure.load(runs, workload, plan.seconds)
-                        except ValueError as error:
-                            report.miss(str(error), f"{workload.name} with {session.workers}")
-                        else:
-                            found[workload.name].setdefault(server.name, []).append(figures)
-            except NotRunning as error:
-                report.miss(str(error), what)
+            for run in server.runs(session):
+                what = ", ".join(each.name for each in run.workloads)
+                _progress(
+                    f"workers {run.workers}, round {number + 1} of {plan.rounds}: {server.name}, {what}"
+                )
+                try:
+                    for name, figures in _run(report, server, run, plan.seconds):
+                        found[name].setdefault(server.name, []).append(figures)
+                except NotRunning as error:
+                    report.miss(str(error), what)
     for name, by_server in found.items():
         medians = {server: measure.median(several) for server, several in by_server.items()}
         report.load.setdefault(session.workers, {})[name] = medians
         print(tables.load(report, session.workers, name), flush=True)
+
+
+def _run(
+    report: Report, server: Server, run: Session, seconds: float
+) -> Iterator[tuple[str, measure.Figures]]:
+    """The workloads of one run of one server, one after another.
+
+    Raises:
+        NotRunning: it does not answer.
+    """
+    with running(server, run) as runs:
+        for workload in run.workloads:
+            try:
+                yield workload.name, measure.load(runs, workload, seconds)
+            except ValueError as error:
+                report.miss(str(error), f"{workload.name} with {run.workers}")
 
 
 def _each(

@@ -116,6 +116,10 @@ class Newcomer:
         """How long it waited for its answer; None when it had none before the load was over."""
         return self._waited_ms
 
+    def join(self, timeout_s: float) -> None:
+        """Wait until it was answered or has given up."""
+        self._thread.join(timeout_s)
+
     def _ask(self) -> None:
         time.sleep(max(0.0, self._arrives - time.monotonic()))
         begin = time.monotonic()

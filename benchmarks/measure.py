@@ -16,7 +16,7 @@ WORKERS_FOR_MEMORY = 4
 MEMORY_LOAD_S = 2.0
 WORKERS_FOR_RELOADS = 2
 RELOADS = 10
-RELOADS_S_MAX = 12.0
+RELOADS_S_MAX = 10.0
 """Reloads that are not done by then are not begun."""
 BETWEEN_RELOADS_S = 0.3
 THREADS = 4
@@ -79,6 +79,11 @@ class Reloads:
     """How long one reload takes under this load, on average."""
 
 
+def load_s(workload: Workload, seconds: float) -> float:
+    """How long a workload is measured; wrk knows whole seconds only."""
+    return float(max(1, round(seconds * workload.times)))
+
+
 def load(runs: Running, workload: Workload, seconds: float) -> Figures:
     """Warm up, then measure one workload on a server that runs.
 
@@ -88,15 +93,15 @@ def load(runs: Running, workload: Workload, seconds: float) -> Figures:
     url = runs.url(workload.path)
     if not workload.keep_alive and not runs.closes(workload.path):
         raise ValueError(f"{runs.server.name}: keeps connections that the client asked it to close")
-    load_s = float(max(1, round(seconds * workload.times)))
+    lasts_s = load_s(workload, seconds)
     slow = None
     if workload.beside:
-        slow = Wrk(runs.url(workload.beside), load_s + 10, SLOW_CONNECTIONS)
+        slow = Wrk(runs.url(workload.beside), lasts_s + 10, SLOW_CONNECTIONS)
     _warm(url, workload)
     before_s = runs.cpu_s()
     began = time.monotonic()
-    wrk = _wrk(url, load_s, workload)
-    newcomer = Newcomer(url, began, load_s)
+    wrk = _wrk(url, lasts_s, workload)
+    newcomer = Newcomer(url, began, lasts_s)
     result = wrk.result()
     cpu_s = runs.cpu_s() - before_s
     failed = result.failed
@@ -104,7 +109,7 @@ def load(runs: Running, workload: Workload, seconds: float) -> Figures:
         slow.stop()
         failed += slow.result().failed
     if not result.requests:
-        raise ValueError(f"{runs.server.name}: no request was answered in {load_s:g} s")
+        raise ValueError(f"{runs.server.name}: no request was answered in {lasts_s:g} s")
     return Figures(
         cpu_us=cpu_s / result.requests * 1e6,
         spread=0.0,

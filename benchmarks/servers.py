@@ -8,7 +8,7 @@ configurations are long enough for files of their own; what happens to a server 
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.interpreters import this_one
@@ -17,7 +17,7 @@ from tools.virtualenv import Virtualenv
 
 from benchmarks import apache, ours
 from benchmarks.launch import Launch
-from benchmarks.workloads import ROOT, STATIC_FOLDER, STATIC_URL, Workload
+from benchmarks.workloads import ROOT, STATIC_FOLDER, STATIC_URL, Session, Workload
 
 KEEPALIVE_S = "15"
 NEEDS = ROOT / "examples/blog/requirements.txt"
@@ -42,7 +42,9 @@ class Server:
     """Whether it serves in the process that was started, and in no other."""
     reload_signal: signal.Signals | None = signal.SIGHUP
     only: tuple[str, ...] = ()
-    """The workloads that this way of running it is measured on; empty: all, and memory and reloads too."""
+    """The workloads that this way of running it is measured on, with one worker; empty: all, and the rest too."""
+    closes_apart: bool = False
+    """Whether it needs other options where each connection is for one request."""
     program: str = "python3"
     """What has to be on PATH, with the Debian package of it."""
     package: str = "python3"
@@ -79,13 +81,19 @@ class Server:
 
     def cannot(self, workload: Workload, workers: int) -> str | None:
         """Why a workload is not measured; None when it is, "" when nobody needs to be told."""
-        if self.only and workload.name not in self.only:
+        if self.only and (workers > 1 or workload.name not in self.only):
             return ""
         if workload.tls and not self.tls:
             return "it has no TLS"
         if self.one_process and workers > 1:
             return "it runs one process only"
         return None
+
+    def runs(self, session: Session) -> list[Session]:
+        """What it is started for in a round of a session: at most twice, not at all where it can do nothing of it."""
+        able = tuple(each for each in session.workloads if self.cannot(each, session.workers) is None)
+        whole = replace(session, workloads=able)
+        return whole.apart() if self.closes_apart else [whole] if able else []
 
 
 def _gunicorn(kind: str) -> Callable[[Launch], list[str]]:
@@ -159,8 +167,8 @@ SERVERS = (
     Server("gunicorn-sync", GUNICORN, _gunicorn("sync"), threads=1),
     Server("granian", GRANIAN, _granian, static=True),
     Server("granian-1-thread", GRANIAN, _granian, threads=1, static=True, only=ONE_THREAD),
-    Server("uwsgi", UWSGI, _uwsgi, static=True),
-    Server("uwsgi-1-thread", UWSGI, _uwsgi, threads=1, static=True, only=ONE_THREAD),
+    Server("uwsgi", UWSGI, _uwsgi, static=True, closes_apart=True),
+    Server("uwsgi-1-thread", UWSGI, _uwsgi, threads=1, static=True, closes_apart=True, only=ONE_THREAD),
     Server("waitress", ("waitress>=3,<4",), _waitress, tls=False, one_process=True, reload_signal=None),
     Server(
         "mod_wsgi",

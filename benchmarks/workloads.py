@@ -57,7 +57,7 @@ SLOW_CONNECTIONS = 4
 
 WORKLOADS = (
     Workload("bare", "a function that answers 14 bytes", BARE),
-    Workload("close", "the same, a new connection for each request", BARE, keep_alive=False),
+    Workload("close", "the function of `bare`, a new connection for each request", BARE, keep_alive=False),
     Workload("10k", "an answer of 10 KiB", BARE, "/10k"),
     Workload("1m", "an answer of 1 MiB", BARE, "/1m"),
     Workload("upload", "an upload of 1 MiB, read by the application", BARE, "/upload", body_bytes=MIB),
@@ -65,11 +65,11 @@ WORKLOADS = (
     Workload("static", "a style sheet of the blog: by the server itself, or by WhiteNoise in the site", BLOG,
              f"{STATIC_URL}/posts/site.css"),
     Workload("page", "a small Django page, 8 connections, 8 threads", PAGES, connections=8, threads=8),
-    Workload("mix", "the same beside 4 connections of requests that sleep 500 ms", PAGES, connections=8, threads=8,
+    Workload("mix", "the page of `page` beside 4 connections of requests that sleep 500 ms", PAGES, connections=8, threads=8,
              workers=(1,), beside="/slow", times=2),
     Workload("blocked", "a Django page that waits 20 ms, 16 connections, 8 threads", PAGES, "/blocked", threads=8),
     Workload("tls", "the function of `bare` over TLS, keep-alive", BARE, tls=True),
-    Workload("tls-new", "the same, a new connection and handshake for each request", BARE, tls=True,
+    Workload("tls-new", "the function of `bare` over TLS, a new connection and handshake for each request", BARE, tls=True,
              keep_alive=False),
 )  # fmt: skip
 BY_NAME = {each.name: each for each in WORKLOADS}
@@ -85,8 +85,18 @@ class Session:
     workers: int
     threads: int
     tls: bool = False
-    keep_alive: bool = True
     workloads: tuple[Workload, ...] = ()
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether any client sends more than one request over a connection."""
+        return not self.workloads or any(each.keep_alive for each in self.workloads)
+
+    def apart(self) -> list["Session"]:
+        """The same in two runs, one of them for clients that ask to close each connection, if there are both."""
+        kept = tuple(each for each in self.workloads if each.keep_alive)
+        closed = tuple(each for each in self.workloads if not each.keep_alive)
+        return [replace(self, workloads=several) for several in (kept, closed) if several]
 
 
 def sessions(workloads: list[Workload]) -> list[Session]:
@@ -94,9 +104,7 @@ def sessions(workloads: list[Workload]) -> list[Session]:
     together: dict[Session, list[Workload]] = {}
     for workload in workloads:
         for workers in workload.workers:
-            session = Session(
-                workload.application, workers, workload.threads, workload.tls, workload.keep_alive
-            )
+            session = Session(workload.application, workers, workload.threads, workload.tls)
             together.setdefault(session, []).append(workload)
     whole = [replace(session, workloads=tuple(several)) for session, several in together.items()]
     return sorted(whole, key=lambda session: session.workers)
