@@ -28,7 +28,7 @@ bench:  ## djsup beside other servers, 20 minutes; arguments="--quick bare grani
 	@$(prepare) bench && .venv/bin/python -m benchmarks $(arguments)
 
 figures:  ## writes the newest results of make bench into docs/explanation/performance.md
-	@$(prepare) run && .venv/bin/python -m benchmarks.publish $(arguments)
+	@$(prepare) bench && .venv/bin/python -m benchmarks.publish $(arguments)
 
 reference:  ## writes docs/reference/configuration.md from the schema
 	@$(prepare) run && .venv/bin/python -m tools.make_reference

@@ -6,9 +6,10 @@ with the workers and threads of the others, behind one event-driven Apache proce
 """
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
+
+from tools import debian
 
 from benchmarks.launch import Launch
 from benchmarks.workloads import STATIC_FOLDER, STATIC_URL
@@ -24,7 +25,8 @@ def command(launch: Launch) -> list[str]:
     config = launch.folder / "httpd.conf"
     config.write_text(_config(launch))
     (launch.folder / "mime.types").write_text("text/css css\n")
-    httpd = shutil.which("apache2", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin") or "httpd"
+    httpd = debian.find("apache2")
+    assert httpd is not None, "Server.install has looked for it"
     return [*_not_as_root(), httpd, "-f", str(config), "-DFOREGROUND"]
 
 

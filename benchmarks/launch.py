@@ -43,7 +43,11 @@ class Launch:
 
 
 def make_certificate(folder: Path) -> Certificate:
-    """Have openssl make one, valid for a day."""
+    """Have openssl make one, valid for a day.
+
+    Raises:
+        OSError, subprocess.CalledProcessError: it is not here, or does not know what is asked for.
+    """
     made = Certificate(folder / "certificate.pem", folder / "key.pem")
     new = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "1"]
     name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]

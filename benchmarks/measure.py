@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from benchmarks.load import Clients, Newcomer, Wrk
@@ -203,7 +204,8 @@ def _warm(url: str, workload: Workload) -> None:
     wrk = _wrk(url, 10, workload)
     time.sleep(WARM_S)
     wrk.stop()
-    wrk.result()
+    with suppress(ValueError):  # stopped before it had begun
+        wrk.result()
 
 
 def _memory_now(runs: Running) -> Memory:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import ours
-from benchmarks.launch import Launch, make_certificate
+from benchmarks.launch import Certificate, Launch, make_certificate
 from benchmarks.load import closes, trusting
 from benchmarks.servers import Server
 from benchmarks.workloads import Session
@@ -145,7 +145,7 @@ def running(server: Server, session: Session) -> Iterator[Running]:
             port=_free_port(),
             folder=folder,
             environment=server.environment,
-            tls=make_certificate(folder) if session.tls else None,
+            tls=_certificate(folder) if session.tls else None,
             keep_alive=session.keep_alive,
         )
         log = folder / "log"
@@ -163,6 +163,18 @@ def running(server: Server, session: Session) -> Iterator[Running]:
             yield runs
         finally:
             runs.stop(process)
+
+
+def _certificate(folder: Path) -> Certificate:
+    """A certificate for the server.
+
+    Raises:
+        NotRunning: openssl makes none.
+    """
+    try:
+        return make_certificate(folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NotRunning(f"no certificate for TLS: {error}") from error
 
 
 def _free_port() -> int:

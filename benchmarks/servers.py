@@ -5,12 +5,12 @@ keep connections open and run the same application with the same workers and thr
 configurations are long enough for files of their own; what happens to a server that runs is in ``running.py``.
 """
 
-import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tools import debian
 from tools.interpreters import this_one
 from tools.say import Failure
 from tools.virtualenv import Virtualenv
@@ -45,9 +45,8 @@ class Server:
     """The workloads that this way of running it is measured on, with one worker; empty: all, and the rest too."""
     closes_apart: bool = False
     """Whether it needs other options where each connection is for one request."""
-    program: str = "python3"
-    """What has to be on PATH, with the Debian package of it."""
-    package: str = "python3"
+    programs: tuple[tuple[str, str], ...] = ()
+    """What has to be on this machine, and the Debian package of each."""
 
     @property
     def ours(self) -> bool:
@@ -69,8 +68,9 @@ class Server:
         """
         if self.ours:
             return
-        if shutil.which(self.program) is None:
-            raise Failure(f"there is no {self.program} here; Debian's package is {self.package}")
+        for program, package in self.programs:
+            if debian.find(program) is None:
+                raise Failure(f"there is no {program} here; to have it: {debian.command([package])}")
         Virtualenv(
             path=self.environment,
             log=ROOT / ".cache/log/bench.log",
@@ -177,8 +177,7 @@ SERVERS = (
         extra=1,
         static=True,
         reload_signal=signal.SIGUSR1,
-        program="apxs",
-        package="apache2-dev",
+        programs=(("apache2", "apache2-bin"), ("apxs", "apache2-dev")),
     ),
 )
 BY_NAME = {each.name: each for each in SERVERS}

@@ -52,7 +52,9 @@ def _prepare(verb: str) -> None:
         case "bench":
             debian.want_programs({"wrk": "wrk"}, LOG / "apt.log", "the benchmark can't do without")
             # Not the package apache2, which starts a service: only the program and what mod_wsgi is built with.
-            debian.want_programs({"apxs": "apache2-dev"}, LOG / "apt.log", "mod_wsgi is not measured")
+            apache = {"apache2": "apache2-bin", "apxs": "apache2-dev"}
+            debian.want_programs(apache, LOG / "apt.log", "mod_wsgi is not measured")
+            debian.want_programs({"openssl": "openssl"}, LOG / "apt.log", "TLS is not measured")
             _djsup(dev=False)
             example_sites.prepare(ROOT)
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
-from benchmarks.load import Newcomer, Wrk, closes, read_summary
+from benchmarks.load import Newcomer, Wrk, WrkResult, closes, read_summary
 
 SUMMARY = """\
 Running 1s test @ http://127.0.0.1:38555/
@@ -45,6 +46,7 @@ def http_server(protocol: str = "HTTP/1.1") -> Iterator[tuple[str, list[tuple[in
         protocol_version = protocol
 
         def do_GET(self) -> None:
+            seen.append((0, self.headers["Connection"]))
             self._answer(404)
 
         def do_POST(self) -> None:
@@ -73,20 +75,23 @@ def http_server(protocol: str = "HTTP/1.1") -> Iterator[tuple[str, list[tuple[in
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="there is no wrk here")
 def test_wrk_sends_bodies_and_closes_and_counts_wrong_answers() -> None:
+    def run(**options: Any) -> WrkResult:
+        seen.clear()
+        wrk = Wrk(url, 60, 2, **options)
+        end = time.monotonic() + 30
+        while len(seen) < 10 and time.monotonic() < end:
+            time.sleep(0.01)
+        wrk.stop()
+        return wrk.result()
+
     with http_server() as (url, seen):
-        uploads = Wrk(url, 1, 2, body_bytes=1000, keep_alive=False)
-        time.sleep(0.3)
-        uploads.stop()
-        of_uploads = uploads.result()
-        wrong = Wrk(url, 1, 2)
-        time.sleep(0.3)
-        wrong.stop()
-        of_wrong = wrong.result()
-    assert of_uploads.requests > 0
-    assert of_uploads.failed == 0
-    assert set(seen) == {(1000, "close")}
-    assert of_uploads.p50_ms <= of_uploads.p99_ms <= of_uploads.p999_ms
-    assert of_wrong.failed == of_wrong.requests > 0
+        uploads = run(body_bytes=1000, keep_alive=False)
+        assert set(seen) == {(1000, "close")}
+        wrong = run()
+    assert uploads.requests > 0
+    assert uploads.failed == 0
+    assert uploads.p50_ms <= uploads.p99_ms <= uploads.p999_ms
+    assert wrong.failed == wrong.requests > 0
 
 
 @contextmanager
