@@ -5,12 +5,14 @@ A name is a workload, a server, ``memory`` or ``reloads``; without names of a ki
 
 import argparse
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import psutil
 from tools.say import Failure
 
 from benchmarks import measure, servers, tables, workloads
@@ -31,6 +33,8 @@ MEMORY, RELOADS = "memory", "reloads"
 OTHERS = (MEMORY, RELOADS)
 APPLICATIONS = (BARE, BLOG)
 """Those whose memory and reloads are measured."""
+TROUBLE = (NotRunning, ValueError, OSError, psutil.Error, subprocess.SubprocessError)
+"""What keeps one figure from being measured, and none of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,9 @@ class Plan:
         """The runs that a server makes in each round."""
         return workloads.sessions(self.workloads)
 
-    def whole(self) -> list[Server]:
-        """The servers that are not there for some workloads only."""
-        return [each for each in self.servers if not each.only]
-
-    def can_reload(self) -> list[Server]:
-        """The servers that can load an application anew."""
-        return [each for each in self.whole() if each.reload_signal is not None]
+    def with_workers(self) -> list[Server]:
+        """The servers whose memory and reloads are measured: not one process, and no second way to run one."""
+        return [each for each in self.servers if not each.only and not each.one_process]
 
     def estimate_s(self) -> float:
         """How long all of it takes, about."""
@@ -62,8 +62,8 @@ class Plan:
             AROUND_S + measure.load_s(each, self.seconds) for run in runs for each in run.workloads
         )
         once = START_STOP_S * len(runs) + measured_s
-        memory_s = MEMORY_S * len(self.whole()) if MEMORY in self.others else 0.0
-        reloads_s = RELOADS_S * len(self.can_reload()) if RELOADS in self.others else 0.0
+        memory_s = MEMORY_S * len(self.with_workers()) if MEMORY in self.others else 0.0
+        reloads_s = RELOADS_S * len(self.with_workers()) if RELOADS in self.others else 0.0
         return once * self.rounds + (memory_s + reloads_s) * len(APPLICATIONS)
 
 
@@ -77,19 +77,16 @@ def main(arguments: list[str]) -> int:
     plan.servers[:] = _installed(plan.servers, report)
     print(f"This takes about {plan.estimate_s() / 60:.1f} minutes.", flush=True)
     begin = time.monotonic()
-    for session in plan.sessions():
-        _session(report, plan, session)
-    if MEMORY in plan.others:
-        for application in APPLICATIONS:
-            report.memory[application.name] = _each(report, plan.whole(), application, measure.memory)
-            print(tables.memory(report, application.name), flush=True)
-    if RELOADS in plan.others:
-        for application in APPLICATIONS:
-            report.reloads[application.name] = _each(report, plan.can_reload(), application, measure.reloads)
-            print(tables.reloads(report, application.name), flush=True)
-    print(tables.legend(report))
-    print(f"\nAll figures, after {(time.monotonic() - begin) / 60:.1f} minutes: {report.save()}")
-    return 0
+    status = 0
+    try:
+        _measure(report, plan)
+    except KeyboardInterrupt:
+        print("\nInterrupted; this is what was measured until now.")
+        status = 130
+    finally:
+        print(tables.legend(report))
+        print(f"\nAll figures, after {(time.monotonic() - begin) / 60:.1f} minutes: {report.save()}")
+    return status
 
 
 def read_arguments(arguments: list[str]) -> Plan:
@@ -132,6 +129,18 @@ def _installed(wanted: list[Server], report: Report) -> list[Server]:
     return found
 
 
+def _measure(report: Report, plan: Plan) -> None:
+    """All of the plan, a table for each part as soon as it is done."""
+    for session in plan.sessions():
+        _session(report, plan, session)
+    for application in APPLICATIONS if MEMORY in plan.others else ():
+        report.memory[application.name] = _each(report, plan, application, measure.memory)
+        print(tables.memory(report, application.name), flush=True)
+    for application in APPLICATIONS if RELOADS in plan.others else ():
+        report.reloads[application.name] = _each(report, plan, application, measure.reloads)
+        print(tables.reloads(report, application.name), flush=True)
+
+
 def _session(report: Report, plan: Plan, session: Session) -> None:
     """All rounds of the workloads of one session, the servers in turn, and the tables.
 
@@ -152,7 +161,7 @@ def _session(report: Report, plan: Plan, session: Session) -> None:
                     for name, figures in _run(report, server, run, plan.seconds):
                         found[name].setdefault(server.name, []).append(figures)
                 except NotRunning as error:
-                    report.miss(str(error), what)
+                    report.miss(f"{server.name}: {error}", what)
     for name, by_server in found.items():
         medians = {server: measure.median(several) for server, several in by_server.items()}
         report.load.setdefault(session.workers, {})[name] = medians
@@ -171,24 +180,24 @@ def _run(
         for workload in run.workloads:
             try:
                 yield workload.name, measure.load(runs, workload, seconds)
-            except ValueError as error:
-                report.miss(str(error), f"{workload.name} with {run.workers}")
+            except TROUBLE as error:
+                report.miss(f"{server.name}: {error}", f"{workload.name} with {run.workers}")
 
 
 def _each(
     report: Report,
-    wanted: list[Server],
+    plan: Plan,
     application: Application,
     one: Callable[[Server, Application], Result],
 ) -> dict[str, Result]:
     """One measurement of every server that can be started."""
     found: dict[str, Result] = {}
-    for server in wanted:
+    for server in plan.with_workers():
         _progress(f"{one.__name__}: {application.name}, {server.name}")
         try:
             found[server.name] = one(server, application)
-        except (NotRunning, ValueError) as error:
-            report.miss(str(error), f"{one.__name__} of {application.name}")
+        except TROUBLE as error:
+            report.miss(f"{server.name}: {error}", f"{one.__name__} of {application.name}")
     return found
 
 

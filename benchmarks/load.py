@@ -57,6 +57,7 @@ class Wrk:
         self, url: str, seconds: float, connections: int, *, body_bytes: int = 0, keep_alive: bool = True
     ) -> None:
         options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(SCRIPT)]
+        options += ["--timeout", f"{ANSWER_S:.0f}s"]
         sent = [str(body_bytes), "keep-alive" if keep_alive else "close"]
         self.process = subprocess.Popen(
             ["wrk", *options, url, "--", *sent], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -93,7 +93,7 @@ def load(runs: Running, workload: Workload, seconds: float) -> Figures:
     """
     url = runs.url(workload.path)
     if not workload.keep_alive and not runs.closes(workload.path):
-        raise ValueError(f"{runs.server.name}: keeps connections that the client asked it to close")
+        raise ValueError("it keeps connections that the client asked it to close")
     lasts_s = load_s(workload, seconds)
     slow = None
     if workload.beside:
@@ -110,7 +110,7 @@ def load(runs: Running, workload: Workload, seconds: float) -> Figures:
         slow.stop()
         failed += slow.result().failed
     if not result.requests:
-        raise ValueError(f"{runs.server.name}: no request was answered in {lasts_s:g} s")
+        raise ValueError(f"no request was answered in {lasts_s:g} s")
     return Figures(
         cpu_us=cpu_s / result.requests * 1e6,
         spread=0.0,

@@ -88,7 +88,7 @@ class Running:
                 return
             time.sleep(0.05)
         text = log.read_text(errors="replace")[-LOG_END:]
-        raise NotRunning(f"{self.server.name} does not answer:\n{text}")
+        raise NotRunning(f"it does not answer:\n{text}")
 
     def reload(self) -> bool:
         """Load the application anew, and wait until only new processes are there. True when it was done."""
@@ -97,7 +97,6 @@ class Running:
             command = ours.reload(str(self.launch.folder))
             done = subprocess.run(command, capture_output=True, timeout=RELOAD_S, check=False)
             return done.returncode == 0
-        assert self.server.reload_signal is not None, self.server.name
         self.process.send_signal(self.server.reload_signal)
         end = time.monotonic() + RELOAD_S
         while time.monotonic() < end:

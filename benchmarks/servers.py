@@ -40,7 +40,7 @@ class Server:
     """Whether it serves static files by itself."""
     one_process: bool = False
     """Whether it serves in the process that was started, and in no other."""
-    reload_signal: signal.Signals | None = signal.SIGHUP
+    reload_signal: signal.Signals = signal.SIGHUP
     only: tuple[str, ...] = ()
     """The workloads that this way of running it is measured on, with one worker; empty: all, and the rest too."""
     closes_apart: bool = False
@@ -169,7 +169,7 @@ SERVERS = (
     Server("granian-1-thread", GRANIAN, _granian, threads=1, static=True, only=ONE_THREAD),
     Server("uwsgi", UWSGI, _uwsgi, static=True, closes_apart=True),
     Server("uwsgi-1-thread", UWSGI, _uwsgi, threads=1, static=True, closes_apart=True, only=ONE_THREAD),
-    Server("waitress", ("waitress>=3,<4",), _waitress, tls=False, one_process=True, reload_signal=None),
+    Server("waitress", ("waitress>=3,<4",), _waitress, tls=False, one_process=True),
     Server(
         "mod_wsgi",
         ("mod_wsgi>=5,<7",),

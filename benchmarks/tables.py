@@ -10,7 +10,7 @@ to best     the figure over that of the best other server; below 1 (requests/s: 
 +-          by how much the rounds differ in it.
 newcomer    how long a client waits that arrives under this load; "none": no answer while the load lasted.
 cores       how many cores the server kept busy; far below its workers, something else was the limit.
-failed      socket errors, timeouts of 2 s, and answers other than 2xx and 3xx.
+failed      socket errors, no answer within 30 s, and answers other than 2xx and 3xx.
 closed      keep-alive connections that the server closed. gunicorn's sync worker keeps none open."""
 
 
