@@ -27,7 +27,7 @@ START_STOP_S = 1.5
 """What starting and stopping a server takes, about, in seconds."""
 AROUND_S = 0.5
 """What a measurement takes besides the load that is measured: warming up, starting wrk."""
-MEMORY_S = 5.0
+MEMORY_S = 6.0
 RELOADS_S = 8.0
 MEMORY, RELOADS = "memory", "reloads"
 OTHERS = (MEMORY, RELOADS)

@@ -14,7 +14,7 @@ from benchmarks.workloads import MIB, SLOW_CONNECTIONS, Application, Session, Wo
 WARM_S = 0.3
 CONNECTIONS = 16
 WORKERS_FOR_MEMORY = 4
-MEMORY_LOAD_S = 2.0
+MEMORY_LOAD_S = 3.0
 WORKERS_FOR_RELOADS = 2
 RELOADS = 10
 RELOADS_S_MAX = 10.0
@@ -155,7 +155,8 @@ def memory(server: Server, application: Application) -> MemoryOfFour:
     """
     with running(server, _session(application, WORKERS_FOR_MEMORY)) as runs:
         started = _memory_now(runs)
-        Wrk(runs.url(application.check), MEMORY_LOAD_S, CONNECTIONS * 2).result()
+        # New connections all the time: an old one stays with the worker that it came to.
+        Wrk(runs.url(application.check), MEMORY_LOAD_S, CONNECTIONS * 2, keep_alive=False).result()
         return MemoryOfFour(started, _memory_now(runs))
 
 

@@ -20,6 +20,7 @@ from benchmarks.launch import Launch
 from benchmarks.workloads import ROOT, STATIC_FOLDER, STATIC_URL, Session, Workload
 
 KEEPALIVE_S = "15"
+OURS = "djsup"
 NEEDS = ROOT / "examples/blog/requirements.txt"
 
 
@@ -28,8 +29,8 @@ class Server:
     """One server in one way of running it."""
 
     name: str
-    requirements: tuple[str, ...]
-    """What pip installs beside what the sites need; nothing for djsup itself."""
+    product: str
+    """The file in requirements/ that says what pip installs beside what the sites need; djsup has none."""
     command: Callable[[Launch], list[str]]
     threads: int | None = None
     """Of each worker, when that is not for the workload to say."""
@@ -51,14 +52,14 @@ class Server:
     @property
     def ours(self) -> bool:
         """Whether it is djsup."""
-        return not self.requirements
+        return self.product == OURS
 
     @property
     def environment(self) -> Path:
         """The virtualenv of its own; djsup's sites have the blog's."""
         if self.ours:
             return ROOT / "examples/blog/.venv"
-        return ROOT / ".cache/bench" / self.requirements[0].partition(">")[0]
+        return ROOT / ".cache/bench" / self.product
 
     def install(self) -> None:
         """Make its virtualenv, with what the sites need. Quick when it is there.
@@ -71,12 +72,13 @@ class Server:
         for program, package in self.programs:
             if debian.find(program) is None:
                 raise Failure(f"there is no {program} here; to have it: {debian.command([package])}")
+        own = ROOT / f"benchmarks/requirements/{self.product}.txt"
         Virtualenv(
             path=self.environment,
             log=ROOT / ".cache/log/bench.log",
-            install=(*self.requirements, "-r", str(NEEDS)),
+            install=("-r", str(own), "-r", str(NEEDS)),
             directory=ROOT,
-            sources=(NEEDS, Path(__file__)),
+            sources=(own, NEEDS),
         ).prepare(this_one())
 
     def cannot(self, workload: Workload, workers: int) -> str | None:
@@ -154,25 +156,21 @@ def _waitress(launch: Launch) -> list[str]:
     return [str(launch.programs / "waitress-serve"), *options, launch.application.wsgi]
 
 
-GUNICORN = ("gunicorn>=27,<28", "gunicorn_h1c>=0.6.10")
-"""gunicorn[fast] asks for a newer gunicorn_h1c than every index has; gunicorn itself is content with 0.4.1."""
-GRANIAN = ("granian>=2.5,<3",)
-UWSGI = ("uwsgi>=2.0.31,<2.1",)
 ONE_THREAD = ("bare", "close", "blog")
 """Workloads that never wait: a server that gains by not having threads is measured without them, too."""
 
 SERVERS = (
-    Server("djsup", (), ours.command, extra=1, tls=ours.CAN_TLS, static=ours.CAN_STATIC),
-    Server("gunicorn-gthread", GUNICORN, _gunicorn("gthread")),
-    Server("gunicorn-sync", GUNICORN, _gunicorn("sync"), threads=1),
-    Server("granian", GRANIAN, _granian, static=True),
-    Server("granian-1-thread", GRANIAN, _granian, threads=1, static=True, only=ONE_THREAD),
-    Server("uwsgi", UWSGI, _uwsgi, static=True, closes_apart=True),
-    Server("uwsgi-1-thread", UWSGI, _uwsgi, threads=1, static=True, closes_apart=True, only=ONE_THREAD),
-    Server("waitress", ("waitress>=3,<4",), _waitress, tls=False, one_process=True),
+    Server("djsup", OURS, ours.command, extra=1, tls=ours.CAN_TLS, static=ours.CAN_STATIC),
+    Server("gunicorn-gthread", "gunicorn", _gunicorn("gthread")),
+    Server("gunicorn-sync", "gunicorn", _gunicorn("sync"), threads=1),
+    Server("granian", "granian", _granian, static=True),
+    Server("granian-1-thread", "granian", _granian, threads=1, static=True, only=ONE_THREAD),
+    Server("uwsgi", "uwsgi", _uwsgi, static=True, closes_apart=True),
+    Server("uwsgi-1-thread", "uwsgi", _uwsgi, threads=1, static=True, closes_apart=True, only=ONE_THREAD),
+    Server("waitress", "waitress", _waitress, tls=False, one_process=True),
     Server(
         "mod_wsgi",
-        ("mod_wsgi>=5,<7",),
+        "mod_wsgi",
         apache.command,
         extra=1,
         static=True,
