@@ -5,7 +5,7 @@ SHELL = /bin/sh
 prepare = python=$$(tools/find-python) && "$$python" -m tools.prepare
 arguments ?=
 
-.PHONY: help run test lint bench fuzz reference clean
+.PHONY: help run test lint bench figures fuzz reference clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1	/p' Makefile
@@ -24,11 +24,14 @@ lint:  ## ruff, mypy, and who may import whom
 	.venv/bin/mypy --python-version 3.10 supervisor/djsup_worker
 	.venv/bin/lint-imports
 
-bench:  ## djsup beside gunicorn, granian and uWSGI; BENCH_SECONDS=10 measures longer
+bench:  ## djsup beside other servers, 20 minutes; arguments="--quick bare granian djsup" takes less
 	@$(prepare) bench && .venv/bin/python -m benchmarks $(arguments)
 
 fuzz:  ## random bytes against the worker's HTTP, for FUZZ_SECONDS=60
 	@$(prepare) fuzz && PYTHONPATH=tests .venv/bin/python -m conformance.fuzz $(arguments)
+
+figures:  ## writes the newest results of make bench into docs/explanation/performance.md
+	@$(prepare) bench && .venv/bin/python -m benchmarks.publish $(arguments)
 
 reference:  ## writes docs/reference/configuration.md from the schema
 	@$(prepare) run && .venv/bin/python -m tools.make_reference

@@ -4,18 +4,30 @@ wrk reconnects without a word when a server closes an idle connection; ``Clients
 """
 
 import asyncio
+import json
 import multiprocessing
 import re
 import signal
+import socket
+import ssl
 import subprocess
+import threading
 import time
+import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+SCRIPT = Path(__file__).parent / "wrk.lua"
 PAUSE_S = 0.005
 """How long a client of ours rests between two requests, so that some connections are idle at any time."""
+CLOSE_S = 1.0
+"""How long a server may take to answer and to close, in seconds."""
+ARRIVES = 0.4
+"""The part of the load after which a newcomer arrives."""
 ANSWER_S = 30.0
 """After this long without an answer a request counts as failed."""
 
@@ -27,8 +39,10 @@ class WrkResult:
     requests: int
     seconds: float
     failed: int
-    """Socket errors and answers other than 2xx and 3xx."""
+    """Socket errors, timeouts and answers other than 2xx and 3xx."""
+    p50_ms: float
     p99_ms: float
+    p999_ms: float
 
     @property
     def requests_per_s(self) -> float:
@@ -39,11 +53,14 @@ class WrkResult:
 class Wrk:
     """One run of wrk on one thread."""
 
-    def __init__(self, url: str, seconds: float, connections: int) -> None:
+    def __init__(
+        self, url: str, seconds: float, connections: int, *, body_bytes: int = 0, keep_alive: bool = True
+    ) -> None:
+        options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(SCRIPT)]
+        options += ["--timeout", f"{ANSWER_S:.0f}s"]
+        sent = [str(body_bytes), "keep-alive" if keep_alive else "close"]
         self.process = subprocess.Popen(
-            ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", url],
-            stdout=subprocess.PIPE,
-            text=True,
+            ["wrk", *options, url, "--", *sent], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def stop(self) -> None:
@@ -54,19 +71,91 @@ class Wrk:
         """Wait for the end of the run.
 
         Raises:
-            RuntimeError: wrk printed something else than its summary.
+            ValueError: wrk printed something else than its summary.
         """
         text, _ = self.process.communicate()
-        total = re.search(r"(\d+) requests in ([\d.]+)(m?s|m)", text)
-        if total is None:
-            raise RuntimeError(f"wrk says: {text}")
-        errors = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
-        wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-        failed = sum(map(int, errors.groups())) if errors else 0
-        p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)", text)
-        seconds = float(total[2]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[total[3]]
-        p99_ms = float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[p99[2]] if p99 else 0.0
-        return WrkResult(int(total[1]), seconds, failed + (int(wrong[1]) if wrong else 0), p99_ms)
+        return read_summary(text)
+
+
+def read_summary(text: str) -> WrkResult:
+    """The line of JSON that wrk.lua prints below wrk's own words.
+
+    Raises:
+        ValueError: there is none.
+    """
+    lines = [line for line in text.splitlines() if line.startswith("{")]
+    if not lines:
+        raise ValueError(f"wrk says: {text}")
+    said = json.loads(lines[-1])
+    return WrkResult(
+        requests=said["requests"],
+        seconds=said["duration_us"] / 1e6,
+        failed=said["failed"],
+        p50_ms=said["p50_us"] / 1e3,
+        p99_ms=said["p99_us"] / 1e3,
+        p999_ms=said["p999_us"] / 1e3,
+    )
+
+
+class Newcomer:
+    """One client more that arrives while wrk's connections keep the server busy, in a thread of its own.
+
+    wrk sums up the requests that were answered. A server whose threads belong to the connections that came first
+    leaves the others without an answer, and its figures look good; a newcomer notices.
+    """
+
+    def __init__(self, url: str, load_began: float, load_s: float) -> None:
+        self._url = url
+        self._context = trusting()
+        self._arrives = load_began + load_s * ARRIVES
+        self._load_ends = load_began + load_s
+        self._waited_ms: float | None = None
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def waited_ms(self) -> float | None:
+        """How long it waited for its answer; None when it had none before the load was over."""
+        return self._waited_ms
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until it was answered or has given up."""
+        self._thread.join(timeout_s)
+
+    def _ask(self) -> None:
+        time.sleep(max(0.0, self._arrives - time.monotonic()))
+        begin = time.monotonic()
+        with suppress(OSError):
+            with urllib.request.urlopen(self._url, timeout=ANSWER_S, context=self._context) as response:
+                response.read(1)
+            answered = time.monotonic()
+            if answered < self._load_ends:
+                self._waited_ms = (answered - begin) * 1000
+
+
+def closes(host: str, port: int, path: str, context: ssl.SSLContext | None) -> bool:
+    """Whether a server closes a connection whose request asks for it (RFC 9112, 9.6).
+
+    wrk believes the answer: with a server that ignores the wish it would go on using its first connections.
+    """
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    with socket.create_connection((host, port), CLOSE_S) as plain:
+        wrapped = context.wrap_socket(plain) if context is not None else plain
+        with wrapped as connection:
+            connection.sendall(request)
+            try:
+                while connection.recv(65536):
+                    pass
+            except TimeoutError:
+                return False
+    return True
+
+
+def trusting() -> ssl.SSLContext:
+    """What a client of the benchmark's own certificate needs: nobody vouches for it."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 @dataclass(slots=True)

@@ -1,34 +1,27 @@
-"""The servers: how each is installed, started and reloaded, and which processes are its workers.
+"""The servers: what is installed for each, how it is started and told to reload, and what it can do.
 
-Knows each server's own options and nothing of load or measurement. All listen on loopback only.
+Knows each server's own options and nothing of load or measurement. All listen on loopback only, write no access log,
+keep connections open and run the same application with the same workers and threads. Apache's and djsup's
+configurations are long enough for files of their own; what happens to a server that runs is in ``running.py``.
 """
 
 import signal
-import socket
-import subprocess
-import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
+from tools import debian
 from tools.interpreters import this_one
+from tools.say import Failure
 from tools.virtualenv import Virtualenv
 
-from benchmarks.workloads import ROOT, Workload
+from benchmarks import apache, ours
+from benchmarks.launch import Launch
+from benchmarks.workloads import ROOT, STATIC_FOLDER, STATIC_URL, Session, Workload
 
-START_S = 30.0
-"""How long a server may take to answer its first request, in seconds."""
-RELOAD_S = 30.0
-"""How long a reload may take, in seconds."""
-STOP_S = 10.0
-
-
-class NotRunning(Exception):
-    """A server could not be started; the others can still be measured."""
+KEEPALIVE_S = "15"
+OURS = "djsup"
+NEEDS = ROOT / "examples/blog/requirements.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,191 +29,153 @@ class Server:
     """One server in one way of running it."""
 
     name: str
-    requirement: str
-    """What pip installs; empty for djsup itself."""
-    options: tuple[str, ...] = ()
-    has_template: bool = False
-    """Whether one process that is no worker holds the application for all."""
+    product: str
+    """The file in requirements/ that says what pip installs beside what the sites need; djsup has none."""
+    command: Callable[[Launch], list[str]]
+    threads: int | None = None
+    """Of each worker, when that is not for the workload to say."""
+    extra: int = 0
+    """Processes besides the workers and the one that was started."""
+    tls: bool = True
+    static: bool = False
+    """Whether it serves static files by itself."""
+    one_process: bool = False
+    """Whether it serves in the process that was started, and in no other."""
+    reload_signal: signal.Signals = signal.SIGHUP
+    only: tuple[str, ...] = ()
+    """The workloads that this way of running it is measured on, with one worker; empty: all, and the rest too."""
+    closes_apart: bool = False
+    """Whether it needs other options where each connection is for one request."""
+    programs: tuple[tuple[str, str], ...] = ()
+    """What has to be on this machine, and the Debian package of each."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is djsup."""
+        return self.product == OURS
 
     @property
     def environment(self) -> Path:
-        """The virtualenv of its own."""
-        return ROOT / ".cache/bench" / self.requirement.partition("=")[0].rstrip("><~")
+        """The virtualenv of its own; djsup's sites have the blog's."""
+        if self.ours:
+            return ROOT / "examples/blog/.venv"
+        return ROOT / ".cache/bench" / self.product
 
     def install(self) -> None:
-        """Make its virtualenv, with what the example site needs. Quick when it is there."""
-        if not self.requirement:
+        """Make its virtualenv, with what the sites need. Quick when it is there.
+
+        Raises:
+            Failure: it cannot be had here; the text says why.
+        """
+        if self.ours:
             return
-        needs = ROOT / "examples/blog/requirements.txt"
+        for program, package in self.programs:
+            if debian.find(program) is None:
+                raise Failure(f"there is no {program} here; to have it: {debian.command([package])}")
+        own = ROOT / f"benchmarks/requirements/{self.product}.txt"
         Virtualenv(
             path=self.environment,
             log=ROOT / ".cache/log/bench.log",
-            install=(self.requirement, "-r", str(needs)),
+            install=("-r", str(own), "-r", str(NEEDS)),
             directory=ROOT,
-            sources=(needs, Path(__file__)),
+            sources=(own, NEEDS),
         ).prepare(this_one())
 
-    @contextmanager
-    def running(self, workload: Workload, workers: int) -> Iterator["Running"]:
-        """Run it with a number of workers until the block ends; yields when it answers.
+    def cannot(self, workload: Workload, workers: int) -> str | None:
+        """Why a workload is not measured; None when it is, "" when nobody needs to be told."""
+        if self.only and (workers > 1 or workload.name not in self.only):
+            return ""
+        if workload.tls and not self.tls:
+            return "it has no TLS"
+        if self.one_process and workers > 1:
+            return "it runs one process only"
+        return None
 
-        Raises:
-            NotRunning: it does not answer in time; the text has the end of its log.
-        """
-        with tempfile.TemporaryDirectory(prefix="djsup-bench-") as folder, closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            port: int = free.getsockname()[1]
-            free.close()
-            log = Path(folder, "log")
-            with log.open("wb") as out:
-                process = subprocess.Popen(
-                    self.command(workload, workers, port, Path(folder)),
-                    cwd=workload.directory,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=out,
-                )
-            running = Running(self, psutil.Process(process.pid), workers, port, workload.path, Path(folder))
-            try:
-                running.wait_until_ready(process, log)
-                yield running
-            finally:
-                running.stop(process)
+    def runs(self, session: Session) -> list[Session]:
+        """What it is started for in a round of a session: at most twice, not at all where it can do nothing of it."""
+        able = tuple(each for each in session.workloads if self.cannot(each, session.workers) is None)
+        whole = replace(session, workloads=able)
+        return whole.apart() if self.closes_apart else [whole] if able else []
 
-    def command(self, workload: Workload, workers: int, port: int, folder: Path) -> list[str]:
-        """The command line that runs it."""
-        address = f"127.0.0.1:{port}"
-        programs = self.environment / "bin"
-        match self.requirement.partition("=")[0].rstrip("><~"):
-            case "":
-                config = folder / "djsup.toml"
-                config.write_text(_djsup_config(workload, workers, address, folder))
-                return [str(ROOT / ".venv/bin/djsup"), "start", "-c", str(config)]
-            case "gunicorn":
-                fixed = ["-b", address, "-w", str(workers), "--keep-alive", "15", "--log-level", "error"]
-                return [str(programs / "gunicorn"), *fixed, *self.options, workload.wsgi]
-            case "granian":
-                fixed = ["--interface", "wsgi", "--http", "1", "--host", "127.0.0.1", "--port", str(port)]
-                several = ["--workers", str(workers), "--no-ws", "--log-level", "error"]
-                return [str(programs / "granian"), *fixed, *several, *self.options, workload.wsgi]
-            case "uwsgi":
-                fixed = ["--http11-socket", address, "--processes", str(workers), "--module", workload.wsgi]
-                quiet = ["--master", "--need-app", "--die-on-term", "--disable-logging"]
-                return [str(programs / "uwsgi"), *fixed, *quiet, *self.options]
-            case other:
-                raise ValueError(other)
 
+def _gunicorn(kind: str) -> Callable[[Launch], list[str]]:
+    def command(launch: Launch) -> list[str]:
+        options = ["-b", launch.address, "-w", str(launch.workers), "-k", kind, "--http-parser", "fast"]
+        options += ["--keep-alive", KEEPALIVE_S, "--log-level", "error", "--no-control-socket"]
+        if kind == "gthread":
+            options += ["--threads", str(launch.threads)]
+        if launch.tls:
+            options += ["--certfile", str(launch.tls.certificate), "--keyfile", str(launch.tls.key)]
+        return [str(launch.programs / "gunicorn"), *options, launch.application.wsgi]
+
+    return command
+
+
+def _granian(launch: Launch) -> list[str]:
+    options = ["--interface", "wsgi", "--http", "1", "--no-ws", "--log-level", "error"]
+    options += ["--host", "127.0.0.1", "--port", str(launch.port), "--workers", str(launch.workers)]
+    options += ["--blocking-threads", str(launch.threads)]
+    options += ["--static-path-route", STATIC_URL, "--static-path-mount", str(STATIC_FOLDER)]
+    if launch.tls:
+        options += ["--ssl-certificate", str(launch.tls.certificate), "--ssl-keyfile", str(launch.tls.key)]
+    return [str(launch.programs / "granian"), *options, launch.application.wsgi]
+
+
+def _uwsgi(launch: Launch) -> list[str]:
+    options = [
+        "--master",
+        "--need-app",
+        "--die-on-term",
+        "--disable-logging",
+        "--module",
+        launch.application.wsgi,
+    ]
+    options += [
+        "--processes",
+        str(launch.workers),
+        "--tcp-nodelay",
+        "--static-map",
+        f"{STATIC_URL}={STATIC_FOLDER}",
+    ]
+    if launch.threads > 1:
+        options += ["--threads", str(launch.threads)]
+    if not launch.keep_alive:  # it closes, but says it to nobody
+        options += ["--add-header", "Connection: close"]
+    if launch.tls and launch.keep_alive:  # here its HTTPS is a router, a process before the workers
+        options += ["--https", f"{launch.address},{launch.tls.certificate},{launch.tls.key}"]
+        options += ["--http-keepalive", "--socket", str(launch.folder / "workers.sock")]
+    elif launch.tls:
+        options += ["--https-socket", f"{launch.address},{launch.tls.certificate},{launch.tls.key}"]
+    else:  # http11-socket closes no connection, whatever the client asks for
+        options += ["--http11-socket" if launch.keep_alive else "--http-socket", launch.address]
+    return [str(launch.programs / "uwsgi"), *options]
+
+
+def _waitress(launch: Launch) -> list[str]:
+    options = ["--listen", launch.address, "--threads", str(launch.threads)]
+    return [str(launch.programs / "waitress-serve"), *options, launch.application.wsgi]
+
+
+ONE_THREAD = ("bare", "close", "blog")
+"""Workloads that never wait: a server that gains by not having threads is measured without them, too."""
 
 SERVERS = (
-    Server("djsup", "", has_template=True),
-    Server("gunicorn gthread", "gunicorn>=27,<28", ("-k", "gthread", "--threads", "4")),
-    Server("gunicorn sync", "gunicorn>=27,<28", ("-k", "sync")),
-    Server("granian", "granian>=2.5,<3", ("--blocking-threads", "1")),
-    Server("uWSGI", "uwsgi>=2.0.31,<2.1"),
+    Server("djsup", OURS, ours.command, extra=1, tls=ours.CAN_TLS, static=ours.CAN_STATIC),
+    Server("gunicorn-gthread", "gunicorn", _gunicorn("gthread")),
+    Server("gunicorn-sync", "gunicorn", _gunicorn("sync"), threads=1),
+    Server("granian", "granian", _granian, static=True),
+    Server("granian-1-thread", "granian", _granian, threads=1, static=True, only=ONE_THREAD),
+    Server("uwsgi", "uwsgi", _uwsgi, static=True, closes_apart=True),
+    Server("uwsgi-1-thread", "uwsgi", _uwsgi, threads=1, static=True, closes_apart=True, only=ONE_THREAD),
+    Server("waitress", "waitress", _waitress, tls=False, one_process=True),
+    Server(
+        "mod_wsgi",
+        "mod_wsgi",
+        apache.command,
+        extra=1,
+        static=True,
+        reload_signal=signal.SIGUSR1,
+        programs=(("apache2", "apache2-bin"), ("apxs", "apache2-dev")),
+    ),
 )
-
-
-@dataclass(slots=True)
-class Running:
-    """A server that runs."""
-
-    server: Server
-    process: psutil.Process
-    workers: int
-    port: int
-    path: str
-    folder: Path
-    _known: set[int] = field(default_factory=set)
-
-    @property
-    def url(self) -> str:
-        """What is asked for."""
-        return f"http://127.0.0.1:{self.port}{self.path}"
-
-    def processes(self) -> list[psutil.Process]:
-        """Every process of it, the first one that was started at the head; that one alone when it has ended."""
-        try:
-            return [self.process, *self.process.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return [self.process]
-
-    def application_pids(self) -> set[int]:
-        """Its processes that hold the application: all but the one that watches over them."""
-        return {each.pid for each in self.processes()[1:] if _lives(each)}
-
-    def expected(self) -> int:
-        """How many processes hold the application when it is at rest."""
-        return self.workers + self.server.has_template
-
-    def wait_until_ready(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        """Wait until it answers and has all its processes.
-
-        Raises:
-            NotRunning: it ended, or did not answer in time.
-        """
-        end = time.monotonic() + START_S
-        while time.monotonic() < end and process.poll() is None:
-            if len(self.application_pids()) >= self.expected() and self._answers():
-                return
-            time.sleep(0.05)
-        text = log.read_text(errors="replace")[-2000:]
-        raise NotRunning(f"{self.server.name} does not answer:\n{text}")
-
-    def reload(self) -> bool:
-        """Load the application anew, and wait until only new processes are there. True when it was done."""
-        old = self.application_pids()
-        if not self.server.requirement:
-            command = [str(ROOT / ".venv/bin/djsup"), "reload", "-c", str(self.folder / "djsup.toml")]
-            done = subprocess.run(command, capture_output=True, timeout=RELOAD_S, check=False)
-            return done.returncode == 0
-        self.process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + RELOAD_S
-        while time.monotonic() < end:
-            now = self.application_pids()
-            if not now & old and len(now) >= self.expected():
-                return True
-            time.sleep(0.02)
-        return False
-
-    def stop(self, process: subprocess.Popen[bytes]) -> None:
-        """End all its processes, the patient way first."""
-        family = self.processes() if process.poll() is None else []
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for each in family[1:]:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(self.url, timeout=2) as response:
-                return bool(response.status == 200)
-        except OSError:
-            return False
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _djsup_config(workload: Workload, workers: int, address: str, folder: Path) -> str:
-    return f"""
-runtime_dir = "{folder}/run"
-
-[sites.bench]
-directory = "{workload.directory}"
-python = "{workload.python}"
-wsgi = "{workload.wsgi}"
-listen = ["{address}"]
-workers = {workers}
-
-[sites.bench.reload]
-keep_previous = 0
-"""
+BY_NAME = {each.name: each for each in SERVERS}

@@ -11,6 +11,8 @@ from pathlib import Path
 from tools.say import say, show_end
 
 LISTS = Path("/var/lib/apt/lists")
+DAEMONS = "/usr/sbin"
+"""Where Debian has programs that an ordinary user's PATH does not name."""
 
 
 def command(packages: list[str]) -> str:
@@ -38,9 +40,14 @@ def install(packages: list[str], log: Path) -> bool:
     return False
 
 
+def find(program: str) -> str | None:
+    """Where a program is, daemons included; None when it is not here."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{DAEMONS}")
+
+
 def want_programs(wanted: dict[str, str], log: Path, reason: str) -> None:
-    """Have programs (name: package) on PATH, or name in one line what is missing and for what."""
-    missing = sorted({package for name, package in wanted.items() if shutil.which(name) is None})
+    """Have programs (name: package), or name in one line what is missing and for what."""
+    missing = sorted({package for name, package in wanted.items() if find(name) is None})
     if missing and not install(missing, log):
         say(f"Not installed: {', '.join(missing)} ({reason}). To have them: {command(missing)}")
 

@@ -51,6 +51,10 @@ def _prepare(verb: str) -> None:
             _djsup(dev=True)
         case "bench":
             debian.want_programs({"wrk": "wrk"}, LOG / "apt.log", "the benchmark can't do without")
+            # Not the package apache2, which starts a service: only the program and what mod_wsgi is built with.
+            apache = {"apache2": "apache2-bin", "apxs": "apache2-dev"}
+            debian.want_programs(apache, LOG / "apt.log", "mod_wsgi is not measured")
+            debian.want_programs({"openssl": "openssl"}, LOG / "apt.log", "TLS is not measured")
             _djsup(dev=False)
             example_sites.prepare(ROOT)
         case "fuzz":

@@ -1,0 +1,140 @@
+"""Medians, ratios, and the ways that figures are kept and shown."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from benchmarks import publish, report, tables
+from benchmarks.launch import Launch
+from benchmarks.measure import Figures, Memory, MemoryOfFour, Reloads, median
+from benchmarks.report import Report, best_rival, ratio
+from benchmarks.running import Running
+from benchmarks.servers import BY_NAME
+from benchmarks.workloads import BARE
+
+ONE = Figures(
+    cpu_us=10.0, spread=0.0, requests_per_s=1000.0, p50_ms=1.0, p99_ms=2.0, p999_ms=3.0,
+    newcomer_ms=4.0, cores=0.9, requests=2000, failed=1,
+)  # fmt: skip
+
+
+def filled() -> Report:
+    memory = MemoryOfFour(Memory(40.0, 5.0), Memory(50.0, 5.0))
+    return Report(
+        seconds=1.0,
+        rounds=3,
+        load={
+            1: {
+                "bare": {
+                    "djsup": replace(ONE, failed=0),
+                    "granian": replace(ONE, cpu_us=20.0, requests_per_s=500.0, newcomer_ms=None),
+                    "waitress": replace(ONE, cpu_us=40.0, requests_per_s=2000.0),
+                },
+                "page": {"djsup": ONE},
+                "mix": {"djsup": replace(ONE, p99_ms=4.5)},
+            }
+        },
+        memory={"blog": {"djsup": memory}},
+        reloads={"blog": {"djsup": Reloads(10, 1, 2, 0, 96.0, 9.0, 0.4)}},
+        missing={"waitress: it has no TLS": ["tls with 1"]},
+    )
+
+
+def test_median_is_taken_of_each_figure_and_failures_are_added_up() -> None:
+    found = median(
+        [ONE, replace(ONE, cpu_us=30.0, p99_ms=9.0), replace(ONE, cpu_us=12.0, requests_per_s=10.0)]
+    )
+    assert (found.cpu_us, found.p99_ms, found.requests_per_s) == (12.0, 2.0, 1000.0)
+    assert found.spread == pytest.approx((30 - 10) / 12)
+    assert (found.requests, found.failed) == (6000, 3)
+
+
+def test_newcomer_that_was_mostly_not_answered_has_no_median() -> None:
+    never = replace(ONE, newcomer_ms=None)
+    assert median([ONE, never, never]).newcomer_ms is None
+    assert median([ONE, replace(ONE, newcomer_ms=6.0), never]).newcomer_ms == 6.0
+
+
+def test_best_rival_is_never_djsup_itself() -> None:
+    figures = {"djsup": 1.0, "granian": 2.0, "uwsgi": 3.0}
+    assert best_rival(figures) == "granian"
+    assert best_rival(figures, greater=True) == "uwsgi"
+    assert best_rival({"djsup": 1.0}) is None
+    assert ratio(3.0, 2.0) == 1.5
+    assert ratio(3.0, 0.0) is None
+
+
+def test_report_that_is_saved_reads_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    assert report.newest() is None
+    saved = filled()
+    path = saved.save()
+    assert report.newest() == path
+    assert Report.read(path) == saved
+
+
+def test_table_of_a_workload_has_ratios_to_the_best_rival_of_each_figure() -> None:
+    _, heading, columns, ours, granian, _ = tables.load(filled(), 1, "bare").splitlines()
+    assert "one" not in columns
+    assert heading.startswith("bare: a function that answers 14 bytes; 1 worker")
+    assert ours.split()[:6] == ["djsup", "10.0", "0.50", "0%", "1,000", "0.50"]
+    assert granian.split()[2] == "1.00"
+    assert "none" in granian
+
+
+def test_table_of_the_mix_says_how_much_later_quick_requests_come() -> None:
+    assert "less p99 alone, ms: djsup +2.5" in tables.load(filled(), 1, "mix")
+
+
+def test_memory_is_shown_as_started_and_after_load() -> None:
+    row = tables.memory(filled(), "blog").splitlines()[-1]
+    assert row.split() == ["djsup", "45.0", "(5.0)", "55.0", "(5.0)"]
+
+
+def test_published_section_replaces_what_stands_between_the_markers_only() -> None:
+    page = f"# Title\n\nwords\n\n{publish.BEGIN}\nold\n{publish.END}\n\nmore words\n"
+    new = publish.replaced(page, "new\n")
+    assert new == f"# Title\n\nwords\n\n{publish.BEGIN}\n\nnew\n\n{publish.END}\n\nmore words\n"
+    assert publish.replaced(new, "new\n") == new
+    with pytest.raises(ValueError, match="end"):
+        publish.replaced(f"words {publish.BEGIN}", "new\n")
+
+
+def test_page_about_performance_has_the_markers() -> None:
+    publish.replaced(publish.PAGE.read_text(), "")
+
+
+def test_published_section_names_ratio_failures_and_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    full = filled()
+    full.save()
+    text = publish.section(full)
+    assert "| bare | 10.0 | 20.0 | 40.0 | 0.50 |" in text
+    assert "| bare | 1,000 | 500 | 2,000 | 0.50 |" in text
+    assert "1.0 / 2.0 / 3.0 / never" in text
+    assert "granian 1 of 2,000 (bare)" in text
+    assert "djsup +2.5" in text
+    assert "| djsup | 45 | 55 |" in text
+    assert "* waitress: it has no TLS (tls with 1)" in text
+    columns = {line.count("|") for line in text.splitlines() if line.startswith("| ") and "bare" in line}
+    assert columns == {3, 6, 5}, "the table of workloads, with the ratio, without it"
+
+
+def test_cpu_time_of_a_process_is_what_it_says_itself_and_counts_ended_threads(tmp_path: Path) -> None:
+    launch = Launch(BARE, 1, 1, 1, tmp_path, tmp_path, None, keep_alive=True)
+    runs = Running(BY_NAME["waitress"], launch, psutil.Process())
+    before_s = runs.cpu_s()
+
+    def burn() -> None:
+        begin = psutil.Process().cpu_times().user
+        while psutil.Process().cpu_times().user - begin < 0.1:
+            sum(range(1000))
+
+    thread = threading.Thread(target=burn)
+    thread.start()
+    thread.join()
+    assert runs.cpu_s() - before_s >= 0.09
