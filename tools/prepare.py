@@ -43,7 +43,7 @@ def _prepare(verb: str) -> None:
             example_sites.prepare(ROOT)
             _introduce()
         case "test":
-            programs = {"chromium": "chromium", "wrk": "wrk"}
+            programs = {"chromium": "chromium", "slowhttptest": "slowhttptest", "wrk": "wrk"}
             debian.want_programs(programs, LOG / "apt.log", "tests that need them are skipped")
             _djsup(dev=True)
             example_sites.prepare(ROOT)

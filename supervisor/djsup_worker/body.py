@@ -6,15 +6,29 @@ what follows is the next request and nothing else. Knows nothing of sockets.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
+import os
 import re
 import tempfile
-from typing import IO, Optional, Tuple, Union
+import threading
+from typing import IO, Callable, Optional, Tuple, Union
 
 from djsup_worker.refusal import Refused
 
+READ_BYTES = 256 * 1024
+"""The most of a body that is read in one turn."""
+CHUNKED_READ_BYTES = 64 * 1024
+CHUNKED_READ_MIN_BYTES = 1024
+LINES_A_TURN = 256
+"""Chunks that one turn may well take; where they are so small that it takes more, less is read the next time."""
 SPOOL_BYTES = 1024 * 1024
 """A longer body goes to a temporary file."""
+SPOOL_EARLY_BYTES = 64 * 1024
+"""A body that is going to be longer does so when this much of it is there."""
+ROOM_BYTES = 64 * 1024 * 1024
+"""What all bodies in memory may take together; beyond it they go to temporary files, however short they are."""
 CHUNK_LINE_MAX_BYTES = 1024
 """The longest line that begins a chunk, its extensions included."""
 EXTENSIONS_MAX_BYTES = 16 * 1024
@@ -44,17 +58,33 @@ TRAILERS_FORBIDDEN = frozenset(
         b"x-forwarded-proto", b"x-real-ip",
     )
 )  # fmt: skip
+CLOSE_APART_BYTES = 32 * 1024 * 1024
+"""The kernel gives a longer file's blocks back in a thread of its own: a gigabyte takes it a tenth of a second."""
+
+
+class Room:
+    """What bodies on their way take of a worker: memory, and descriptors of temporary files."""
+
+    __slots__ = ("files", "held_bytes", "may_open")
+
+    def __init__(self, may_open: Callable[[], bool] = lambda: True) -> None:
+        self.held_bytes = 0
+        self.files = 0
+        self.may_open = may_open
+        """Whether there is a descriptor left for another file."""
 
 
 class Spool:
     """Bytes on their way to ``wsgi.input``."""
 
-    __slots__ = ("file", "size", "spooled")
+    __slots__ = ("_most", "_room", "file", "size", "spooled")
 
-    def __init__(self, expected: int = 0) -> None:
+    def __init__(self, room: Optional[Room] = None, expected: int = 0) -> None:
         self.size = 0
-        self.spooled = expected > SPOOL_BYTES
-        self.file: IO[bytes] = _temporary() if self.spooled else io.BytesIO()
+        self.spooled = False
+        self.file: IO[bytes] = io.BytesIO()
+        self._room = room or Room()
+        self._most = SPOOL_BYTES if expected <= SPOOL_BYTES else SPOOL_EARLY_BYTES
 
     def write(self, data: Union[bytes, memoryview]) -> None:
         """Take more bytes.
@@ -62,27 +92,52 @@ class Spool:
         Raises:
             OSError: the temporary file cannot be written.
         """
-        self.size += len(data)
-        if not self.spooled and self.size > SPOOL_BYTES:
-            before = self.file
-            self.file = _temporary()
-            self.file.write(before.getvalue())  # type: ignore[attr-defined]  # a BytesIO until here
-            self.spooled = True
+        count = len(data)
+        if not self.spooled:
+            room = self._room
+            if self.size + count > self._most or room.held_bytes + count > ROOM_BYTES:
+                self._go_to_file()
+            else:
+                room.held_bytes += count
         self.file.write(data)
+        self.size += count
+
+    def _go_to_file(self) -> None:
+        room = self._room
+        if not room.may_open():
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        before = self.file
+        self.file = tempfile.TemporaryFile(prefix="djsup-body-")  # noqa: SIM115  # closed with the request
+        self.spooled = True
+        room.files += 1
+        room.held_bytes -= self.size
+        self.file.write(before.getvalue())  # type: ignore[attr-defined]  # a BytesIO until here
 
     def finish(self) -> IO[bytes]:
-        """The file, to be read from its beginning."""
+        """The file, to be read from its beginning.
+
+        Raises:
+            OSError: the temporary file cannot be written.
+        """
         self.file.seek(0)
         return self.file
 
     def close(self) -> None:
-        """Throw the bytes away."""
-        self.file.close()
+        """Throw the bytes away; once."""
+        if self.spooled:
+            self._room.files -= 1
+        else:
+            self._room.held_bytes -= self.size
+        if self.spooled and self.size > CLOSE_APART_BYTES:
+            with contextlib.suppress(RuntimeError):  # no thread to be had
+                threading.Thread(target=_close, args=(self.file,), name="djsup-close", daemon=True).start()
+                return
+        _close(self.file)
 
 
-def _temporary() -> IO[bytes]:
-    # Not a with statement: the file lives as long as the request.
-    return tempfile.TemporaryFile(prefix="djsup-body-")
+def _close(file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # a full disk: what is still buffered cannot be written either
+        file.close()
 
 
 class SizedBody:
@@ -90,9 +145,12 @@ class SizedBody:
 
     __slots__ = ("left", "spool")
 
-    def __init__(self, length: int) -> None:
+    appetite = READ_BYTES
+    """How much is to be read at a time."""
+
+    def __init__(self, length: int, room: Optional[Room] = None) -> None:
         self.left = length
-        self.spool = Spool(length)
+        self.spool = Spool(room, length)
 
     def feed(self, data: bytes) -> Optional[bytes]:
         """Take bytes; None while more are to come, else what follows the body."""
@@ -117,14 +175,19 @@ class ChunkedBody:
         "_extensions",
         "_in_trailers",
         "_kept",
+        "_lines",
         "_most",
         "_needs_line_end",
         "_trailers",
+        "appetite",
         "spool",
     )
 
-    def __init__(self, most: int) -> None:
-        self.spool = Spool()
+    def __init__(self, most: int, room: Optional[Room] = None) -> None:
+        self.spool = Spool(room)
+        self.appetite = CHUNKED_READ_BYTES // 8
+        """How much is to be read at a time."""
+        self._lines = 0
         self._most = most
         self._kept = b""
         self._chunk_left = 0
@@ -139,6 +202,13 @@ class ChunkedBody:
         Raises:
             Refused: malformed chunks, a forbidden trailer, or more than is allowed.
         """
+        self._lines = 0
+        rest = self._take(data)
+        wanted = self.appetite * LINES_A_TURN // max(self._lines, LINES_A_TURN // 2)
+        self.appetite = max(CHUNKED_READ_MIN_BYTES, min(CHUNKED_READ_BYTES, wanted))
+        return rest
+
+    def _take(self, data: bytes) -> Optional[bytes]:
         if self._kept:
             data = self._kept + data
             self._kept = b""
@@ -166,6 +236,7 @@ class ChunkedBody:
             line, at = self._line(data, at)
             if line is None:
                 return None
+            self._lines += 1
             if not self._in_trailers:
                 self._begin_chunk(line)
             elif line:

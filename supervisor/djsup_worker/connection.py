@@ -13,12 +13,13 @@ import select
 import time
 from collections import deque
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, Deque, Dict, Optional, Union
+from typing import IO, TYPE_CHECKING, Any, Deque, Dict, Optional, Tuple, Union
 
 from djsup_worker.body import ChunkedBody, SizedBody
-from djsup_worker.limits import SECOND_NS
+from djsup_worker.limits import BYTE_NS, RATE_MIN_BYTES_S, SECOND_NS
 from djsup_worker.refusal import Refused, answer
 from djsup_worker.request import TARGET_MAX_BYTES, keeps
+from djsup_worker.sendqueue import untaken_bytes
 from djsup_worker.wsgi import HIGH_WATER_BYTES, Response, Wire, complain
 
 if TYPE_CHECKING:
@@ -30,19 +31,22 @@ if TYPE_CHECKING:
     from djsup_worker.request import Fields, Head
 
 READ_BYTES = 8 * 1024
-BODY_READ_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
 """A paused response goes on when less than this waits for the client."""
-EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 LINGER_NS = 2 * SECOND_NS
 """How long a refused client may go on sending, so that it gets to read why (RFC 9112, 9.6)."""
 
-FRESH, IDLE, HEAD, BODY, RUNNING, WRITING, LINGER, LEAVING, GONE = range(9)
-"""Phases: no byte yet; between requests; in a head; in a body; in the application; waiting for the client to
-read; refused, and its last words unread; being handed over; closed."""
+FRESH, IDLE, HEAD, BODY, LINGER, RUNNING, QUEUED, WRITING, LEAVING, GONE = range(10)
+"""Phases: no byte yet; between requests; in a head; in a body; refused, and its last words unread; in the
+application; with a next request in the buffer, which waits for its turn; waiting for the client to read; being
+handed over; closed. Before RUNNING whatever comes is read."""
 
-CR = 0x0D
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+HANGUP = select.EPOLLHUP
+"""Both directions are closed: the client reset the connection, and reads nothing more. A client that has only
+ended its own direction (shutdown(2), SHUT_WR) still waits for its answer."""
+EMPTY_LINES = re.compile(rb"(?:\r\n)+")
+NOTHING: Tuple[()] = ()
 _monotonic_ns = time.monotonic_ns
 
 
@@ -54,6 +58,7 @@ class Connection(Wire):
         "_buffer",
         "_final",
         "_head",
+        "_held",
         "_linger",
         "_mask",
         "_out",
@@ -106,7 +111,10 @@ class Connection(Wire):
         self._recv = sock.recv
         self._send = sock.send
         self._buffer = b""
-        self._out: Deque[Union[bytes, memoryview]] = deque()
+        self._out: Union[Deque[Union[bytes, memoryview]], Tuple[()]] = NOTHING
+        """What the kernel did not take; a deque only while there is some, for it is bigger than all else here."""
+        self._held = 0
+        """Bytes that the kernel held for the client when the last progress was seen."""
         self._head: Optional[Head] = None
         self._body: Optional[Body] = None
         self._final = False
@@ -116,17 +124,14 @@ class Connection(Wire):
 
     # --- what the loop tells it ---
 
-    def ready(self, _mask: int) -> None:
+    def ready(self, mask: int) -> None:
         """The descriptor can be read, or written, or is broken."""
         phase = self.phase
-        if phase == RUNNING:
-            self._want(0)  # its thread reads on when the response is out
-            return
-        if phase == WRITING:
-            self._writable()
+        if phase >= RUNNING or mask & HANGUP:
+            self._busy_or_gone(phase, mask)
             return
         try:
-            data = self._recv(READ_BYTES if phase != BODY else BODY_READ_BYTES)
+            data = self._recv(READ_BYTES if phase != BODY else self._appetite())
         except BlockingIOError:
             return
         except OSError:
@@ -136,7 +141,8 @@ class Connection(Wire):
         elif phase == LINGER:
             return
         elif phase == BODY:
-            self.since_ns = _monotonic_ns()
+            # Each byte buys a little time, so that one byte now and then does not hold a connection for ever.
+            self.since_ns = min(_monotonic_ns(), self.since_ns + len(data) * BYTE_NS)
             self._feed_body(data)
         elif self._buffer:
             self._buffer += data
@@ -150,22 +156,48 @@ class Connection(Wire):
                 self.bytes_in = 0
                 self._serve(head, BytesIO())
 
+    def _busy_or_gone(self, phase: int, mask: int) -> None:
+        """Something happens that is no bytes to be read now."""
+        if phase == WRITING:
+            self._writable()
+        elif phase == RUNNING:
+            if mask & HANGUP:
+                self.broken = True  # its thread sees it before it sends more
+            self._want(0)  # its thread reads on when the response is out
+        elif mask & HANGUP:
+            self.close()  # what it asked for and was not begun is for nobody
+
+    def _appetite(self) -> int:
+        assert self._body is not None
+        return self._body.appetite
+
+    def turn(self) -> None:
+        """The request that waits in the buffer has its turn."""
+        if self.phase == QUEUED:
+            self.phase = IDLE
+            self._advance()
+
     def expire(self) -> None:
         """The phase has lasted too long."""
         phase = self.phase
+        if phase < LINGER:
+            # What it waits for may have come, while nobody polled or this very moment.
+            since_ns = self.since_ns
+            self._final = phase == IDLE
+            self.ready(READ)
+            if self.phase != phase or self.since_ns - since_ns > SECOND_NS:
+                return
         if phase in (HEAD, BODY):
             self._refuse(Refused(408, "the request did not arrive in time"), self._buffer)
         elif phase == WRITING:
+            if self._client_took_some():
+                self.since_ns = _monotonic_ns()
+                self.loop.watch_phase(self)
+                return
             self.broken = True
             if self.response is not None:
                 self._go_on()
             else:
-                self.close()
-        elif phase == IDLE and not self._final:
-            # A request may have come this very moment; then it is served, and the connection closed.
-            self._final = True
-            self.ready(READ)
-            if self.phase == IDLE:
                 self.close()
         elif phase != RUNNING:
             self.close()
@@ -179,7 +211,7 @@ class Connection(Wire):
             self.loop.crew.habits.seen(response.line, response.why_aside, _monotonic_ns() - response.began_ns)
             response.why_aside = None
         if self._settle(response):
-            self._advance()
+            self._queue_next()
 
     def close(self) -> None:
         """Close it, whatever it was about."""
@@ -213,14 +245,20 @@ class Connection(Wire):
 
     # --- requests ---
 
+    def _queue_next(self) -> None:
+        """One request was served: what is behind it in the buffer waits until all others had their turn."""
+        if self._buffer:
+            self.phase = QUEUED
+            self.loop.queue(self)
+
     def _advance(self) -> None:
-        """Serve whatever is whole in the buffer."""
+        """Serve the request at the buffer's beginning, if it is whole."""
         loop = self.loop
         while self._buffer and self.phase < RUNNING:
             data = self._buffer
-            if data[0] == CR and data.startswith(b"\r\n"):
-                # RFC 9112, 2.2: empty lines before a request. They begin none, so the time for one runs on.
-                self._buffer = data[EMPTY_LINES.match(data).end() :]  # type: ignore[union-attr]  # it matches all
+            empty = EMPTY_LINES.match(data)
+            if empty is not None:  # RFC 9112, 2.2: before a request they are ignored
+                self._buffer = data[empty.end() :]
                 continue
             end = data.find(b"\r\n\r\n") + 4
             try:
@@ -237,15 +275,16 @@ class Connection(Wire):
                 head = self.reader.read(data, self.base)
                 fields = head[2]
                 if fields.length or fields.chunked:
-                    if not self._await_body(head, fields):
-                        return
-                    continue
+                    if self._await_body(head, fields):
+                        self._queue_next()
+                    return
             except Refused as refused:
                 self._refuse(refused, data)
                 return
             self.bytes_in = 0
-            if not self._serve(head, BytesIO()):
-                return
+            if self._serve(head, BytesIO()):
+                self._queue_next()
+            return
 
     def _look_at_part(self, data: bytes) -> None:
         """Refuse the beginning of a head as soon as it can be known that it will not be right."""
@@ -276,10 +315,8 @@ class Connection(Wire):
             self._buffer = rest[fields.length :]
             self.bytes_in = fields.length
             return self._serve(head, BytesIO(rest[: fields.length]))
-        try:
-            self._body = ChunkedBody(most) if fields.chunked else SizedBody(fields.length)
-        except OSError as error:
-            raise self._no_room(error) from None
+        room = self.loop.room
+        self._body = ChunkedBody(most, room) if fields.chunked else SizedBody(fields.length, room)
         self._head = head
         self.phase = BODY
         self.since_ns = _monotonic_ns()
@@ -297,7 +334,7 @@ class Connection(Wire):
             self._refuse(refused, b"")
             return
         if ended:
-            self._advance()
+            self._queue_next()
 
     def _feed(self, data: bytes) -> bool:
         """Take bytes of the body; True when it is whole and its request was served."""
@@ -314,7 +351,7 @@ class Connection(Wire):
         except OSError as error:
             raise self._no_room(error) from None
         self._buffer = rest
-        self._body = self._head = None
+        self._head = None
         self.bytes_in = spool.size
         environ, _line, fields = head
         if fields.chunked:
@@ -381,7 +418,7 @@ class Connection(Wire):
             loop.crew.pass_to(hand, self)
             return
         if self._inline_turn(response, hand) and self._settle(response):
-            self._advance()
+            self._queue_next()
 
     def _inline_turn(self, response: Response, hand: Hand) -> bool:
         """A turn in the thread that polls; whether it still does afterwards."""
@@ -431,6 +468,10 @@ class Connection(Wire):
         self.response = None
         now_ns = _monotonic_ns()
         loop.row.end(thread, response.status, now_ns - response.began_ns, self.bytes_in, response.sent)
+        if self._body is not None:
+            # Not left to the last reference: an application's exception may keep the environ for long.
+            self._body.spool.close()
+            self._body = None
         if self.broken:
             self.close()
             return False
@@ -496,11 +537,11 @@ class Connection(Wire):
 
     def transmit(self, data: bytes) -> None:
         """Send, and keep what the kernel does not take."""
+        if self.broken:
+            return
         if self._out:
             self._out.append(data)
             self.unsent += len(data)
-            return
-        if self.broken:
             return
         try:
             sent = self._send(data)
@@ -510,7 +551,7 @@ class Connection(Wire):
             self._break()
             return
         if sent != len(data):
-            self._out.append(memoryview(data)[sent:])
+            self._out = deque((memoryview(data)[sent:],))
             self.unsent += len(data) - sent
 
     def send_file(self, fd: int, offset: int, count: int) -> Optional[int]:
@@ -528,14 +569,15 @@ class Connection(Wire):
         waiter = select.poll()
         waiter.register(self.fd, select.POLLOUT)
         while self.unsent > LOW_WATER_BYTES and not self.broken:
-            if not waiter.poll(self.loop.limits.write_timeout_s * 1000):
-                self._break()
-            else:
+            self._held = untaken_bytes(self.fd)
+            if waiter.poll(self.loop.limits.write_timeout_s * 1000):
                 self._flush()
+            elif not self._client_took_some():
+                self._break()
 
     def _break(self) -> None:
         self.broken = True
-        self._out.clear()
+        self._out = NOTHING
         self.unsent = 0
 
     def _flush(self) -> None:
@@ -555,10 +597,12 @@ class Connection(Wire):
                 out.popleft()
             else:
                 out[0] = memoryview(data)[sent:]
+        self._out = NOTHING
 
     def _await_writable(self) -> None:
         self.phase = WRITING
         self.since_ns = _monotonic_ns()
+        self._held = untaken_bytes(self.fd)
         self._want(WRITE)
         self.loop.watch_phase(self)
 
@@ -571,11 +615,20 @@ class Connection(Wire):
                 self.close()
             return
         self.since_ns = now_ns = _monotonic_ns()
-        if self.response is not None:
-            if self.unsent <= LOW_WATER_BYTES:
-                self._go_on()
-        elif not self._out and self._answered(now_ns):
-            self._advance()
+        if self.response is not None and self.unsent <= LOW_WATER_BYTES:
+            self._go_on()
+        elif self._out or self.response is not None:
+            self._held = untaken_bytes(self.fd)
+        elif self._answered(now_ns):
+            self._queue_next()
+
+    def _client_took_some(self) -> bool:
+        """Whether the client reads, though so slowly that the kernel has not asked for more yet."""
+        held = untaken_bytes(self.fd)
+        if self._held - held < RATE_MIN_BYTES_S * self.loop.limits.write_timeout_s:
+            return False
+        self._held = held
+        return True
 
     def _want(self, mask: int) -> None:
         """Have the loop watch for this; 0: not at all."""

@@ -6,6 +6,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Dict
 
 SECOND_NS = 1_000_000_000
+RATE_MIN_BYTES_S = 240
+"""The slowest that a client may send a body or take an answer in, in the long run: Kestrel's rate (its
+MinRequestBodyDataRate and MinResponseDataRate) and IIS's (minBytesPerSecond)."""
+BYTE_NS = SECOND_NS // RATE_MIN_BYTES_S
 
 
 @dataclass(frozen=True)

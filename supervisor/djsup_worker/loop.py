@@ -19,6 +19,7 @@ from email.utils import formatdate
 from itertools import count
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple
 
+from djsup_worker.body import Room
 from djsup_worker.connection import (
     BODY,
     FRESH,
@@ -28,6 +29,7 @@ from djsup_worker.connection import (
     LEAVING,
     LINGER,
     LINGER_NS,
+    QUEUED,
     RUNNING,
     WRITING,
     Connection,
@@ -57,7 +59,15 @@ DESCRIPTORS_KEPT = 64
 BASES_KEPT = 256
 ACCEPT_LAST_MAX = 1024
 ACCEPT_MAX = 16
-"""The most connections that come in through a door between two looks at those that are in."""
+"""The most that one door lets in at a time."""
+SWEEP_NS = SECOND_NS // 1000
+"""A sweep that takes longer goes on after the events that have come meanwhile."""
+SWEEP_LOOKS = 64
+"""Connections that a sweep looks at between two looks at the clock."""
+EVICT_AGE_NS = SECOND_NS
+"""Where there is no room for new connections, those that say nothing for this long make it."""
+EVICT_SHARE = 32
+"""The part of all connections that makes room at a time."""
 NEVER_NS = 1 << 62
 
 _monotonic_ns = time.monotonic_ns
@@ -102,11 +112,15 @@ class Loop:
         self._doors: List[Door] = []
         self._knocked: List[Door] = []
         self._returned: Deque[Connection] = deque()
+        self._queued: Deque[Connection] = deque()
+        self.room = Room(self._may_open)
         self._timers: List[Tuple[int, int, Callable[[], None]]] = []
         self._timer_names = count()
         self._sweep_at_ns = NEVER_NS
+        self._unswept: List[Connection] = []
         self._phase_limits: Dict[int, int] = {}
         self._full = False
+        self._looks_for_room = False
         self.new_limits(limits)
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -147,7 +161,8 @@ class Loop:
         while hand.backlog and not hand.lost:
             hand.backlog.popleft().turn_elsewhere(hand)
         while self._do_what_is_due(hand):
-            for fd, mask in poll(self._timeout_s(), EVENTS_MAX):
+            events = poll(0 if self._queued else self._timeout_s(), EVENTS_MAX)
+            for fd, mask in events:
                 handler = ready.get(fd)
                 if handler is None:
                     self._unknown(fd)
@@ -161,19 +176,43 @@ class Loop:
             if self._knocked:
                 # Last, so that no connection is taken in by a worker that then begins a long request, and
                 # so that no descriptor of this batch means two connections.
-                self._let_in(hand)
+                self._let_in(hand, min(len(events) - 1, ACCEPT_MAX))
+            if self._queued and not hand.lost:
+                self._take_turns(hand)
 
-    def _let_in(self, hand: Hand) -> None:
-        """Let those in who wait at the doors, as long as it is this worker's turn."""
+    def _let_in(self, hand: Hand, most: int = 1) -> None:
+        """Let some in through each door at which somebody waits, and one at least.
+
+        As many as there were other events: so who comes waits no longer than who is there, and a worker with
+        little to do takes one at a time, and leaves the others to workers with as little.
+        """
         while self._knocked and not hand.lost:
             door = self._knocked.pop()
-            for _ in range(ACCEPT_MAX):
-                if not (door.open and door.enter()):
-                    break
-                if self.balance is not None and not self._full:
-                    pause_ns = self.balance.pause_ns()
-                    if pause_ns:
-                        self.pause_doors(pause_ns)
+            left = most
+            while door.open and door.enter() and left > 1 and not self._stand_back():
+                left -= 1
+
+    def _stand_back(self) -> bool:
+        """Whether it is the turn of other workers to let somebody in; the doors are closed for a moment then."""
+        pause_ns = self.balance.pause_ns() if self.balance is not None and not self._full else 0
+        if pause_ns:
+            self.pause_doors(pause_ns)
+        return pause_ns > 0
+
+    def queue(self, connection: Connection) -> None:
+        """Give a connection that has read more than one request its next turn after all others had theirs."""
+        self._queued.append(connection)
+
+    def _take_turns(self, hand: Hand) -> None:
+        queued = self._queued
+        for _ in range(len(queued)):
+            connection = queued.popleft()
+            try:
+                connection.turn()
+            except Exception as error:  # noqa: BLE001  # as in poll
+                self._trouble(connection.fd, error)
+            if hand.lost:
+                return
 
     def wake(self, number: int = 0) -> None:
         """Make the poller look; from any thread."""
@@ -261,9 +300,10 @@ class Loop:
         self.watch(connection.fd, select.EPOLLIN, connection.ready)
         self.row.add(CONNECTIONS_AT, 1)
         self.watch_phase(connection)
-        if len(self.connections) >= self._most_connections():
+        if not self._may_open():
             self.pause_doors(None)
             self._full = True
+            self._look_for_room()
         return connection
 
     def forget(self, connection: Connection, *, registered: bool) -> None:
@@ -273,7 +313,7 @@ class Loop:
         if registered:
             self.unwatch(connection.fd)
         self.row.add(CONNECTIONS_AT, -1)
-        if self._full and len(self.connections) < self._most_connections():
+        if self._full and self._may_open():
             self._full = False
             self.open_doors()
         if self.departure is not None:
@@ -286,8 +326,37 @@ class Loop:
         self.unwatch(connection.fd)
         self.row.add(CONNECTIONS_AT, -1)
 
-    def _most_connections(self) -> int:
-        return max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS_KEPT)
+    def _may_open(self) -> bool:
+        """Whether there is a descriptor for another connection, or for the file of a body."""
+        most = max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS_KEPT)
+        return len(self.connections) + self.room.files < most
+
+    def _look_for_room(self) -> None:
+        if not self._looks_for_room:
+            self._looks_for_room = True
+            self.at(_monotonic_ns() + SECOND_NS // 10, self._make_room)
+
+    def _make_room(self) -> None:
+        """While there is no room for new connections, close some that have said nothing for longest."""
+        self._looks_for_room = False
+        if self._full and self._may_open():  # a body's file was closed
+            self._full = False
+            self.open_doors()
+        if not self._full:
+            return
+        self._look_for_room()
+        before_ns = _monotonic_ns() - EVICT_AGE_NS
+        silent = [
+            each
+            for each in self.connections.values()
+            if each.phase in (IDLE, FRESH) and each.since_ns < before_ns
+        ]
+        silent.sort(key=lambda each: each.since_ns)
+        hand = self.poller
+        for connection in silent[: max(1, len(self.connections) // EVICT_SHARE)]:
+            self._expire(connection)
+            if hand.lost:
+                return
 
     def _base_for(self, local: Tuple[str, str]) -> Dict[str, Any]:
         base = self._bases.get(local)
@@ -317,13 +386,17 @@ class Loop:
         }
         self._phase_limits = {phase: int(each * SECOND_NS) for phase, each in seconds.items()}
         self._phase_limits[LINGER] = LINGER_NS
-        self._phase_limits[RUNNING] = self._phase_limits[LEAVING] = self._phase_limits[GONE] = NEVER_NS
-        self._sweep_at_ns = 0
+        self._phase_limits.update(dict.fromkeys((RUNNING, QUEUED, LEAVING, GONE), NEVER_NS))
+        self._sweep_anew()
 
     def shorten_idle(self, most_s: float) -> None:
         """Close idle and fresh connections after this time at the latest."""
         for phase in (FRESH, IDLE):
             self._phase_limits[phase] = min(self._phase_limits[phase], int(most_s * SECOND_NS))
+        self._sweep_anew()
+
+    def _sweep_anew(self) -> None:
+        self._unswept.clear()
         self._sweep_at_ns = 0
 
     def watch_phase(self, connection: Connection) -> None:
@@ -354,31 +427,44 @@ class Loop:
                 heapq.heappop(self._timers)[2]()
             else:
                 self._sweep(hand)
+                if self._unswept:
+                    break
             if hand.lost:
                 break
             at_ns = self._next_ns()
         return not (hand.lost or self.ended)
 
     def _sweep(self, hand: Hand) -> None:
-        """Expire every connection whose phase has lasted too long. At most one sweep a second."""
-        now_ns = _monotonic_ns()
+        """Expire every connection whose phase has lasted too long. At most one sweep a second, in parts."""
+        now_ns = begun_ns = _monotonic_ns()
         phase_limits = self._phase_limits
         self._sweep_at_ns = NEVER_NS
         next_ns = NEVER_NS
-        for connection in list(self.connections.values()):
+        unswept = self._unswept
+        if unswept:
+            next_ns = now_ns  # what became due since the first part was not written down
+        else:
+            unswept.extend(self.connections.values())
+        while unswept:
+            connection = unswept.pop()
             at_ns = connection.since_ns + phase_limits[connection.phase]
             if at_ns > now_ns:
                 next_ns = min(next_ns, at_ns)
-                continue
-            try:
-                connection.expire()
-            except Exception as error:  # noqa: BLE001  # as in poll
-                self._trouble(connection.fd, error)
-            if hand.lost:
-                next_ns = now_ns
+            else:
+                self._expire(connection)
+            if hand.lost or (len(unswept) % SWEEP_LOOKS == 0 and _monotonic_ns() - begun_ns > SWEEP_NS):
                 break
+        if unswept:
+            self._sweep_at_ns = now_ns
+            return
         next_ns = max(next_ns, now_ns + SECOND_NS) if next_ns < NEVER_NS else next_ns
         self._sweep_at_ns = min(self._sweep_at_ns, next_ns)
+
+    def _expire(self, connection: Connection) -> None:
+        try:
+            connection.expire()
+        except Exception as error:  # noqa: BLE001  # as in poll
+            self._trouble(connection.fd, error)
 
     # --- doors ---
 
@@ -450,6 +536,7 @@ class Door:
         self.sock.close()
 
 
+ANY_HOST = ("0.0.0.0", "::")  # noqa: S104  # compared with, not bound to
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -460,6 +547,12 @@ class Listener(Door):
         super().__init__(loop, sock)
         sock.setblocking(False)
         self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+        self._local: Optional[Tuple[str, str]] = ("", "")
+        """The local address of every connection; None: each has its own."""
+        if self._is_tcp:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Linux: connections inherit it
+            host, port = sock.getsockname()[:2]
+            self._local = None if host in ANY_HOST else (host, str(port))
         self._said = False
 
     def enter(self) -> bool:
@@ -481,16 +574,15 @@ class Listener(Door):
                 return False
             return True  # accept(2): the network's error of a connection that is gone already
         loop.row.add(ACCEPTED_AT, 1)
-        if self._is_tcp:
+        local = self._local
+        if local is None:
             try:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                local = sock.getsockname()
+                name = sock.getsockname()
             except OSError:
                 sock.close()
                 return True
-            ends = (local[0], str(local[1])), (peer[0], str(peer[1]))
-        else:
-            ends = ("", ""), ("", "")
+            local = (name[0], str(name[1]))
+        ends = local, (peer[0], str(peer[1])) if self._is_tcp else ("", "")
         if loop.trust.expects_preface(ends[1][0]):
             loop.add_proxied(sock, *ends)
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 import traceback
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 HIGH_WATER_BYTES = 256 * 1024
 """A response pauses while more than this waits for the client."""
 TURN_BYTES = 2 * 1024 * 1024
-"""A response that sent this much lets the others have a turn."""
+"""A response that sent this much lets the others have a turn,"""
+TURN_NS = 5_000_000
+"""and one whose iterable took this long."""
 SENDFILE_BYTES = 1024 * 1024
 """The most for one call of sendfile(2)."""
 JOIN_BYTES = 64 * 1024
@@ -59,6 +62,8 @@ _lines: Dict[Tuple[str, str], HeaderLine] = {}
 _status_lines: Dict[str, Tuple[int, bytes]] = {}
 
 Headers = List[Tuple[str, str]]
+
+_monotonic_ns = time.monotonic_ns
 
 
 class WsgiViolation(Exception):
@@ -232,6 +237,7 @@ class Response:
         """One turn of an iterable; whether it has ended."""
         wire = self.wire
         enough = self.sent + TURN_BYTES
+        until_ns = _monotonic_ns() + TURN_NS
         iterator = self._iterator
         assert iterator is not None
         for data in iterator:
@@ -241,7 +247,7 @@ class Response:
                 self._send(data, last=False)
                 if wire.broken:
                     return True
-                if wire.unsent > HIGH_WATER_BYTES or self.sent > enough:
+                if wire.unsent > HIGH_WATER_BYTES or self.sent > enough or _monotonic_ns() > until_ns:
                     return False
         return True
 

@@ -8,15 +8,18 @@ from hypothesis import strategies as st
 
 from djsup_worker.body import (
     CHUNK_LINE_MAX_BYTES,
+    ROOM_BYTES,
     SPOOL_BYTES,
+    SPOOL_EARLY_BYTES,
     TRAILERS_MAX_BYTES,
     ChunkedBody,
+    Room,
     SizedBody,
     Spool,
 )
 from djsup_worker.refusal import Refused
 
-MOST = 10_000
+MOST = 20_000
 
 
 def feed_in_pieces(body: ChunkedBody | SizedBody, data: bytes, cuts: list[int]) -> tuple[bytes, bytes]:
@@ -117,9 +120,15 @@ def test_the_longest_line_is_the_same_however_it_arrives(before: bytes, most: in
 
 
 def test_a_long_body_goes_to_a_file() -> None:
-    assert not SizedBody(SPOOL_BYTES).spool.spooled
+    short = SizedBody(SPOOL_BYTES)
+    assert short.feed(b"x" * SPOOL_BYTES) == b""
+    assert not short.spool.spooled
     long = SizedBody(SPOOL_BYTES + 1)
-    assert long.spool.spooled
+    spooled = []
+    for data in (b"x" * SPOOL_EARLY_BYTES, b"x"):
+        assert long.feed(data) is None
+        spooled.append(long.spool.spooled)
+    assert spooled == [False, True], "who only announces a body costs no descriptor"
     long.spool.close()
     spool = Spool()
     for _ in range(3):
@@ -128,3 +137,34 @@ def test_a_long_body_goes_to_a_file() -> None:
     assert spool.file.fileno() > 2
     assert spool.finish().read() == b"x" * (SPOOL_BYTES // 2 * 3)
     spool.close()
+
+
+def test_bodies_in_memory_share_their_room() -> None:
+    room = Room()
+    bodies = [SizedBody(SPOOL_BYTES, room) for _ in range(ROOM_BYTES // SPOOL_BYTES + 2)]
+    for body in bodies:
+        assert body.feed(b"x" * (SPOOL_BYTES - 1)) is None
+    assert [body.spool.spooled for body in bodies].count(True) == room.files > 0
+    assert ROOM_BYTES - SPOOL_BYTES < room.held_bytes <= ROOM_BYTES
+    for body in bodies:
+        body.spool.close()
+    assert (room.files, room.held_bytes) == (0, 0)
+
+
+def test_no_file_is_opened_when_there_is_no_descriptor_for_it() -> None:
+    body = SizedBody(SPOOL_BYTES * 2, Room(lambda: False))
+    with pytest.raises(OSError, match="Too many open files"):
+        body.feed(b"x" * SPOOL_BYTES)
+    body.spool.close()
+
+
+def test_less_is_read_at_a_time_of_a_body_in_tiny_chunks() -> None:
+    body = ChunkedBody(MOST)
+    first = body.appetite
+    for _ in range(8):
+        assert body.feed(b"1\r\nx\r\n" * 500) is None
+    tiny = body.appetite
+    for _ in range(8):
+        assert body.feed(b"400\r\n" + b"x" * 1024 + b"\r\n") is None
+    body.spool.close()
+    assert tiny < first < body.appetite

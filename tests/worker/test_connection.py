@@ -210,11 +210,11 @@ def test_a_header_that_arrives_slowly_is_given_up(make_site: MakeSite) -> None:
 def test_a_body_that_stalls_is_given_up(make_site: MakeSite) -> None:
     site = limited(make_site, body_timeout_s=1.2)
     with client(site) as user:
-        user.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab")
+        user.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\nab")
         time.sleep(0.7)
-        user.send(b"c")  # progress helps
+        user.send(b"c" * 500)  # progress helps
         time.sleep(0.7)
-        user.send(b"d")
+        user.send(b"d" * 500)
         begun = time.monotonic()
         assert user.answer().status == 408
         assert time.monotonic() - begun > 0.9
@@ -315,3 +315,11 @@ def test_a_client_that_vanishes_harms_nobody(make_site: MakeSite) -> None:
     with client(site) as user:
         assert user.get().status == 200
     assert worker.read() == ""
+
+
+def test_what_the_listener_is_told_once_holds_for_its_connections() -> None:
+    """Linux: an accepted socket has the options of its listener, so that no connection pays a call for them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

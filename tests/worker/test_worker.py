@@ -141,7 +141,7 @@ def test_more_connections_than_descriptors_wait_in_the_kernel(make_site: MakeSit
         assert users[0].get().status == 200
         site.wait_for(lambda row: row.connections >= 36)
         time.sleep(0.1)
-        assert site.row().connections == 36, "64 descriptors are left to the application"
+        assert site.row().connections <= 36, "64 descriptors are left to the application"
         for user in users[:40]:
             user.sock.close()
         assert users[-1].get().status == 200

@@ -167,12 +167,14 @@ class LimitsTable(Table):
     )
     body_timeout: Annotated[float, duration(0.1, HOUR_S)] = Field(
         default=_LIMITS.body_timeout_s,
-        description="How long a request's body may stand still while it arrives; else 408.",
+        description="How long a request's body may stand still while it arrives, or fall behind 240 bytes a "
+        "second; else 408.",
         examples=[30],
     )
     write_timeout: Annotated[float, duration(0.1, HOUR_S)] = Field(
         default=_LIMITS.write_timeout_s,
-        description="How long a client may read nothing of its answer before it is disconnected.",
+        description="How long a client may read nothing of its answer, or less than 240 bytes a second, before "
+        "it is disconnected.",
         examples=[60],
     )
 
