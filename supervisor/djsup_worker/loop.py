@@ -189,8 +189,10 @@ class Loop:
         while self._knocked and not hand.lost:
             door = self._knocked.pop()
             left = most
-            while door.open and door.enter() and left > 1 and not self._stand_back():
+            while door.open and door.enter():
                 left -= 1
+                if self._stand_back() or left < 1:
+                    break
 
     def _stand_back(self) -> bool:
         """Whether it is the turn of other workers to let somebody in; the doors are closed for a moment then."""

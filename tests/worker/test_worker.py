@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from djsup_worker.messages import NewLimits
 from worker.applications import HELLO
 from worker.harness import client
-from worker.test_crew import BLOCKING, Gate, block, busy
+from worker.test_crew import Gate, block
 
 if TYPE_CHECKING:
     from worker.conftest import MakeSite
@@ -40,11 +40,23 @@ def test_new_limits_hold_from_now_on(make_site: MakeSite) -> None:
 
 
 def test_stacks_of_all_threads_are_written_on_the_signal(make_site: MakeSite, tmp_path: Path) -> None:
-    site = make_site(BLOCKING, threads=2)
+    site = make_site(
+        """
+        import sys
+
+        def application(environ, start_response):
+            with open(environ["QUERY_STRING"], "rb", buffering=0) as fifo:
+                print("in the application", file=sys.stderr)
+                fifo.read(1)
+            start_response("200 OK", [])
+            return []
+        """,
+        threads=2,
+    )
     worker = site.start_worker()
     with contextlib.closing(Gate(tmp_path / "gate")) as gate, client(site) as user:
         block(user, gate)
-        busy(site, 1)
+        worker.read(until=b"in the application")
         worker.kill(signal.SIGRTMIN + 3)
         worker.read(until=b"app.py")
         gate.open()
