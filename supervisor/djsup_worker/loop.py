@@ -412,6 +412,8 @@ class Loop:
 
     def _next_ns(self) -> int:
         """When the next thing is due."""
+        if self._unswept:
+            return 0
         if self._timers and self._timers[0][0] < self._sweep_at_ns:
             return self._timers[0][0]
         return self._sweep_at_ns
@@ -438,14 +440,12 @@ class Loop:
 
     def _sweep(self, hand: Hand) -> None:
         """Expire every connection whose phase has lasted too long. At most one sweep a second, in parts."""
-        now_ns = begun_ns = _monotonic_ns()
+        now_ns = _monotonic_ns()
         phase_limits = self._phase_limits
-        self._sweep_at_ns = NEVER_NS
         next_ns = NEVER_NS
         unswept = self._unswept
-        if unswept:
-            next_ns = now_ns  # what became due since the first part was not written down
-        else:
+        if not unswept:
+            self._sweep_at_ns = NEVER_NS
             unswept.extend(self.connections.values())
         while unswept:
             connection = unswept.pop()
@@ -454,11 +454,8 @@ class Loop:
                 next_ns = min(next_ns, at_ns)
             else:
                 self._expire(connection)
-            if hand.lost or (len(unswept) % SWEEP_LOOKS == 0 and _monotonic_ns() - begun_ns > SWEEP_NS):
+            if hand.lost or (len(unswept) % SWEEP_LOOKS == 0 and _monotonic_ns() - now_ns > SWEEP_NS):
                 break
-        if unswept:
-            self._sweep_at_ns = now_ns
-            return
         next_ns = max(next_ns, now_ns + SECOND_NS) if next_ns < NEVER_NS else next_ns
         self._sweep_at_ns = min(self._sweep_at_ns, next_ns)
 
