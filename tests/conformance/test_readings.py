@@ -17,7 +17,7 @@ from worker.inprocess import InProcess, byte_by_byte, in_process
 
 CORPUS = Path(__file__).parent / "corpus"
 SEEDS = Path(__file__).parent / "seeds"
-EXAMPLES = 400
+EXAMPLES = 200
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,9 @@ def test_inputs_that_the_fuzzer_kept_have_one_reading(workers: dict[int, InProce
     check_input(path.read_bytes(), workers, random.Random(0))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=EXAMPLES // 4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(
     data=CONNECTION,
     header=st.sampled_from(
