@@ -200,6 +200,7 @@ def _boot(site: SiteSettings, channel: socket.socket) -> None:
             health_expect=site.health.expect,
             health_host="localhost",
             orphan_grace_s=0.0,
+            tls_listeners=[str(address) for address in site.tls_listen],
         )
         messages.send(channel, boot, (memory, receiving.fileno()))
 

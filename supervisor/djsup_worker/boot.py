@@ -59,6 +59,21 @@ def httptools_at_hand(folder: str) -> Iterator[None]:
         _forget_httptools()
 
 
+def import_tls() -> None:
+    """Import what speaks TLS, and ``ssl`` with it.
+
+    Raises:
+        SiteError: this Python was built without it.
+    """
+    try:
+        importlib.import_module("djsup_worker.tls")
+    except ImportError as error:
+        raise SiteError(
+            "Python %d.%d of this site has no ssl module (%s), and the site listens with TLS; build it with OpenSSL"
+            % (sys.version_info[0], sys.version_info[1], error)
+        ) from error
+
+
 def _import_lent(lent: str) -> bool:
     sys.path.insert(0, lent)
     try:

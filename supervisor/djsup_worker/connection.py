@@ -12,7 +12,7 @@ import select
 import time
 from collections import deque
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, Deque, Dict, Optional, Union
+from typing import IO, TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Union
 
 from djsup_worker.body import ChunkedBody, SizedBody
 from djsup_worker.limits import SECOND_NS
@@ -98,8 +98,8 @@ class Connection(Wire):
         self.broken = False
         self.unsent = 0
         self.bytes_in = 0
-        self._recv = sock.recv
-        self._send = sock.send
+        self._recv: Callable[[int], bytes] = sock.recv
+        self._send: Callable[[Union[bytes, memoryview]], int] = sock.send
         self._buffer = b""
         self._out: Deque[Union[bytes, memoryview]] = deque()
         self._head: Optional[Head] = None
@@ -156,7 +156,7 @@ class Connection(Wire):
                 self._go_on()
             else:
                 self.close()
-        elif phase == IDLE and not self._final:
+        elif phase == IDLE:
             # A request may have come this very moment; then it is served, and the connection closed.
             self._final = True
             self.ready(READ)
@@ -181,8 +181,12 @@ class Connection(Wire):
             self.sock.close()
 
     def leave(self) -> bool:
-        """Stop watching it, so that it can be handed over; False when it is not idle."""
-        if self.phase not in (IDLE, FRESH) or self._buffer or self._out or not self.movable:
+        """Stop watching it, so that it can be handed over; False when it is not idle, or cannot be."""
+        if not self.movable:
+            # Its next answer is its last, and says so; one that is on its way has promised another.
+            self._final = self._final or self.phase not in (RUNNING, WRITING)
+            return False
+        if self.phase not in (IDLE, FRESH) or self._buffer or self._out:
             return False
         self._want(0)
         self.phase = LEAVING

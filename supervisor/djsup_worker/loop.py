@@ -17,7 +17,7 @@ import time
 from collections import deque
 from email.utils import formatdate
 from itertools import count
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple, Type
 
 from djsup_worker.connection import (
     BODY,
@@ -89,7 +89,7 @@ class Loop:
         self.on_wake: Dict[int, Callable[[], None]] = {}
         """What to do for a signal's number written to the wake-up socket."""
         self._base = base_environ("http", multithread=threads > 1, errors=errors)
-        self._bases: Dict[Tuple[str, str], Dict[str, Any]] = {}
+        self._bases: Dict[Tuple[str, ...], Dict[str, Any]] = {}
         self._epoll = select.epoll()
         self._ready: Dict[int, Callable[[int], None]] = {}
         self._doors: List[Door] = []
@@ -225,11 +225,18 @@ class Loop:
 
     # --- connections ---
 
-    def add(self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str]) -> Connection:
+    def add(
+        self,
+        sock: socket.socket,
+        local: Tuple[str, str],
+        peer: Tuple[str, str],
+        kind: Type[Connection] = Connection,
+        scheme: str = "http",
+    ) -> Connection:
         """Serve a connection. ``local`` and ``peer`` are host and port; empty strings for a Unix socket."""
         sock.setblocking(False)
         now_ns = _monotonic_ns()
-        connection = Connection(self, sock, self._base_for(local), peer[0], peer[1], now_ns)
+        connection = kind(self, sock, self._base_for(local, scheme), peer[0], peer[1], now_ns)
         self.connections[connection.fd] = connection
         self.watch(connection.fd, select.EPOLLIN, connection.ready)
         self.row.add(CONNECTIONS_AT, 1)
@@ -255,12 +262,15 @@ class Loop:
     def _most_connections(self) -> int:
         return max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS_KEPT)
 
-    def _base_for(self, local: Tuple[str, str]) -> Dict[str, Any]:
-        base = self._bases.get(local)
+    def _base_for(self, local: Tuple[str, str], scheme: str) -> Dict[str, Any]:
+        key = (*local, scheme)
+        base = self._bases.get(key)
         if base is None:
             base = dict(self._base, SERVER_NAME=local[0] or "localhost", SERVER_PORT=local[1] or "80")
+            if scheme == "https":
+                base.update({"wsgi.url_scheme": scheme, "HTTPS": "on", "SERVER_PORT": local[1] or "443"})
             if len(self._bases) < BASES_KEPT:
-                self._bases[local] = base
+                self._bases[key] = base
         return base
 
     def renew_date(self, now_ns: int) -> None:
@@ -454,7 +464,11 @@ class Listener(Door):
             except OSError:
                 sock.close()
                 return True
-            loop.add(sock, (local[0], str(local[1])), (peer[0], str(peer[1])))
+            self.admit(sock, (local[0], str(local[1])), (peer[0], str(peer[1])))
         else:
-            loop.add(sock, ("", ""), ("", ""))
+            self.admit(sock, ("", ""), ("", ""))
         return True
+
+    def admit(self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str]) -> None:
+        """Serve a connection that was accepted."""
+        self.loop.add(sock, local, peer)

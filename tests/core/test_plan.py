@@ -9,12 +9,14 @@ from core.playbook import BLOG, OTHER
 from djsup.core import plan
 from djsup.core.model import (
     Canary,
+    CertificateFiles,
     Health,
     Limits,
     Preload,
     ProgramSettings,
     ReloadPolicy,
     SiteSettings,
+    TlsSettings,
     WorkerCount,
 )
 from djsup.core.plan import Change
@@ -37,6 +39,7 @@ OTHERWISE: dict[str, Any] = {
     "health": Health("/healthz"),
     "reload": ReloadPolicy(canary=Canary()),
     "programs": (ProgramSettings("celery", "celery worker"),),
+    "tls": TlsSettings((), (CertificateFiles("/etc/blog.pem", "/etc/blog.key"),)),
 }
 
 
@@ -70,3 +73,9 @@ def test_changed_limit_needs_what_the_table_says(limit: str) -> None:
 
 def test_equal_tables_need_nothing() -> None:
     assert plan.changes(BLOG, replace(BLOG)) == frozenset()
+
+
+def test_other_addresses_with_tls_need_a_generation() -> None:
+    secured = replace(BLOG, tls=TlsSettings(BLOG.listen, ()))
+    assert plan.needs_generation(plan.changes(BLOG, secured))
+    assert plan.needs_generation(plan.changes(secured, BLOG))

@@ -43,6 +43,7 @@ _UNITS_BYTES = {
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z", re.ASCII)
 _PORT = re.compile(r"\d{1,5}\Z", re.ASCII)
 _PORT_MAX = 65535
+_ORIGIN = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _VARIABLE = r".*\$\{"
 """Alternative of every pattern in the JSON Schema: a text that is still to be filled in."""
@@ -304,6 +305,21 @@ def _host(host: str, port: str) -> str:
         return str(ipaddress.IPv4Address(host))
     except ValueError:
         raise ValueError(f'"{host}" is no IP address; names are not looked up') from None
+
+
+def https_redirect() -> Form:
+    """Whether plain http is sent on, and where to."""
+
+    def read(value: Any) -> bool | str:
+        if not isinstance(value, bool) and not (isinstance(value, str) and _ORIGIN.fullmatch(value)):
+            raise ValueError
+        return value
+
+    allowed = 'true, false, or an address without a path as "https://www.example.com"'
+    schema = {
+        "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": f"^{_ORIGIN.pattern}$|{_VARIABLE}"}]
+    }
+    return Form(read, allowed, schema)
 
 
 def unix_path_problem(path: str) -> str | None:
