@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import trustme
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
 
@@ -39,6 +39,8 @@ class Authority:
         key_type: trustme.KeyType = trustme.KeyType.ECDSA,
     ) -> PairFiles:
         """Write a new pair for these names, as certbot would: over the old one, the key readable by its owner."""
+        now = datetime.now(UTC)
+        not_before, not_after = not_before or now - timedelta(days=1), not_after or now + timedelta(days=89)
         made = self._ca.issue_cert(*names, not_before=not_before, not_after=not_after, key_type=key_type)
         files = PairFiles(folder / f"{file}.pem", folder / f"{file}.key")
         files.certificate.write_bytes(b"".join(each.bytes() for each in made.cert_chain_pems))

@@ -7,6 +7,7 @@ this driver keeps each connection until the server closes it, and writes down ev
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class Load:
         *,
         keep_alive: bool = True,
         may_fail: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.outcome = Outcome()
         self._port = port
@@ -55,6 +57,7 @@ class Load:
         connection = "" if keep_alive else "Connection: close\r\n"
         self._request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{connection}\r\n".encode()
         self._may_fail = may_fail
+        self._tls = tls
         self._over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -92,7 +95,10 @@ class Load:
                 await asyncio.sleep(0.01)
 
     async def _one_connection(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        name = "localhost" if self._tls is not None else None
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, ssl=self._tls, server_hostname=name
+        )
         self.outcome.connections += 1
         try:
             while not self._over.is_set():
