@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Tuple
 
 from djsup_worker.connection import FRESH, GONE, Connection
 from djsup_worker.loop import Listener
@@ -176,20 +176,20 @@ class TlsConnection(Connection):
     def _receive(self, most: int) -> bytes:
         """As ``recv`` of a socket that does not block, a record at least."""
         read = self._secured.recv
-        parts: List[bytes] = []
         try:
-            while most > 0:
-                data = read(max(most, RECORD_BYTES))
-                if not data:
-                    break
+            data = read(RECORD_BYTES)
+        except WANTS:
+            raise BlockingIOError from None
+        if len(data) < RECORD_BYTES or most <= RECORD_BYTES:
+            return data
+        parts = [data]
+        # What ends this, a failure too, is met again by the next call.
+        with contextlib.suppress(OSError):
+            while len(data) == RECORD_BYTES and most > RECORD_BYTES:
+                most -= RECORD_BYTES
+                data = read(RECORD_BYTES)
                 parts.append(data)
-                most -= len(data)
-        except OSError as error:
-            if not parts:
-                if isinstance(error, WANTS):
-                    raise BlockingIOError from None
-                raise
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     def _transmit(self, data: Any) -> int:
         """As ``send`` of a socket that does not block. What it did not take has to be sent next (SSL_write(3))."""

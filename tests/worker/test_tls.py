@@ -301,7 +301,7 @@ def test_a_forked_worker_has_its_certificates_from_the_daemon_and_leaves_no_desc
     worker.channel.receive(messages.Ready)
     with secured(site, authority) as user:
         assert user.get().body == b"hello"
-    held = [str(each.readlink()) for each in Path(f"/proc/{worker.pid}/fd").iterdir()]
+        held = [str(each.readlink()) for each in Path(f"/proc/{worker.pid}/fd").iterdir()]
     assert not [each for each in held if "pair" in each]
 
 
