@@ -92,6 +92,7 @@ def test_a_django_site_is_served_by_https_and_plain_http_is_sent_on_to_it(
     )
     daemon.start()
     assert daemon.status("blog")["listen"] == [f"127.0.0.1:{daemon.ports['blog']}", f"127.0.0.1:{port}"]
+    assert daemon.status("blog")["tls_listen"] == [f"127.0.0.1:{port}"]
     with https(authority, port) as connection:
         assert page(connection, "/link") == (200, f"https://localhost:{port}/x".encode())
         connection.request("GET", "/")
