@@ -114,7 +114,7 @@ class Keyring:
             if held is None:
                 self._sites[name] = Held(tls, (), (), now, refused=now)
             else:
-                held.refused = now
+                held.settings, held.refused = tls, now
             return
         new = Held(tls, pairs, now, now)
         self._sites[name] = new

@@ -110,11 +110,10 @@ def test_a_reload_under_tls_load_fails_no_request(
 ) -> None:
     daemon.start()
     with Load(port, connections=6, tls=authority.client_context()) as load:
-        for version in ("two", "three"):
-            blog.deploy(version)
-            daemon.done("reload", "blog")
-            load.wait_for_requests(100)
-    assert load.outcome.bodies.keys() >= {b"one", b"three"}, load.outcome.summary()
+        blog.deploy("two")
+        daemon.done("reload", "blog")
+        load.wait_for_requests(100)
+    assert load.outcome.bodies.keys() == {b"one", b"two"}, load.outcome.summary()
 
 
 def test_a_renewed_certificate_is_shown_without_a_reload_and_no_connection_notices(
@@ -141,7 +140,6 @@ def test_a_bad_new_pair_changes_nothing_and_is_said(
     daemon: DaemonUnderTest, blog: Project, authority: Authority, pair: PairFiles, port: int
 ) -> None:
     daemon.start()
-    good = pair.key.read_bytes()
     pair.key.write_bytes(authority.issue(pair.key.parent, "localhost", file="other").key.read_bytes())
     refused = wait_for(
         lambda: next((each for each in daemon.events("blog") if each["kind"] == "certificate-refused"), None),
@@ -157,10 +155,6 @@ def test_a_bad_new_pair_changes_nothing_and_is_said(
     with https(authority, port) as connection:
         assert page(connection) == (200, b"one")
     assert kinds(daemon).count("certificate-refused") == 1, "once, not every second"
-    pair.key.write_bytes(good)
-    daemon.done("reload", "blog")
-    with https(authority, port) as connection:
-        assert page(connection) == (200, b"one")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run sites as other users")

@@ -6,6 +6,7 @@ certificate is good for. Imported only where a site has TLS, for ``cryptography`
 
 from __future__ import annotations
 
+import os
 import ssl
 import stat
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Pair:
     """The host names and addresses that the certificate is for."""
     begins_at: datetime
     ends_at: datetime
-    others_read_key: bool
+    others_read_key: bool = field(compare=False)
     """Whether every user of this machine can read the key's file."""
 
 
@@ -55,40 +55,38 @@ def read(files: CertificateFiles) -> Pair:
     Raises:
         BadPair: a file can't be read, holds something else, or the two do not belong together.
     """
-    chain = _content("certificate", files.certificate)
-    secret = _content("key", files.key)
+    chain, _ = _content("certificate", files.certificate)
+    secret, mode = _content("key", files.key)
     try:
         certificates = x509.load_pem_x509_certificates(chain)
-        names = _names(certificates[0])
+        leaf = certificates[0]
         public = [each.public_key().public_bytes(*SPKI) for each in certificates]
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
+        pair = Pair(
+            pem=chain.rstrip(b"\n") + b"\n" + secret,
+            names=_names(leaf),
+            begins_at=leaf.not_valid_before_utc,
+            ends_at=leaf.not_valid_after_utc,
+            others_read_key=bool(mode & stat.S_IROTH),
+        )
+    except Exception:  # noqa: BLE001 -- a parser of files that may hold anything
         raise BadPair("certificate", f"{files.certificate} holds no certificate in PEM") from None
     try:
         own = load_pem_private_key(secret, None).public_key().public_bytes(*SPKI)
     except TypeError:
-        raise BadPair(
-            "key", f"the key in {files.key} has a password, and nobody is there to type it"
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
+        locked = f"the key in {files.key} has a password, and nobody is there to type it"
+        raise BadPair("key", locked) from None
+    except Exception:  # noqa: BLE001 -- as above
         raise BadPair("key", f"{files.key} holds no private key in PEM") from None
     if own != public[0]:
-        hint = (
-            "; the certificate itself comes first in the file, its chain behind it" if own in public else ""
-        )
-        raise BadPair(
-            "key", f"the key in {files.key} does not match the certificate in {files.certificate}{hint}"
-        )
+        text = f"the key in {files.key} does not match the certificate in {files.certificate}"
+        if own in public:
+            text += "; the certificate itself comes first in the file, its chain behind it"
+        raise BadPair("key", text)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, files.key)
     except OSError as error:
         raise BadPair("certificate", f"OpenSSL refuses {files.certificate}: {error}") from error
-    return Pair(
-        pem=chain.rstrip(b"\n") + b"\n" + secret,
-        names=names,
-        begins_at=certificates[0].not_valid_before_utc,
-        ends_at=certificates[0].not_valid_after_utc,
-        others_read_key=bool(Path(files.key).stat().st_mode & stat.S_IROTH),
-    )
+    return pair
 
 
 def covers(names: tuple[str, ...], host: str) -> bool:
@@ -96,15 +94,17 @@ def covers(names: tuple[str, ...], host: str) -> bool:
     return host in names or "*." + host.partition(".")[2] in names
 
 
-def _content(key: str, file: str) -> bytes:
+def _content(key: str, file: str) -> tuple[bytes, int]:
+    """What a file holds, and its mode."""
     try:
         with Path(file).open("rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
             content = stream.read(FILE_MAX_BYTES + 1)
     except OSError as error:
         raise BadPair(key, f"cannot read {file}: {error.strerror}") from error
     if len(content) > FILE_MAX_BYTES:
         raise BadPair(key, f"{file} is longer than {FILE_MAX_BYTES} bytes")
-    return content
+    return content, mode
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:
