@@ -10,6 +10,7 @@ import asyncio
 import ssl
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -114,6 +115,9 @@ class Load:
                     return
         finally:
             writer.close()
+            if self._tls is not None:  # its goodbye takes a few turns of the loop
+                with suppress(OSError):
+                    await writer.wait_closed()
 
     async def _read_answer(self, reader: asyncio.StreamReader, begun: float) -> bool:
         """Read one answer and count it; whether the connection stays open."""
