@@ -17,10 +17,11 @@ import psutil
 
 from benchmarks.attacks import ATTACKS, Attack, Attacker
 from benchmarks.load import Clients, ClientsResult
-from benchmarks.servers import SERVERS, NotRunning, Running, Server
-from benchmarks.workloads import ROOT, Workload
+from benchmarks.running import NotRunning, Running, running
+from benchmarks.servers import SERVERS, Server
+from benchmarks.workloads import APPS, Application, Session
 
-SEVERAL = Workload("several", ROOT / "benchmarks/apps", "several:application", "/", ROOT / ".venv")
+SEVERAL = Session(Application("several", APPS, "several:application"), workers=1, threads=4)
 VISITORS = 8
 SETTLE_S = 10.0
 """How long what an attack has left may take to go, in seconds."""
@@ -73,32 +74,32 @@ def _measure(server: Server, attacks: list[Attack], seconds: float) -> None:
         f"{'p50':>8}{'p99':>8}{'p50':>8}{'p99':>8}{'worst':>8}{'failed':>8}{'MiB':>7}{'CPU %':>7}{'left':>6}"
     )
     print(f"{'':32}{columns}")
-    with server.running(SEVERAL, 1) as running, server.running(SEVERAL, 1) as other:
-        _visit(running, 1)
-        _show("nobody", _see(running, None, running, seconds), _see(running, None, running, seconds))
+    with running(server, SEVERAL) as visited, running(server, SEVERAL) as other:
+        _visit(visited, 1)
+        _show("nobody", _see(visited, None, visited, seconds), _see(visited, None, visited, seconds))
         for attack in attacks:
-            elsewhere = _see(running, attack, other, seconds)
-            here = _see(running, attack, running, seconds)
+            elsewhere = _see(visited, attack, other, seconds)
+            here = _see(visited, attack, visited, seconds)
             _show(f"{attack.connections} x {attack.name}", elsewhere, here)
 
 
-def _see(running: Running, attack: Attack | None, target: Running, seconds: float) -> Seen:
-    memory_bytes, descriptors = _memory_bytes(running), _descriptors(running)
+def _see(runs: Running, attack: Attack | None, target: Running, seconds: float) -> Seen:
+    memory_bytes, descriptors = _memory_bytes(runs), _descriptors(runs)
     with contextlib.ExitStack() as stack:
         if attack is not None:
-            stack.enter_context(Attacker(attack, target.port))
-        begun, cpu_s = time.monotonic(), _cpu_s(running)
-        visitors = _visit(running, seconds)
-        cpu_percent = (_cpu_s(running) - cpu_s) / (time.monotonic() - begun) * 100
-        memory_bytes = _memory_bytes(running) - memory_bytes
+            stack.enter_context(Attacker(attack, target.launch.port))
+        begun, cpu_s = time.monotonic(), _cpu_s(runs)
+        visitors = _visit(runs, seconds)
+        cpu_percent = (_cpu_s(runs) - cpu_s) / (time.monotonic() - begun) * 100
+        memory_bytes = _memory_bytes(runs) - memory_bytes
     deadline = time.monotonic() + SETTLE_S
-    while _descriptors(running) > descriptors and time.monotonic() < deadline:
+    while _descriptors(runs) > descriptors and time.monotonic() < deadline:
         time.sleep(0.05)
-    return Seen(visitors, memory_bytes / MIB, cpu_percent, _descriptors(running) - descriptors)
+    return Seen(visitors, memory_bytes / MIB, cpu_percent, _descriptors(runs) - descriptors)
 
 
-def _visit(running: Running, seconds: float) -> ClientsResult:
-    with Clients(running.port, "/", VISITORS) as clients:
+def _visit(runs: Running, seconds: float) -> ClientsResult:
+    with Clients(runs.launch.port, "/", VISITORS) as clients:
         time.sleep(seconds)
     return clients.result
 
@@ -113,20 +114,20 @@ def _show(name: str, elsewhere: Seen, here: Seen) -> None:
     )
 
 
-def _workers(running: Running) -> list[psutil.Process]:
-    return running.processes()[1:]
+def _workers(runs: Running) -> list[psutil.Process]:
+    return runs.processes()[1:]
 
 
-def _memory_bytes(running: Running) -> int:
-    return sum(each.memory_full_info().pss for each in _workers(running))
+def _memory_bytes(runs: Running) -> int:
+    return sum(each.memory_full_info().pss for each in _workers(runs))
 
 
-def _descriptors(running: Running) -> int:
-    return sum(each.num_fds() for each in _workers(running))
+def _descriptors(runs: Running) -> int:
+    return sum(each.num_fds() for each in _workers(runs))
 
 
-def _cpu_s(running: Running) -> float:
-    return sum(sum(each.cpu_times()[:2]) for each in _workers(running))
+def _cpu_s(runs: Running) -> float:
+    return sum(sum(each.cpu_times()[:2]) for each in _workers(runs))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from djsup.cli import VERBS, cli
 from djsup.config.pending import PENDING, Pending
 from djsup.config.schema import (
     CanaryTable,
+    CertificateTable,
     Configuration,
     DashboardTable,
     HealthTable,
@@ -26,6 +27,7 @@ from djsup.config.schema import (
     ReloadTable,
     SiteTable,
     Table,
+    TlsTable,
 )
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
@@ -43,6 +45,8 @@ TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
     ("`[sites.NAME.health]`", ("sites", "*", "health"), HealthTable),
     ("`[sites.NAME.reload]`", ("sites", "*", "reload"), ReloadTable),
     ("`[sites.NAME.reload.canary]`", ("sites", "*", "reload", "canary"), CanaryTable),
+    ("`[sites.NAME.tls]`", ("sites", "*", "tls"), TlsTable),
+    ("`[[sites.NAME.tls.certificates]]`", ("sites", "*", "tls", "certificates", "*"), CertificateTable),
     ("`[sites.NAME.programs.PROGRAM]`", ("sites", "*", "programs", "*"), ProgramTable),
 )
 

@@ -201,6 +201,7 @@ def _boot(site: SiteSettings, channel: socket.socket) -> None:
             health_host="localhost",
             orphan_grace_s=0.0,
             static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
+            tls_listeners=[str(address) for address in site.tls_listen],
         )
         messages.send(channel, boot, (memory, receiving.fileno()))
 

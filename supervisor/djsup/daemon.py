@@ -251,6 +251,7 @@ class Daemon:
     async def _look_every_second(self) -> None:
         while True:
             await asyncio.sleep(SAMPLE_S)
+            self.performer.keyring.look()
             if self.fleet.settings is not None:
                 self.observer.look(self.fleet.settings)
 
@@ -258,6 +259,7 @@ class Daemon:
         self.performer.dashboard = settings.dashboard
         self.performer.orphan_grace_s = settings.orphan_grace_s
         self.log.settings = settings.log
+        self.performer.keyring.adopt(settings)
 
     def _log_trouble(self, reason: str) -> None:
         """The log can't be written, so the event list says it; serving goes on."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
+from djsup.keyring import Keyring
 from djsup.shell import channels, logs, processes, samples, shipment, sockets
 from djsup.shell.runtime import read_token
 from djsup_worker import messages
@@ -53,6 +54,8 @@ class Process:
     pid: Pid | None = None
     kill_when_known: str | None = None
     ready: bool = False
+    tls: bool = False
+    """Whether it, or a worker forked from it, has listeners that speak TLS."""
 
 
 class Performer:
@@ -75,6 +78,7 @@ class Performer:
         self.dashboard_pid: Pid | None = None
         self.orphan_grace_s = 60.0
         self.quitting = False
+        self.keyring = Keyring(self.say, self._give_certificates_again)
         self._handovers = sockets.Handovers()
         self._runtime = runtime
         self._tell = tell
@@ -116,6 +120,7 @@ class Performer:
                 self._handovers.forget(name, generation)
             case actions.ForgetSite(name):
                 self._log.forget(name)
+                self.keyring.forget(name)
                 if board := self.scoreboards.pop(name, None):
                     board.close()
             case actions.Publish():
@@ -159,7 +164,7 @@ class Performer:
     def _boot(self, proc: ProcId, generation: Generation, slot: int | None, site: SiteSettings) -> None:
         """Run the site's interpreter on the worker's folder, and tell it what it is to be."""
         capture = logs.Capture(self._log, site.name, slot)
-        process = Process(proc, site.name, generation, slot, capture)
+        process = Process(proc, site.name, generation, slot, capture, tls=bool(site.tls_listen))
         ours, theirs = channels.open_pair()
         out, err = capture.open()
         try:
@@ -196,6 +201,7 @@ class Performer:
         fds = [board.fd, self._handovers.receiving_end(site.name, generation)]
         fds += [self.listeners.fileno(address) for address in site.listen]
         self._send(proc, self._boot_message(generation, slot, site), fds)
+        self._give_certificates(process)
 
     def _boot_message(self, generation: Generation, slot: int | None, site: SiteSettings) -> messages.Boot:
         own_name = next((host for host in site.hosts if not host.startswith("*")), "localhost")
@@ -217,7 +223,18 @@ class Performer:
             trusted_proxies=list(site.trusted_proxies),
             proxy_protocol=site.proxy_protocol,
             static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
+            tls_listeners=[str(address) for address in site.tls_listen],
         )
+
+    def _give_certificates(self, process: Process) -> None:
+        """Send a worker what it shows to clients that come by TLS; a template needs no key."""
+        if process.tls and process.slot is not None and process.pid is not None:
+            self.keyring.give(process.site, lambda message, fds: self._send(process.proc, message, fds))
+
+    def _give_certificates_again(self, site: SiteName) -> None:
+        for process in list(self.roster.values()):
+            if process.site == site:
+                self._give_certificates(process)
 
     def _scoreboard(self, site: SiteName) -> samples.Scoreboard:
         if site not in self.scoreboards:
@@ -231,7 +248,9 @@ class Performer:
         never says hello is told of by the end of its channel, and by nothing else.
         """
         capture = logs.Capture(self._log, action.site, action.slot)
-        process = Process(action.proc, action.site, action.generation, action.slot, capture)
+        template = self.roster.get(action.template)
+        tls = template is not None and template.tls
+        process = Process(action.proc, action.site, action.generation, action.slot, capture, tls=tls)
         ours, theirs = channels.open_pair()
         out, err = capture.open()
         self._enrol(process, ours)
@@ -397,6 +416,7 @@ class Performer:
         if process.kill_when_known is not None:
             self.processes.kill(pid, process.kill_when_known)
         self._send(process.proc, messages.Welcome())
+        self._give_certificates(process)
 
     # --- ending -------------------------------------------------------------------------------
 

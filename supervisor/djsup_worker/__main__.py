@@ -69,6 +69,9 @@ def _run(argv: list[str]) -> int:
             # All that this process will ever need of its own is imported here, before the site's code:
             # nothing that the site does to its import path can get in between.
             from djsup_worker import template, worker  # noqa: PLC0415
+
+            if told.tls_listeners:
+                boot.import_tls()
         if told.static:
             with boot.whitenoise_at_hand(folder):
                 from djsup_worker import static  # noqa: PLC0415

@@ -79,6 +79,21 @@ def whitenoise_at_hand(folder: str) -> Iterator[None]:
         _forget("whitenoise")
 
 
+def import_tls() -> None:
+    """Import what speaks TLS, and ``ssl`` with it.
+
+    Raises:
+        SiteError: this Python was built without it.
+    """
+    try:
+        importlib.import_module("djsup_worker.tls")
+    except ImportError as error:
+        raise SiteError(
+            "Python %d.%d of this site has no ssl module (%s), and the site listens with TLS; build it with OpenSSL"
+            % (sys.version_info[0], sys.version_info[1], error)
+        ) from error
+
+
 def _import_lent(lent: str, package: str) -> bool:
     if not os.path.isdir(os.path.join(lent, package)):
         return False

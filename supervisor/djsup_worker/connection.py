@@ -13,7 +13,7 @@ import select
 import time
 from collections import deque
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, Deque, Dict, Optional, Tuple, Union
+from typing import IO, TYPE_CHECKING, Any, Callable, Deque, Dict, Optional, Tuple, Union
 
 from djsup_worker.body import ChunkedBody, SizedBody
 from djsup_worker.limits import BYTE_NS, RATE_MIN_BYTES_S, SECOND_NS
@@ -108,8 +108,8 @@ class Connection(Wire):
         self.broken = False
         self.unsent = 0
         self.bytes_in = 0
-        self._recv = sock.recv
-        self._send = sock.send
+        self._recv: Callable[[int], bytes] = sock.recv
+        self._send: Callable[[Union[bytes, memoryview]], int] = sock.send
         self._buffer = b""
         self._out: Union[Deque[Union[bytes, memoryview]], Tuple[()]] = NOTHING
         """What the kernel did not take; a deque only while there is some, for it is bigger than all else here."""
@@ -183,7 +183,7 @@ class Connection(Wire):
         if phase < LINGER:
             # What it waits for may have come, while nobody polled or this very moment.
             since_ns = self.since_ns
-            self._final = phase == IDLE
+            self._final = self._final or phase == IDLE
             self.ready(READ)
             if self.phase != phase or self.since_ns - since_ns > SECOND_NS:
                 return
@@ -223,8 +223,12 @@ class Connection(Wire):
             self.sock.close()
 
     def leave(self) -> bool:
-        """Stop watching it, so that it can be handed over; False when it is not idle."""
-        if self.phase not in (IDLE, FRESH) or self._buffer or self._out or not self.movable:
+        """Stop watching it, so that it can be handed over; False when it is not idle, or cannot be."""
+        if not self.movable:
+            # Its next answer is its last, and says so; one that is on its way has promised another.
+            self._final = self._final or self.phase not in (RUNNING, WRITING)
+            return False
+        if self.phase not in (IDLE, FRESH) or self._buffer or self._out:
             return False
         self._want(0)
         self.phase = LEAVING

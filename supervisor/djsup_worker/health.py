@@ -26,13 +26,21 @@ class HealthQuestion:
     """One question to the worker's own application. ``answered(error, details)`` is called once; error None: well."""
 
     def __init__(
-        self, loop: Loop, path: str, host: str, expect: int, answered: Callable[[Optional[str], str], None]
+        self,
+        loop: Loop,
+        path: str,
+        host: str,
+        expect: int,
+        answered: Callable[[Optional[str], str], None],
+        scheme: str = "http",
     ) -> None:
         self._loop = loop
         self._path = path
         self._host = host
         self._expect = expect
         self._answered = answered
+        self._scheme = scheme
+        """What the application takes the question for: a site that redirects http would answer no other."""
         self._data = b""
         self._tracebacks: List[str] = []
         self._forget_signal: Callable[[], Any] = lambda: None
@@ -42,7 +50,7 @@ class HealthQuestion:
     def ask(self) -> None:
         """Send the question; the answer comes through the loop."""
         self._forget_signal = _hear_django(self._tracebacks)
-        self._loop.add(self._theirs, ("", ""), ("127.0.0.1", "0")).movable = False
+        self._loop.add(self._theirs, ("", ""), ("127.0.0.1", "0"), scheme=self._scheme).movable = False
         self._loop.watch(self._ours.fileno(), select.EPOLLIN, self._ready)
         self._ours.send(
             (

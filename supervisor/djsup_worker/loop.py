@@ -17,7 +17,7 @@ import time
 from collections import deque
 from email.utils import formatdate
 from itertools import count
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple, Type
 
 from djsup_worker.body import Room
 from djsup_worker.connection import (
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from djsup_worker.application import Application
     from djsup_worker.balance import Balance
     from djsup_worker.departure import Departure
+    from djsup_worker.preface import Admit
 
 EVENTS_MAX = 64
 """Events taken with one call of epoll_wait(2)."""
@@ -106,7 +107,7 @@ class Loop:
         self.on_wake: Dict[int, Callable[[], None]] = {}
         """What to do for a signal's number written to the wake-up socket."""
         self._base = base_environ("http", multithread=threads > 1, errors=errors)
-        self._bases: Dict[Tuple[str, str], Dict[str, Any]] = {}
+        self._bases: Dict[Tuple[str, ...], Dict[str, Any]] = {}
         self._epoll = select.epoll()
         self._ready: Dict[int, Callable[[int], None]] = {}
         self._doors: List[Door] = []
@@ -286,16 +287,26 @@ class Loop:
 
     # --- connections ---
 
-    def add(self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str]) -> Connection:
+    def add(
+        self,
+        sock: socket.socket,
+        local: Tuple[str, str],
+        peer: Tuple[str, str],
+        kind: Type[Connection] = Connection,
+        scheme: str = "http",
+    ) -> Connection:
         """Serve a connection. ``local`` and ``peer`` are host and port; empty strings for a Unix socket."""
         sock.setblocking(False)
         now_ns = _monotonic_ns()
-        return self._watched(Connection(self, sock, self._base_for(local), peer[0], peer[1], now_ns))
+        return self._watched(kind(self, sock, self._base_for(local, scheme), peer[0], peer[1], now_ns))
 
-    def add_proxied(self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str]) -> None:
-        """Await the PROXY header of a connection, then serve it."""
+    def add_proxied(
+        self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str], admit: Admit
+    ) -> None:
+        """Await the PROXY header of a connection, then serve it as ``admit`` does."""
         sock.setblocking(False)
-        self._watched(Preface(self, sock, self._base_for(local), local, peer, _monotonic_ns(), self.add))
+        base = self._base_for(local, "http")
+        self._watched(Preface(self, sock, base, local, peer, _monotonic_ns(), admit))
 
     def _watched(self, connection: Connection) -> Connection:
         self.connections[connection.fd] = connection
@@ -360,12 +371,15 @@ class Loop:
             if hand.lost:
                 return
 
-    def _base_for(self, local: Tuple[str, str]) -> Dict[str, Any]:
-        base = self._bases.get(local)
+    def _base_for(self, local: Tuple[str, str], scheme: str) -> Dict[str, Any]:
+        key = (*local, scheme)
+        base = self._bases.get(key)
         if base is None:
             base = dict(self._base, SERVER_NAME=local[0] or "localhost", SERVER_PORT=local[1] or "80")
+            if scheme == "https":
+                base.update({"wsgi.url_scheme": scheme, "HTTPS": "on", "SERVER_PORT": local[1] or "443"})
             if len(self._bases) < BASES_KEPT:
-                self._bases[local] = base
+                self._bases[key] = base
         return base
 
     def renew_date(self, now_ns: int) -> None:
@@ -581,9 +595,15 @@ class Listener(Door):
                 sock.close()
                 return True
             local = (name[0], str(name[1]))
-        ends = local, (peer[0], str(peer[1])) if self._is_tcp else ("", "")
-        if loop.trust.expects_preface(ends[1][0]):
-            loop.add_proxied(sock, *ends)
+        peer_ends = (peer[0], str(peer[1])) if self._is_tcp else ("", "")
+        if loop.trust.expects_preface(peer_ends[0]):
+            loop.add_proxied(sock, local, peer_ends, self.admit)
         else:
-            loop.add(sock, *ends)
+            self.admit(sock, local, peer_ends)
         return True
+
+    def admit(
+        self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str]
+    ) -> Optional[Connection]:
+        """Serve a connection that was accepted; None: it is gone already."""
+        return self.loop.add(sock, local, peer)

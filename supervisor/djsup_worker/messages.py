@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from array import array
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union
 
@@ -22,6 +23,7 @@ TEXT_MAX = 16 * 1024
 """The longest error or traceback in characters; the end is kept, for it says what went wrong."""
 FDS_MAX = 64
 """The most file descriptors with one message."""
+_FD = array("i")
 
 
 class BadMessage(ValueError):
@@ -63,6 +65,8 @@ class Boot:
     """Whether those begin their connections with a PROXY header."""
     static: Dict[str, Any] = field(default_factory=dict)
     """Folders of files by the prefix of their URLs: ``{"path": str, "changes": bool}`` each."""
+    tls_listeners: List[str] = field(default_factory=list)
+    """Those of ``listeners`` that speak TLS; the certificates come by NewCertificates, to workers only."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,22 @@ class NewLimits:
     """To a worker: these limits from now on."""
 
     limits: Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NewCertificates:
+    """To a worker: these certificates, this redirect and this HSTS from now on.
+
+    A worker that has listeners with TLS is not ready before the first of these. File descriptors: one a certificate,
+    a memfd that holds its chain and then its key as PEM, sealed against every change.
+    """
+
+    names: List[str]
+    """For each certificate its names, parted by spaces; the first certificate is the default."""
+    redirect: str
+    """The origin that plain http is sent on to, ``{host}`` in it being the host asked for; empty: it is not."""
+    hsts: str
+    """The value of Strict-Transport-Security; empty: none is sent."""
 
 
 # --- to the daemon -----------------------------------------------------------------------------
@@ -163,7 +183,7 @@ class Drained:
 
 
 Message = Union[
-    Boot, Fork, Welcome, Drain, NewLimits,
+    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates,
     Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained,
 ]  # fmt: skip
 
@@ -175,6 +195,7 @@ KINDS: Dict[str, Type[Any]] = {
         Welcome,
         Drain,
         NewLimits,
+        NewCertificates,
         Hello,
         Loaded,
         LoadFailed,
@@ -262,9 +283,17 @@ def receive(channel: socket.socket) -> Optional[Tuple[Message, List[int]]]:
         BadMessage: the datagram is no message (its descriptors are closed).
         OSError: as ``recvmsg(2)``; BlockingIOError on a channel that does not block.
     """
-    data, fds, _flags, _address = socket.recv_fds(channel, MESSAGE_MAX_BYTES, FDS_MAX)
+    # Not socket.recv_fds: it drops its flags, and a program that the site runs at this very moment would inherit
+    # the descriptors, a private key among them.
+    data, ancillary, _flags, _address = channel.recvmsg(
+        MESSAGE_MAX_BYTES, socket.CMSG_SPACE(FDS_MAX * _FD.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
     if not data:
         return None
+    fds = array("i")
+    for level, what, value in ancillary:
+        if (level, what) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(value[: len(value) - len(value) % _FD.itemsize])
     try:
         return decode(data), list(fds)
     except BadMessage:

@@ -7,7 +7,7 @@ the header means is ``proxy_header``'s part.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, Callable, Dict
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from djsup_worker.connection import HEAD, Connection
 from djsup_worker.proxy_header import V2_MAX_BYTES, Malformed, needed, read
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from djsup_worker.loop import Loop
     from djsup_worker.proxy_header import Address
 
-Admit = Callable[[socket.socket, "Address", "Address"], Connection]
-"""Serve a connection: it, its local address, its peer's."""
+Admit = Callable[[socket.socket, "Address", "Address"], Optional[Connection]]
+"""Serve a connection: it, its local address, its peer's. None: it is gone already."""
 
 
 class Preface(Connection):
@@ -75,7 +75,7 @@ class Preface(Connection):
         self.loop.release(self)
         if announced.source is None or announced.destination is None:
             connection = self._admit(self.sock, self._local, (self.peer_host, self.peer_port))
-            if not announced.by_proxy:
+            if connection is not None and not announced.by_proxy:
                 self.loop.trust.disbelieve(connection)
         else:
             self._admit(self.sock, announced.destination, announced.source)

@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
+from djsup_worker import https
 from djsup_worker.balance import Balance
 from djsup_worker.departure import Departure, Intake
 from djsup_worker.health import HealthQuestion
@@ -29,6 +30,7 @@ from djsup_worker.messages import (
     Boot,
     Drain,
     Drained,
+    NewCertificates,
     NewLimits,
     Ready,
     Unhealthy,
@@ -43,6 +45,7 @@ from djsup_worker.wsgi import complain
 if TYPE_CHECKING:
     from djsup_worker.application import Application
     from djsup_worker.messages import Message
+    from djsup_worker.tls import Certificates
 
 UNHEALTHY = 4
 """Exit status of a worker whose health question was not answered as expected."""
@@ -89,8 +92,24 @@ class Worker:
         )
         self._loop.balance = Balance(words, slot)
         self._row = row
-        self._doors = [Listener(self._loop, socket.socket(fileno=fd)) for fd in descriptors.listeners]
+        self._application = application
+        self._certificates: Optional[Certificates] = None
+        self._healthy_without = False
+        """Whether it is healthy, and has no certificates yet."""
+        self._doors = [
+            self._listener(address, socket.socket(fileno=fd))
+            for address, fd in zip(boot.listeners, descriptors.listeners)
+        ]
         self._intake = Intake(self._loop, socket.socket(fileno=descriptors.intake))
+
+    def _listener(self, address: str, sock: socket.socket) -> Listener:
+        if address not in self._boot.tls_listeners:
+            return Listener(self._loop, sock)
+        from djsup_worker.tls import Certificates, TlsListener  # noqa: PLC0415  # only where there is TLS
+
+        if self._certificates is None:
+            self._certificates = Certificates()
+        return TlsListener(self._loop, sock, self._certificates)
 
     def run(self) -> int:
         """Serve until the end; gives the exit status."""
@@ -102,7 +121,12 @@ class Worker:
         else:
             boot = self._boot
             HealthQuestion(
-                self._loop, boot.health_path or "/", boot.health_host, boot.health_expect, self._judged
+                self._loop,
+                boot.health_path or "/",
+                boot.health_host,
+                boot.health_expect,
+                self._judged,
+                "https" if boot.tls_listeners else "http",
             ).ask()
         self._loop.run()
         return self._status
@@ -130,6 +154,9 @@ class Worker:
     def _healthy(self) -> None:
         if self._loop.departure is not None:
             return  # told to go before it was ready
+        if self._certificates is not None and not self._certificates.there:
+            self._healthy_without = True
+            return
         gc.collect()
         gc.freeze()
         for door in self._doors:
@@ -163,8 +190,26 @@ class Worker:
         elif isinstance(message, NewLimits):
             self._limits = Limits.from_message(message.limits)
             self._loop.new_limits(self._limits)
+        elif isinstance(message, NewCertificates) and self._certificates is not None:
+            self._renew(message, fds, self._certificates)
         for fd in fds:
             os.close(fd)
+
+    def _renew(self, told: NewCertificates, fds: List[int], certificates: Certificates) -> None:
+        """Show other certificates from the next connection on."""
+        try:
+            certificates.renew(told.names, fds)
+        except OSError as error:
+            reason = "OpenSSL of this site's Python refuses its certificate: %s" % error
+            if certificates.there:
+                complain(self._boot.site, "%s; the old one is shown on" % reason)
+            else:
+                self._judged(reason, "")
+            return
+        self._loop.application = https.only(self._application, told.redirect, told.hsts)
+        if self._healthy_without:
+            self._healthy_without = False
+            self._healthy()
 
     def _tell(self, message: Message) -> None:
         with contextlib.suppress(OSError):  # the daemon is gone: the channel's end tells as much

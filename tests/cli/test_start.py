@@ -96,6 +96,8 @@ def test_no_configuration_is_exit_2(djsup: Callable[..., Result], monkeypatch: p
 )
 def test_address_is_shown_as_a_browser_opens_it(address: str, expected: str) -> None:
     assert address_to_open(address) == expected
+    if expected.startswith("http://"):
+        assert address_to_open(address, "https") == expected.replace("http", "https")
 
 
 # --- a real daemon -----------------------------------------------------------------------------

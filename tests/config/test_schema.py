@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 TABLES = [each for each in vars(schema).values() if isinstance(each, type) and issubclass(each, Table)][1:]
-
-
+REQUIRED = {
+    schema.SiteTable: {"directory": "x"},
+    schema.ProgramTable: {"command": "x"},
+    schema.TlsTable: {"certificate": "x", "key": "x"},
+    schema.CertificateTable: {"certificate": "x", "key": "x"},
+}
 FIELDS = [
     pytest.param(table, name, field, id=f"{table.__name__}.{name}")
     for table in TABLES
@@ -40,8 +44,7 @@ def test_every_key_has_a_description_and_an_example_that_is_valid(
     assert field.description
     assert field.description.endswith(".")
     assert field.examples
-    required = {"directory": "x"} if table is schema.SiteTable else {}
-    required = {"command": "x"} if table is schema.ProgramTable else required
+    required = REQUIRED.get(table, {})
     definition = {"$defs": json_schema()["$defs"], "$ref": f"#/$defs/{table.__name__}"}
     if table is Configuration:
         definition = json_schema()
@@ -71,6 +74,9 @@ def test_example_configuration_is_valid(validator: Draft202012Validator) -> None
         '[sites.blog]\ndirectory = "x"\nstatic = { "/../" = "y" }',
         '[sites.blog]\ndirectory = "x"\nstatic = { "/s/" = { changes = true } }',
         '[sites.blog]\ndirectory = "x"\nstatic = { "/s/" = { path = "y", change = true } }',
+        '[sites.blog]\ndirectory = "x"\ntls = { certificate = "x" }',
+        '[sites.blog]\ndirectory = "x"\ntls = { certificate = "x", key = "x", redirect = "http://a" }',
+        '[sites.blog]\ndirectory = "x"\ntls = { certificate = "x", key = "x", hsts = "1 year" }',
         "orphan_grace = -1",
         'listen = "127.0.0.1:8000"',
     ],
@@ -111,6 +117,8 @@ def test_tables_are_found_by_their_path() -> None:
     assert table_at(()) is Configuration
     assert table_at(("sites", "x", "programs", "y")) is schema.ProgramTable
     assert table_at(("sites", "x", "reload", "canary")) is schema.CanaryTable
+    assert table_at(("sites", "x", "tls", "certificates", 0)) is schema.CertificateTable
+    assert table_at(("sites", "x", "tls", "certificates")) is None
     assert table_at(("sites",)) is None
     assert table_at(("sites", "x", "env")) is None
     assert table_at(("nope", "x")) is None

@@ -9,6 +9,7 @@ from core.playbook import BLOG, OTHER
 from djsup.core import plan
 from djsup.core.model import (
     Canary,
+    CertificateFiles,
     Health,
     Limits,
     Preload,
@@ -16,6 +17,7 @@ from djsup.core.model import (
     ReloadPolicy,
     SiteSettings,
     StaticFolder,
+    TlsSettings,
     WorkerCount,
 )
 from djsup.core.plan import Change
@@ -41,6 +43,7 @@ OTHERWISE: dict[str, Any] = {
     "health": Health("/healthz"),
     "reload": ReloadPolicy(canary=Canary()),
     "programs": (ProgramSettings("celery", "celery worker"),),
+    "tls": TlsSettings((), (CertificateFiles("/etc/blog.pem", "/etc/blog.key"),)),
 }
 
 
@@ -74,3 +77,9 @@ def test_changed_limit_needs_what_the_table_says(limit: str) -> None:
 
 def test_equal_tables_need_nothing() -> None:
     assert plan.changes(BLOG, replace(BLOG)) == frozenset()
+
+
+def test_other_addresses_with_tls_need_a_generation() -> None:
+    secured = replace(BLOG, tls=TlsSettings(BLOG.listen, ()))
+    assert plan.needs_generation(plan.changes(BLOG, secured))
+    assert plan.needs_generation(plan.changes(secured, BLOG))

@@ -7,8 +7,10 @@ this driver keeps each connection until the server closes it, and writes down ev
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -46,6 +48,7 @@ class Load:
         *,
         keep_alive: bool = True,
         may_fail: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.outcome = Outcome()
         self._port = port
@@ -55,6 +58,7 @@ class Load:
         connection = "" if keep_alive else "Connection: close\r\n"
         self._request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{connection}\r\n".encode()
         self._may_fail = may_fail
+        self._tls = tls
         self._over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -92,7 +96,10 @@ class Load:
                 await asyncio.sleep(0.01)
 
     async def _one_connection(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        name = "localhost" if self._tls is not None else None
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, ssl=self._tls, server_hostname=name
+        )
         self.outcome.connections += 1
         try:
             while not self._over.is_set():
@@ -108,6 +115,9 @@ class Load:
                     return
         finally:
             writer.close()
+            if self._tls is not None:  # its goodbye takes a few turns of the loop
+                with suppress(OSError):
+                    await writer.wait_closed()
 
     async def _read_answer(self, reader: asyncio.StreamReader, begun: float) -> bool:
         """Read one answer and count it; whether the connection stays open."""

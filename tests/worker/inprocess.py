@@ -94,7 +94,10 @@ class InProcess:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         fd = theirs.fileno()
-        (self.loop.add_proxied if preface else self.loop.add)(theirs, LOCAL, peer)
+        if preface:
+            self.loop.add_proxied(theirs, LOCAL, peer, self.loop.add)
+        else:
+            self.loop.add(theirs, LOCAL, peer)
         return ours, lambda: self.loop.connections.get(fd)
 
     def read(

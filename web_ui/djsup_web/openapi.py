@@ -148,6 +148,7 @@ _STATUS: _Json = _object(
                     },
                     "generation": _WHOLE,
                     "listen": _list(_TEXT),
+                    "tls_listen": _list(_TEXT),
                     "hosts": _list(_TEXT),
                     "error": _MAYBE_TEXT,
                     "requests": _WHOLE,

@@ -169,7 +169,10 @@ def _tell(target: Target, settings: Settings, pid: int, answer: Readiness) -> No
         said = answer.sites.get(site.name, "unknown")
         state = str(states.get(site.name, {}).get("state", said))
         serves = state in ("serving", "degraded", "sleeping")
-        addresses = ", ".join(address_to_open(str(address)) for address in site.listen)
+        addresses = ", ".join(
+            address_to_open(str(address), "https" if address in site.tls_listen else "http")
+            for address in site.listen
+        )
         line = Text.assemble(
             (f"{site.name}: ", "bold"),
             (state if serves else "does not serve", "green" if serves else "bold red"),
@@ -180,13 +183,13 @@ def _tell(target: Target, settings: Settings, pid: int, answer: Readiness) -> No
         console.print(Text.assemble(("dashboard: ", "bold"), f"http://{settings.dashboard.listen}/"))
 
 
-def address_to_open(address: str) -> str:
+def address_to_open(address: str, scheme: str = "http") -> str:
     """An address as a browser opens it from this machine; one of no TCP port as it is."""
     if address.startswith(("unix:", "fd:")):
         return address
     host, _, port = address.rpartition(":")
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 -- nothing listens here
-    return f"http://{host}:{port}/"
+    return f"{scheme}://{host}:{port}/"
 
 
 def _tail(log: int, begin: int) -> str:

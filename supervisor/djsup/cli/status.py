@@ -189,7 +189,8 @@ def _facts(site: SiteSnapshot, now: float) -> Iterator[tuple[str, Text]]:
         yield "error", Text.assemble((output.clean(site.error), "red"), _next_try(site))
     for note in site.notes:
         yield "note", Text(output.clean(note), style="yellow")
-    yield "listens", Text(", ".join(site.listen) or figures.NONE)
+    listens = (f"{each} (TLS)" if each in site.tls_listen else each for each in site.listen)
+    yield "listens", Text(", ".join(listens) or figures.NONE)
     if site.hosts:
         yield "hosts", Text(", ".join(site.hosts))
     if site.python:

@@ -43,6 +43,7 @@ _UNITS_BYTES = {
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z", re.ASCII)
 _PORT = re.compile(r"\d{1,5}\Z", re.ASCII)
 _PORT_MAX = 65535
+_ORIGIN = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _VARIABLE = r".*\$\{"
 """Alternative of every pattern in the JSON Schema: a text that is still to be filled in."""
@@ -329,6 +330,21 @@ def network() -> Form:
         'an address or network as "10.0.0.7", "10.0.0.0/8", "fd00::/8", or "unix"',
         {"type": "string", "minLength": 1},
     )
+
+
+def https_redirect() -> Form:
+    """Whether plain http is sent on, and where to."""
+
+    def read(value: Any) -> bool | str:
+        if not isinstance(value, bool) and not (isinstance(value, str) and _ORIGIN.fullmatch(value)):
+            raise ValueError
+        return value
+
+    allowed = 'true, false, or an address without a path as "https://www.example.com"'
+    schema = {
+        "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": f"^{_ORIGIN.pattern}$|{_VARIABLE}"}]
+    }
+    return Form(read, allowed, schema)
 
 
 def unix_path_problem(path: str) -> str | None:

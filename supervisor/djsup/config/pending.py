@@ -41,6 +41,11 @@ PENDING = (
         lambda value: isinstance(value, str) and value.startswith("fd:"),
     ),
     Pending(
+        ("sites", "*", "tls", "listen", "*"),
+        "has no effect yet: sockets are not taken over from outside",
+        lambda value: isinstance(value, str) and value.startswith("fd:"),
+    ),
+    Pending(
         ("sites", "*", "workers"),
         "does not scale yet: min workers are run, at least one",
         lambda value: isinstance(value, dict) and value.get("min", 0) != value.get("max"),

@@ -21,6 +21,7 @@ from djsup.config.forms import (
     choice,
     duration,
     environment_value,
+    https_redirect,
     network,
     number,
     size,
@@ -273,6 +274,65 @@ class ProgramTable(Table):
     )
 
 
+class CertificateTable(Table):
+    """One more certificate of a site, for clients that ask for a name in it."""
+
+    certificate: Path = Field(
+        description="The certificate in PEM, those of the authorities in between behind it.",
+        examples=["/etc/letsencrypt/live/blog.example.org/fullchain.pem"],
+    )
+    key: Path = Field(
+        description="Its private key in PEM, without a password.",
+        examples=["/etc/letsencrypt/live/blog.example.org/privkey.pem"],
+    )
+
+
+class TlsTable(Table):
+    """TLS, on addresses of the site's own."""
+
+    listen: list[Annotated[Address, address()]] = Field(
+        default=[],
+        description="The addresses that speak TLS; listen of the site names those that do not. Required.",
+        examples=[["0.0.0.0:443", "[::]:443"]],
+    )
+    certificate: Path = Field(
+        description="The certificate in PEM, those of the authorities in between behind it. Read by djsup itself, "
+        "again when the file changes; the site's user needs no right to it.",
+        examples=["/etc/letsencrypt/live/blog.example.com/fullchain.pem"],
+    )
+    key: Path = Field(
+        description="Its private key in PEM, without a password.",
+        examples=["/etc/letsencrypt/live/blog.example.com/privkey.pem"],
+    )
+    certificates: list[CertificateTable] = Field(
+        default=[],
+        description="More certificates. The name that a client asks for (SNI) decides; one that asks for a name of "
+        "none gets the first.",
+        examples=[[{"certificate": "org.pem", "key": "org.key"}]],
+    )
+    redirect: Annotated[bool | str, https_redirect()] = Field(
+        default=False,
+        description="Whether requests by plain http are sent on to https, with 301 or 308: true keeps their host and "
+        "takes the port of the first address in listen. Not /.well-known/acme-challenge/.",
+        examples=[True, "https://www.example.com"],
+    )
+    hsts: (
+        Annotated[
+            str,
+            text(
+                'a text as "max-age=31536000; includeSubDomains"',
+                r"max-age=[0-9]{1,10}(; ?(includeSubDomains|preload)){0,2}",
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Strict-Transport-Security of the answers by https: browsers then ask by https only, for so many "
+        "seconds. An application's own goes before it.",
+        examples=["max-age=31536000"],
+    )
+
+
 class SiteTable(Table):
     """One Django project."""
 
@@ -404,6 +464,11 @@ class SiteTable(Table):
         description="Helper processes that live and die with the site, by name.",
         examples=[{"celery": {"command": "celery -A blog worker"}}],
     )
+    tls: TlsTable | None = Field(
+        default=None,
+        description="TLS, on addresses of the site's own; without this table there is none.",
+        examples=[{"listen": ["0.0.0.0:443"], "certificate": "blog.pem", "key": "blog.key"}],
+    )
 
 
 class DashboardTable(Table):
@@ -532,6 +597,8 @@ def table_at(path: KeyPath) -> type[Table] | None:
             here = field.annotation
         elif get_origin(here) is dict:
             here = get_args(here)[1]
+        elif get_origin(here) is list and isinstance(part, int):
+            here = get_args(here)[0]
         else:
             return None
         here = _without_none(here)

@@ -34,6 +34,7 @@ from djsup.core.model import (
     SiteName,
     SiteSettings,
     StaticFolder,
+    TlsSettings,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         ProgramTable,
         ReloadTable,
         SiteTable,
+        TlsTable,
     )
 
 CONTROL_SOCKET = "control.sock"
@@ -114,7 +116,7 @@ class _Settler:
             if table.listen is None and not self.documents.is_broken(("sites", name, "listen"))
         ]
         if not addresses and not self.documents.is_broken(path):
-            for name in without:
+            for name in [each for each in without if self.configuration.sites[each].tls is None]:
                 self._wrong(
                     ("sites", name, "listen"),
                     hint='is missing: name an address, as listen = ["127.0.0.1:8001"], here or at the top '
@@ -157,17 +159,19 @@ class _Settler:
         listen = shared
         if table.listen is not None:
             listen = self._addresses((*path, "listen"), table.listen)
-            if not listen:
+            if not listen and table.tls is None:
                 self._wrong((*path, "listen"), hint="at least one address is needed, or no listen at all")
         self._identity(path, table.user, table.group)
         if self.euid == 0 and table.user is None and not self.documents.is_broken((*path, "user")):
             hint = "is not set: the site runs as root; name a user who owns nothing but the site"
             self.warnings.append(self.documents.problem((*path, "user"), hint=hint))
+        hosts = tuple(host.lower().removesuffix(".") for host in table.hosts)
+        tls = self._tls((*path, "tls"), table.tls, hosts) if table.tls is not None else None
         return SiteSettings(
             name=name,
             directory=directory or "",
             python=self._python((*path, "python"), table.python, directory),
-            listen=listen,
+            listen=listen if tls is None else (*listen, *tls.listen),
             trusted_proxies=self._trusted_proxies(path, table),
             proxy_protocol=table.proxy_protocol,
             wsgi=table.wsgi,
@@ -175,7 +179,7 @@ class _Settler:
             env=tuple({**self._env_file((*path, "env_file"), table.env_file), **table.env}.items()),
             user=table.user,
             group=table.group,
-            hosts=tuple(host.lower().removesuffix(".") for host in table.hosts),
+            hosts=hosts,
             default=table.default,
             static=self._static(path, table, directory),
             workers=table.workers,
@@ -188,6 +192,7 @@ class _Settler:
                 self._program((*path, "programs", program), program, inner)
                 for program, inner in table.programs.items()
             ),
+            tls=tls,
         )
 
     def _trusted_proxies(self, path: KeyPath, table: SiteTable) -> tuple[str, ...]:
@@ -206,6 +211,12 @@ class _Settler:
                 if warning not in self.warnings:  # sites share the networks at the top of the file
                     self.warnings.append(warning)
         return tuple(dict.fromkeys(networks))
+
+    def _tls(self, path: KeyPath, table: TlsTable, hosts: tuple[str, ...]) -> TlsSettings:
+        from djsup.config.tls import TlsRules  # noqa: PLC0415 -- cryptography takes a tenth of a second
+
+        listen = self._addresses((*path, "listen"), table.listen)
+        return TlsRules(self.documents, self._wrong, self.warnings, path).settle(table, listen, hosts)
 
     def _directory(self, path: KeyPath, value: str) -> str | None:
         directory = self.documents.absolute(path, value)

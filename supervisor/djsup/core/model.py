@@ -143,6 +143,28 @@ class StaticFolder:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """Where a certificate (its chain behind it) and its key are; absolute paths of PEM files."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """What a site needs to speak TLS."""
+
+    listen: tuple[Address, ...]
+    """Those of the site's addresses that speak it."""
+    certificates: tuple[CertificateFiles, ...]
+    """The first is for clients that ask for a name of none."""
+    redirect: str = ""
+    """The origin that plain http is sent on to, ``{host}`` in it being the host asked for; empty: it is not."""
+    hsts: str = ""
+    """The value of Strict-Transport-Security; empty: none is sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSettings:
     """One table ``[sites.NAME]``, every default filled in."""
 
@@ -152,6 +174,7 @@ class SiteSettings:
     python: str
     """Absolute path of the interpreter."""
     listen: tuple[Address, ...]
+    """All its addresses, those that speak TLS included."""
     trusted_proxies: tuple[str, ...] = ()
     """IP networks, and ``unix`` for peers on a Unix socket."""
     proxy_protocol: bool = False
@@ -173,6 +196,12 @@ class SiteSettings:
     health: Health = Health()
     reload: ReloadPolicy = ReloadPolicy()
     programs: tuple[ProgramSettings, ...] = ()
+    tls: TlsSettings | None = None
+
+    @property
+    def tls_listen(self) -> tuple[Address, ...]:
+        """Those of its addresses that speak TLS."""
+        return self.tls.listen if self.tls is not None else ()
 
 
 @dataclass(frozen=True, slots=True)

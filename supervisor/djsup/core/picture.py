@@ -49,6 +49,7 @@ def site_snapshot(pool: Pool, now: float) -> SiteSnapshot:
         state=_state(pool, now),
         generation=0 if generations.serving is None else generations.serving.number,
         listen=tuple(str(each) for each in site.settings.listen),
+        tls_listen=tuple(str(each) for each in site.settings.tls_listen),
         hosts=site.settings.hosts,
         error=site.error,
         notes=_notes(pool, now),

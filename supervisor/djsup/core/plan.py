@@ -55,6 +55,7 @@ SITE_FIELDS: Mapping[str, Change] = {
     "health": Change.GENERATION,
     "reload": Change.NOTHING,
     "programs": Change.NOTHING,
+    "tls": Change.NOTHING,  # the running workers are given certificates when files change; addresses: below
 }
 
 LIMITS_FIELDS: Mapping[str, Change] = {
@@ -82,6 +83,8 @@ def _differences(old: _Table, new: _Table, table: Mapping[str, Change]) -> set[C
 def changes(old: SiteSettings, new: SiteSettings) -> frozenset[Change]:
     """What the difference between two tables of one site needs; empty: they are equal."""
     found = _differences(old, new, SITE_FIELDS)
+    if old.tls_listen != new.tls_listen:
+        found.add(Change.GENERATION)  # a worker is told at its start which listeners speak TLS
     return frozenset(found | _differences(old.limits, new.limits, LIMITS_FIELDS))
 
 

@@ -138,6 +138,8 @@ class SiteSnapshot:
     generation: int
     """The generation that serves; 0 before the first."""
     listen: tuple[str, ...]
+    tls_listen: tuple[str, ...] = ()
+    """Those of ``listen`` that speak TLS."""
     hosts: tuple[str, ...] = ()
     error: str | None = None
     """Why it does not serve as asked, None when it does."""
@@ -205,6 +207,7 @@ def site_to_json(site: SiteSnapshot) -> dict[str, Any]:
     raw = asdict(site)
     raw["state"] = site.state.value
     raw["listen"], raw["hosts"], raw["notes"] = list(site.listen), list(site.hosts), list(site.notes)
+    raw["tls_listen"] = list(site.tls_listen)
     raw["status"] = dict(zip(STATUS_CLASSES, site.status, strict=True))
     if site.last_reload is not None:
         raw["last_reload"]["result"] = site.last_reload.result.value
@@ -246,6 +249,7 @@ def site_from_json(raw: dict[str, Any]) -> SiteSnapshot:
             **raw,
             "state": SiteState(raw["state"]),
             "listen": tuple(raw["listen"]),
+            "tls_listen": tuple(raw["tls_listen"]),
             "hosts": tuple(raw["hosts"]),
             "notes": tuple(raw["notes"]),
             "status": (two, three, four, five),

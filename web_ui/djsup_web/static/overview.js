@@ -191,7 +191,7 @@ function siteRow({ name }) {
     update(site) {
       if (listened !== site.listen.join()) {
         listened = site.listen.join();
-        listens.replaceChildren(...addresses(site.listen.slice(0, 1)), site.listen.length > 1 ? ` +${site.listen.length - 1}` : "");
+        listens.replaceChildren(...addresses(site, site.listen.slice(0, 1)), site.listen.length > 1 ? ` +${site.listen.length - 1}` : "");
       }
       state.update(site.state);
       setText(generation, site.generation ? `generation ${site.generation}` : "");

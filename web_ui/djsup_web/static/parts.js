@@ -157,17 +157,18 @@ export function workersOf(site) {
 }
 
 /** Where a site is to be opened in a browser, null when its address is none for browsers. */
-export function addressOf(listen) {
+export function addressOf(listen, scheme = "http") {
   const parts = /^(.*):(\d+)$/.exec(listen);
   if (!parts || /^(unix|fd):/.test(listen)) return null;
   const everywhere = parts[1] === "0.0.0.0" || parts[1] === "[::]";
-  return `http://${everywhere ? location.hostname : parts[1]}:${parts[2]}/`;
+  return `${scheme}://${everywhere ? location.hostname : parts[1]}:${parts[2]}/`;
 }
 
-/** A list of listen addresses, those that a browser opens as links. */
-export function addresses(listens) {
+/** A list of a site's listen addresses, those that a browser opens as links. */
+export function addresses(site, listens = site.listen) {
+  const secured = site.tls_listen ?? [];
   return listens.map((listen) => {
-    const url = addressOf(listen);
+    const url = addressOf(listen, secured.includes(listen) ? "https" : "http");
     return url
       ? h("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, listen, h("span", { class: "unseen" }, " (opens in a new tab)"))
       : h("span", {}, listen);

@@ -61,7 +61,7 @@ function heading(name) {
       const fact = (term, ...values) => h("div", {}, h("dt", {}, term), h("dd", {}, ...values));
       const list = (values) => values.flatMap((value, index) => (index ? [", ", value] : [value]));
       facts.replaceChildren(
-        fact("Address", ...list(addresses(site.listen))),
+        fact("Address", ...list(addresses(site))),
         ...(site.hosts.length ? [fact("Hosts", site.hosts.join(", "))] : []),
         fact("Generation", site.generation || "none yet"),
         ...(site.python ? [fact("Python", site.python)] : []),
