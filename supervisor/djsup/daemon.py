@@ -229,6 +229,7 @@ class Daemon:
                 self.tell(events.StopAsked(number.name, at_once=True))
             case signal.SIGUSR1:
                 self.log.writer.reopen()
+                self.performer.tell_access(self.performer.access.reopen())
                 self.log.say("log files are opened again", by="SIGUSR1")
             case signal.SIGTTIN | signal.SIGTTOU:
                 step = 1 if number is signal.SIGTTIN else -1
@@ -246,11 +247,13 @@ class Daemon:
             await asyncio.sleep(SAMPLE_S)
             if self.fleet.settings is not None:
                 self.observer.look(self.fleet.settings)
+                self.performer.tell_access(self.performer.access.rotate())
 
     def _adopt_settings(self, settings: Settings) -> None:
         self.performer.dashboard = settings.dashboard
         self.performer.orphan_grace_s = settings.orphan_grace_s
         self.log.settings = settings.log
+        self.performer.tell_access(self.performer.access.adopt(settings))
 
     def _log_trouble(self, reason: str) -> None:
         """The log can't be written, so the event list says it; serving goes on."""

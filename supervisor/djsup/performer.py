@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
-from djsup.shell import channels, logs, processes, samples, shipment, sockets
+from djsup.shell import access_logs, channels, logs, processes, samples, shipment, sockets
 from djsup.shell.runtime import read_token
 from djsup_worker import messages
 
@@ -75,6 +75,7 @@ class Performer:
         self.dashboard_pid: Pid | None = None
         self.orphan_grace_s = 60.0
         self.quitting = False
+        self.access = access_logs.AccessLogs(self._say_of_access)
         self._handovers = sockets.Handovers()
         self._runtime = runtime
         self._tell = tell
@@ -116,6 +117,7 @@ class Performer:
                 self._handovers.forget(name, generation)
             case actions.ForgetSite(name):
                 self._log.forget(name)
+                self.access.forget(name)
                 if board := self.scoreboards.pop(name, None):
                     board.close()
             case actions.Publish():
@@ -196,6 +198,7 @@ class Performer:
         fds = [board.fd, self._handovers.receiving_end(site.name, generation)]
         fds += [self.listeners.fileno(address) for address in site.listen]
         self._send(proc, self._boot_message(generation, slot, site), fds)
+        self._begin_access(process)
 
     def _boot_message(self, generation: Generation, slot: int | None, site: SiteSettings) -> messages.Boot:
         own_name = next((host for host in site.hosts if not host.startswith("*")), "localhost")
@@ -232,6 +235,7 @@ class Performer:
         ours, theirs = channels.open_pair()
         out, err = capture.open()
         self._enrol(process, ours)
+        self._begin_access(process)
         fork = messages.Fork(action.proc, action.slot)
         self._send(action.template, fork, [theirs.fileno(), out, err, *capture.readers()])
         theirs.close()
@@ -299,6 +303,21 @@ class Performer:
             process.kill_when_known = name
         else:
             self.processes.kill(process.pid, name)
+
+    def tell_access(self, sites: list[SiteName]) -> None:
+        """Tell the running workers of these sites how they log, and hand them the files that are open now."""
+        for process in self.roster.values():
+            if process.site in sites and process.slot is not None:
+                self._send(process.proc, *self.access.news(process.site))
+
+    def _begin_access(self, process: Process) -> None:
+        """Before a worker serves: so it logs its first request."""
+        told = None if process.slot is None else self.access.message(process.site)
+        if told is not None:
+            self._send(process.proc, *told)
+
+    def _say_of_access(self, site: SiteName, text: str, well: bool) -> None:
+        self.say("access-log", text, Level.INFO if well else Level.ERROR, site)
 
     def _send(self, proc: ProcId, message: messages.Message, fds: list[int] | None = None) -> None:
         """Send a message; a process that does not take it is dead or stuck, which is told elsewhere."""
@@ -382,6 +401,8 @@ class Performer:
                 )
                 level = Level.WARNING if cut else Level.INFO
                 self._history.add("drained", text, level=level.value, site=process.site, pid=process.pid)
+            case messages.AccessLogTrouble(error, dropped):
+                self.access.trouble(process.site, proc, error, dropped)
             case _:
                 pass  # a worker's Loaded is followed by its Ready; the rest only the daemon says
 
@@ -403,6 +424,7 @@ class Performer:
         self._close_channel(process)
         process.capture.finish()
         self.retired(process)
+        self.access.gone(process.site, process.proc)
         self.roster.pop(process.proc, None)
         if process.pid is not None and process.pid == self.dashboard_pid:
             self.dashboard_pid = None

@@ -93,7 +93,10 @@ def _run(argv: list[str]) -> int:
 
     def work(birth: Birth) -> int:
         name_process(told.site, birth.slot)
-        return worker.Worker(told, descriptors, birth.slot, birth.channel, loaded.application).run()
+        one = worker.Worker(told, descriptors, birth.slot, birth.channel, loaded.application)
+        for message, its_fds in birth.told:
+            one.heard(message, its_fds)
+        return one.run()
 
     if told.role == "worker":
         return work(template.Birth(told.slot, channel, []))

@@ -175,6 +175,8 @@ class Connection(Wire):
         """Close it, whatever it was about."""
         if self.phase != GONE:
             self.phase = GONE
+            if self.response is not None and self.loop.access is not None:
+                self.loop.access.cut(self)
             if self._body is not None:
                 self._body.spool.close()
             self.loop.forget(self, registered=bool(self._mask))
@@ -230,7 +232,7 @@ class Connection(Wire):
                         return
                     continue
             except Refused as refused:
-                self._refuse(refused)
+                self._refuse(refused, data)
                 return
             self.bytes_in = 0
             if not self._serve(head, BytesIO()):
@@ -325,6 +327,8 @@ class Connection(Wire):
         hand = loop.poller
         keep = loop.stays and not self._final and keeps(line, fields)
         self.response = response = Response(self, environ, line, loop.date_line, began_ns, hand, keep)
+        if loop.access is not None:
+            loop.access.note(response, fields, self.peer_host)
         self.phase = RUNNING
         loop.row.begin(hand.index, began_ns, line.what)
         crew = loop.crew
@@ -408,6 +412,8 @@ class Connection(Wire):
         self.response = None
         now_ns = _monotonic_ns()
         loop.row.end(thread, response.status, now_ns - response.began_ns, self.bytes_in, response.sent)
+        if loop.access is not None:
+            loop.access.record(response, now_ns)
         if self.broken:
             self.close()
             return False
@@ -432,8 +438,8 @@ class Connection(Wire):
 
     # --- endings ---
 
-    def _refuse(self, refused: Refused) -> None:
-        """Answer that the request is not served, and close."""
+    def _refuse(self, refused: Refused, data: bytes = b"") -> None:
+        """Answer that the request is not served, and close. ``data`` is its head, if that has left the buffer."""
         loop = self.loop
         now_ns = _monotonic_ns()
         if now_ns >= loop.date_until_ns:
@@ -441,12 +447,15 @@ class Connection(Wire):
         if self._body is not None:
             self._body.spool.close()
             self._body = None
+        said = answer(refused.status, refused.why, loop.date_line)
+        loop.row.end(-1, refused.status, 0, 0, len(said))
+        if loop.access is not None:
+            loop.access.refused(self, refused.status, self._head, data or self._buffer, said)
         self._buffer = b""
+        self._head = None
         self._final = self._linger = True
-        data = answer(refused.status, refused.why, loop.date_line)
-        loop.row.end(-1, refused.status, 0, 0, len(data))
         self.since_ns = now_ns
-        self.transmit(data)
+        self.transmit(said)
         if self._out and not self.broken:
             self._await_writable()
         else:

@@ -44,6 +44,7 @@ from djsup_worker.scoreboard import (
 from djsup_worker.wsgi import base_environ, complain, describe
 
 if TYPE_CHECKING:
+    from djsup_worker.access import Access
     from djsup_worker.application import Application
     from djsup_worker.departure import Departure
 
@@ -81,6 +82,8 @@ class Loop:
         self.poller = self.crew.first if self.crew else Hand(0)
         self.connections: Dict[int, Connection] = {}
         self.departure: Optional[Departure] = None
+        self.access: Optional[Access] = None
+        """What writes requests down and gives them ids; None: nobody wants it."""
         self.stays = True
         """Whether answers may promise to keep their connection open."""
         self.ended = False

@@ -95,6 +95,23 @@ class NewLimits:
     limits: Dict[str, Any]
 
 
+@dataclass(frozen=True)
+class AccessLog:
+    """To a worker: how it logs its requests, from now on. A forked one may get it before its Welcome.
+
+    File descriptors: the site's access log, open for appending; none: no log is written.
+    """
+
+    style: str
+    """``text`` or ``json``."""
+    pieces: List[str]
+    """For ``text``: texts and directives in turn, as ``access_format`` has them."""
+    exclude: List[str]
+    """Paths that are not logged; with a star at the end, all that begin so."""
+    request_id: str
+    """``off``: only when the log has it; ``on``; ``respond``: it is sent back, too."""
+
+
 # --- to the daemon -----------------------------------------------------------------------------
 
 
@@ -156,9 +173,19 @@ class Drained:
     """Requests still running at the drain's deadline, dropped with the process."""
 
 
+@dataclass(frozen=True)
+class AccessLogTrouble:
+    """The worker cannot write its access log, or can again."""
+
+    error: str
+    """Why not, once for each new reason; empty: it can again."""
+    dropped: int
+    """Lines lost since the last such message."""
+
+
 Message = Union[
-    Boot, Fork, Welcome, Drain, NewLimits,
-    Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained,
+    Boot, Fork, Welcome, Drain, NewLimits, AccessLog,
+    Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble,
 ]  # fmt: skip
 
 KINDS: Dict[str, Type[Any]] = {
@@ -169,6 +196,7 @@ KINDS: Dict[str, Type[Any]] = {
         Welcome,
         Drain,
         NewLimits,
+        AccessLog,
         Hello,
         Loaded,
         LoadFailed,
@@ -176,6 +204,7 @@ KINDS: Dict[str, Type[Any]] = {
         Ready,
         Unhealthy,
         Drained,
+        AccessLogTrouble,
     )
 }
 

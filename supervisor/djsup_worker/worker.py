@@ -19,11 +19,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
+from djsup_worker.access import Access
 from djsup_worker.departure import Departure, Intake
 from djsup_worker.health import HealthQuestion
 from djsup_worker.limits import SECOND_NS, Limits
 from djsup_worker.loop import Listener, Loop
 from djsup_worker.messages import (
+    AccessLog,
     BadMessage,
     Boot,
     Drain,
@@ -84,6 +86,8 @@ class Worker:
             errors=sys.stderr,
         )
         self._row = row
+        self._access = Access(self._loop, self._tell)
+        self._opened = False
         self._doors = [Listener(self._loop, socket.socket(fileno=fd)) for fd in descriptors.listeners]
         self._intake = Intake(self._loop, socket.socket(fileno=descriptors.intake))
 
@@ -130,6 +134,8 @@ class Worker:
         for door in self._doors:
             self._loop.add_door(door)
         self._loop.add_door(self._intake)
+        self._opened = True
+        self._let_log()
         self._row.state("serving")
         self._tell(Ready())
 
@@ -152,14 +158,25 @@ class Worker:
         message, fds = found
         for fd in fds:
             os.set_inheritable(fd, False)
+        self.heard(message, fds)
+
+    def heard(self, message: Message, fds: List[int]) -> None:
+        """Do what the daemon says. The descriptors are this worker's now."""
         if isinstance(message, Drain):
             handover = socket.socket(fileno=fds.pop(0)) if fds else None
             self._leave(message.timeout_s, handover)
         elif isinstance(message, NewLimits):
             self._limits = Limits.from_message(message.limits)
             self._loop.new_limits(self._limits)
+        elif isinstance(message, AccessLog):
+            self._access.change(message, fds.pop(0) if fds else None)
+            self._let_log()
         for fd in fds:
             os.close(fd)
+
+    def _let_log(self) -> None:
+        """Have requests written down, if that is wanted; the health question is nobody's request."""
+        self._loop.access = self._access if self._opened and self._access.wanted else None
 
     def _tell(self, message: Message) -> None:
         with contextlib.suppress(OSError):  # the daemon is gone: the channel's end tells as much
@@ -187,6 +204,9 @@ class Worker:
             handover.close()
 
     def _left(self, drained: Drained) -> None:
+        for connection in self._loop.connections.values():
+            self._access.cut(connection)
+        self._access.close()
         self._tell(drained)
         if drained.cut:
             # Threads are still in the application: nothing that waits for them would end.

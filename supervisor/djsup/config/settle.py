@@ -14,11 +14,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from djsup.config import dotenv
+from djsup.config import access_format, dotenv
 from djsup.config.find import default_runtime_dir
 from djsup.config.forms import unix_path_problem
 from djsup.config.problem import Problem, shown
 from djsup.core.model import (
+    AccessSettings,
     Address,
     AddressKind,
     Canary,
@@ -43,12 +44,16 @@ if TYPE_CHECKING:
         LimitsTable,
         ProgramTable,
         ReloadTable,
+        SiteLogTable,
         SiteTable,
     )
 
 CONTROL_SOCKET = "control.sock"
 TOKEN_FILE = "djsup.token"  # noqa: S105 -- a file's name
 VIRTUALENVS = (".venv", "venv")
+NO_ACCESS_LOG = (
+    "has no effect: an access log is a file that the workers write, and [log] names no directory for it"
+)
 ENV_FILE_MAX_BYTES = 1024 * 1024
 
 
@@ -183,6 +188,24 @@ class _Settler:
                 self._program((*path, "programs", program), program, inner)
                 for program, inner in table.programs.items()
             ),
+            access=self._access((*path, "log", "access"), table.log),
+        )
+
+    def _access(self, path: KeyPath, table: SiteLogTable) -> AccessSettings:
+        """What a site logs: its own word, else that of [log]."""
+        log = self.configuration.log
+        request_id = log.request_id if table.request_id is None else table.request_id
+        written = table.access or log.access
+        if table.access not in (None, "off") and log.directory is None:
+            self.warnings.append(self.documents.problem(path, hint=NO_ACCESS_LOG))
+        pieces: tuple[str, ...] = ()
+        if written not in ("json", "off"):
+            pieces = access_format.parse(access_format.COMBINED if written == "combined" else written)
+        return AccessSettings(
+            format="off" if log.directory is None else written,
+            pieces=pieces,
+            exclude=tuple(log.access_exclude if table.access_exclude is None else table.access_exclude),
+            request_id="respond" if request_id == "respond" else "on" if request_id else "off",
         )
 
     def _directory(self, path: KeyPath, value: str) -> str | None:
@@ -326,6 +349,9 @@ class _Settler:
             directory = self.documents.absolute(path, table.directory)
             if Path(directory).exists() and not Path(directory).is_dir():
                 self._wrong(path, hint=f"{directory} is no folder")
+        access: KeyPath = ("log", "access")
+        if directory is None and self.documents.raw(access) not in (None, "off"):
+            self.warnings.append(self.documents.problem(access, hint=NO_ACCESS_LOG))
         return LogSettings(format=table.format, directory=directory, access=table.access)
 
 

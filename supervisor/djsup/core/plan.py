@@ -52,6 +52,7 @@ SITE_FIELDS: Mapping[str, Change] = {
     "health": Change.GENERATION,
     "reload": Change.NOTHING,
     "programs": Change.NOTHING,
+    "access": Change.NOTHING,  # the daemon tells running workers by itself, as it opens their log files again
 }
 
 LIMITS_FIELDS: Mapping[str, Change] = {
