@@ -99,6 +99,13 @@ def test_all_mistakes_are_reported_at_once_in_order(problems: Callable[[str], li
         ('hosts = ["http://x"]', 'sites.blog.hosts[0]: found "http://x"; allowed: a host name without port'),
         ('hosts = "x"', 'found "x"; allowed: a list\n    write ["x"]'),
         ('env = { "A B" = "1" }', 'sites.blog.env."A B": found "A B"; allowed: a name of letters'),
+        (
+            'log.access = "jsno"',
+            'sites.blog.log.access: found "jsno"; allowed: "combined", "json", "off" or a format',
+        ),
+        ('log.access = "%m %d"', "%d is no directive; did you mean %D?"),
+        ('log.access_exclude = ["healthz"]', 'allowed: a path that begins with "/"'),
+        ('log.request_id = "echo"', 'allowed: true, false or "respond"'),
         ("[sites.blog.programs.x]", "sites.blog.programs.x.command: is missing: the command"),
         (
             '[sites.blog.programs.x]\ncommand = "x"\nstop_signal = "STOP"',

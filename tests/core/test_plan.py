@@ -8,6 +8,7 @@ import pytest
 from core.playbook import BLOG, OTHER
 from djsup.core import plan
 from djsup.core.model import (
+    AccessSettings,
     Canary,
     Health,
     Limits,
@@ -37,6 +38,7 @@ OTHERWISE: dict[str, Any] = {
     "health": Health("/healthz"),
     "reload": ReloadPolicy(canary=Canary()),
     "programs": (ProgramSettings("celery", "celery worker"),),
+    "access": AccessSettings("json"),
 }
 
 

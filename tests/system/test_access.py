@@ -48,7 +48,7 @@ def test_no_line_is_lost_while_files_are_moved_and_code_is_reloaded(
             load.wait_for_requests(100)
             files(daemon)[0].rename(daemon.folder / "log" / f"blog.access.log.moved-{number}")
             daemon.signal(signal.SIGUSR1)
-            wait_for(lambda: (daemon.folder / "log/blog.access.log").exists(), "the file of that name")
+            wait_for((daemon.folder / "log/blog.access.log").exists, "the file of that name")
             if number == 2:
                 daemon.done("reload", "blog")
     daemon.signal(signal.SIGTERM)
@@ -113,7 +113,9 @@ def test_without_a_directory_there_is_no_access_log(daemon: DaemonUnderTest, blo
     daemon.start()
     assert daemon.get("blog") == (200, b"one")
     (worker, *_others) = daemon.workers("blog")
-    opened = [os.readlink(each) for each in Path(f"/proc/{worker['pid']}/fd").iterdir() if each.is_symlink()]
+    opened = [
+        str(each.readlink()) for each in Path(f"/proc/{worker['pid']}/fd").iterdir() if each.is_symlink()
+    ]
     assert not [each for each in opened if "access" in each]
     assert "GET /" not in daemon.log
 

@@ -198,11 +198,13 @@ class _Settler:
         written = table.access or log.access
         if table.access not in (None, "off") and log.directory is None:
             self.warnings.append(self.documents.problem(path, hint=NO_ACCESS_LOG))
+        if log.directory is None:
+            written = "off"
         pieces: tuple[str, ...] = ()
         if written not in ("json", "off"):
             pieces = access_format.parse(access_format.COMBINED if written == "combined" else written)
         return AccessSettings(
-            format="off" if log.directory is None else written,
+            format=written,
             pieces=pieces,
             exclude=tuple(log.access_exclude if table.access_exclude is None else table.access_exclude),
             request_id="respond" if request_id == "respond" else "on" if request_id else "off",

@@ -97,6 +97,7 @@ class AccessLogs:
         file = self._files.get(site)
         if file is not None and file.fd is None:
             self._open(site)  # perhaps it works by now
+            file = self._files.get(site)
         fds = [] if file is None or file.fd is None else [file.fd]
         if not fds and settings.request_id == "off":
             return None
