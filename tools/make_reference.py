@@ -23,6 +23,7 @@ from djsup.config.schema import (
     LogTable,
     ProgramTable,
     ReloadTable,
+    SiteLogTable,
     SiteTable,
     Table,
 )
@@ -41,6 +42,7 @@ TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
     ("`[sites.NAME.health]`", ("sites", "*", "health"), HealthTable),
     ("`[sites.NAME.reload]`", ("sites", "*", "reload"), ReloadTable),
     ("`[sites.NAME.reload.canary]`", ("sites", "*", "reload", "canary"), CanaryTable),
+    ("`[sites.NAME.log]`", ("sites", "*", "log"), SiteLogTable),
     ("`[sites.NAME.programs.PROGRAM]`", ("sites", "*", "programs", "*"), ProgramTable),
 )
 

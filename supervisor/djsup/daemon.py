@@ -211,6 +211,10 @@ class Daemon:
         """The sites now, without figures."""
         return self.fleet.snapshot(time.monotonic())
 
+    def access_log(self, site: SiteName) -> Path | None:
+        """Where the access log of a site is; None: none is written."""
+        return self.performer.access.path(site)
+
     async def change(self) -> None:
         """Wait until something has happened."""
         await self._changed.wait()

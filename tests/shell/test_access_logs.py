@@ -153,14 +153,3 @@ def test_worker_that_ended_in_trouble_is_not_waited_for(logs: AccessLogs, said: 
     logs.gone(BLOG, ONE)
     logs.trouble(BLOG, TWO, "", 0)
     assert said[-1] == 'site "blog": the access log is written again; 4 lines were lost'
-
-
-def test_last_lines_are_the_last(tmp_path: Path, logs: AccessLogs, monkeypatch: pytest.MonkeyPatch) -> None:
-    logs.adopt(settings(tmp_path, blog=TEXT))
-    assert logs.tail(BLOG, 3) == []
-    write(logs, BLOG, "".join(f"{number}\n" for number in range(100)))
-    assert logs.tail(BLOG, 3) == ["97", "98", "99"]
-    assert logs.tail(BLOG, 0) == []
-    assert logs.tail(SHOP, 3) == []
-    monkeypatch.setattr(access_logs, "TAIL_MAX_BYTES", 8)
-    assert logs.tail(BLOG, 50) == ["98", "99"]

@@ -76,10 +76,7 @@ def test_file_is_readable_for_no_stranger_and_a_link_is_not_followed(
     daemon.signal(signal.SIGUSR1)
     wait_for(link.exists, "the file")
     assert link.stat().st_mode & 0o777 == 0o640
-    assert (
-        len(wait_for(lambda: len(e) == 2 and e if (e := access_events(daemon)) else None, "the end of it"))
-        == 2
-    )
+    wait_for(lambda: len(access_events(daemon)) == 2, "the event of its end")
     daemon.get("blog", "/about")
     wait_for(lambda: "/about" in link.read_text(), "the line")
     assert elsewhere.read_text() == "precious"
@@ -96,6 +93,7 @@ def test_running_workers_take_over_another_format_and_a_site_has_its_own(
     (line,) = wait_for(lambda: lines(daemon), "the line")
     assert json.loads(line)["target"] == "/about"
     assert json.loads(line)["pid"] in before
+    assert daemon.done("logs", "blog", "--access").stdout == line + "\n"
     daemon.sites["blog"] += '\n[sites.blog.log]\naccess = "%m %U %v"\naccess_exclude = []\n'
     daemon.write()
     daemon.done("reload", "shop")
@@ -118,6 +116,10 @@ def test_without_a_directory_there_is_no_access_log(daemon: DaemonUnderTest, blo
     ]
     assert not [each for each in opened if "access" in each]
     assert "GET /" not in daemon.log
+    refused = daemon.run("logs", "blog", "--access")
+    assert refused.status == 1
+    assert "writes no access log" in refused.stderr
+    assert daemon.run("logs", "--access").status == 2
 
 
 @pytest.fixture

@@ -444,7 +444,7 @@ class LogTable(Table):
     access: Annotated[str, access_format()] = Field(
         default=_LOG.access,
         description="One line a request, in `SITE.access.log` in directory; without a directory there is none. "
-        '"combined", "json", "off", or a format of its own; see access-log.md.',
+        '"combined", "json", "off", or a format of its own; see docs/reference/access-log.md.',
         examples=["combined", "json", "off", '%h %t \\"%r\\" %>s %b %D'],
     )
     access_exclude: list[LoggedPath] = Field(

@@ -1,8 +1,7 @@
 """Access logs: the file of each site, opened here because a site's user may not be able to, written by its workers.
 
 Holds a descriptor for every site, to hand to workers that start. Opens the files again when they were moved,
-and moves them itself when they have grown large. Never writes a line, and reads one only for
-``djsup logs --access``.
+and moves them itself when they have grown large. Never writes a line.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ FILES_KEPT = 5
 """As the logs of what sites print."""
 MODE = 0o640
 """Who visited a site is not everybody's business."""
-TAIL_MAX_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -168,23 +166,6 @@ class AccessLogs:
     def gone(self, site: SiteName, proc: ProcId) -> None:
         """A worker has ended."""
         self._troubled.get(site, set()).discard(proc)
-
-    # --- for people -----------------------------------------------------------------------------
-
-    def tail(self, site: SiteName, limit: int) -> list[str]:
-        """The last lines of a site's access log, oldest first; none when there is no log.
-
-        Raises:
-            OSError: the file can't be read.
-        """
-        path = self.path(site)
-        if path is None or limit <= 0:
-            return []
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = file.seek(max(0, size - TAIL_MAX_BYTES))
-            lines = file.read(TAIL_MAX_BYTES).decode("utf-8", "backslashreplace").splitlines()
-        return lines[1 if start else 0 :][-limit:]
 
 
 def _open_file(path: Path) -> int:
