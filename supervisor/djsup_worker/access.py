@@ -98,19 +98,21 @@ class Access:
                 response.more = b"X-Request-ID: %s\r\n" % request_id.encode()
         response.noted = (fields, environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], request_id)
 
-    def record(self, response: Response, now_ns: int) -> None:
+    def record(self, entry: Entry, now_ns: int) -> None:
         """A request has ended."""
-        noted = response.noted
-        if noted is None or self._format is None:
+        if entry.noted is None or self._format is None:
             return  # it began before there was a log
-        if (
-            self._excludes
-            and response.status < FAILED
-            and self._is_excluded(response.line.environ["PATH_INFO"])
-        ):
+        if self._excludes and entry.status < FAILED and self._is_excluded(entry.line.environ["PATH_INFO"]):
             return
-        response.ended_ns = now_ns
-        self._write(response, now_ns)
+        entry.ended_ns = now_ns
+        line = self._format.render(entry)
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= BUFFER_CHARS:
+            self.flush()
+        elif not self._due:
+            self._due = True
+            self._loop.at(now_ns + FLUSH_NS, self._flush_in_time)
 
     def refused(
         self, connection: Connection, status: int, head: Optional[Head], data: bytes, answer: bytes
@@ -121,8 +123,7 @@ class Access:
         refusal = Refusal(connection, status, head, data)
         refusal.sent = len(answer)
         refusal.head_bytes = refusal.sent - len(answer.partition(b"\r\n\r\n")[2])
-        refusal.ended_ns = now_ns = time.monotonic_ns()
-        self._write(refusal, now_ns)
+        self.record(refusal, time.monotonic_ns())
 
     def cut(self, connection: Connection) -> None:
         """A connection ends, and with it the request that it has, if any."""
@@ -134,17 +135,6 @@ class Access:
         return path in self._excluded or path.startswith(self._excluded_below)
 
     # --- writing ---
-
-    def _write(self, entry: Entry, now_ns: int) -> None:
-        assert self._format is not None
-        line = self._format.render(entry)
-        self._lines.append(line)
-        self._size += len(line)
-        if self._size >= BUFFER_CHARS:
-            self.flush()
-        elif not self._due:
-            self._due = True
-            self._loop.at(now_ns + FLUSH_NS, self._flush_in_time)
 
     def _flush_in_time(self) -> None:
         self._due = False

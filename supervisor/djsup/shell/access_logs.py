@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,15 +71,14 @@ class AccessLogs:
 
     def rotate(self) -> list[SiteName]:
         """Move the files that have grown too large. Gives the sites whose workers have to be told."""
-        large = [
+        moved = [
             site
             for site, file in self._files.items()
-            if file.fd is not None and os.fstat(file.fd).st_size > FILE_MAX_BYTES
+            if file.fd is not None and os.fstat(file.fd).st_size > FILE_MAX_BYTES and _move_on(file.path)
         ]
-        for site in large:
-            _move_on(self._files[site].path)
+        for site in moved:
             self._open(site)
-        return large
+        return moved
 
     def forget(self, site: SiteName) -> None:
         """The site is gone."""
@@ -185,9 +184,14 @@ def _open_file(path: Path) -> int:
     return fd
 
 
-def _move_on(path: Path) -> None:
-    """blog.access.log becomes blog.access.log.1, that .2, and so on; the oldest goes."""
-    for number in range(FILES_KEPT - 1, -1, -1):
-        older = path.with_name(f"{path.name}.{number}") if number else path
-        with suppress(OSError):
-            older.replace(path.with_name(f"{path.name}.{number + 1}"))
+def _move_on(path: Path) -> bool:
+    """blog.access.log becomes blog.access.log.1, that .2, and so on; the oldest goes. Whether that worked."""
+    names = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, FILES_KEPT + 1))]
+    for older, newer in reversed(list(pairwise(names))):
+        try:
+            older.replace(newer)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+    return True
