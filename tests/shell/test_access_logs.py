@@ -102,6 +102,18 @@ def test_large_file_is_moved_on_and_the_oldest_goes(
     assert found == {"blog.access.log": ""} | {f"blog.access.log.{n}": str(8 - n) for n in range(1, 6)}
 
 
+def test_large_file_that_cannot_be_moved_is_left_in_peace(
+    tmp_path: Path, logs: AccessLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_logs, "FILE_MAX_BYTES", 10)
+    (tmp_path / "blog.access.log.4").touch()
+    (tmp_path / "blog.access.log.5").mkdir()
+    logs.adopt(settings(tmp_path, blog=TEXT))
+    write(logs, BLOG, "long enough\n")
+    assert logs.rotate() == []
+    assert (tmp_path / "blog.access.log").read_text() == "long enough\n"
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder", "no folder"])
 def test_what_is_no_file_is_not_opened_and_said_once(
     tmp_path: Path, logs: AccessLogs, said: list[str], kind: str
