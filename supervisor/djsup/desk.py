@@ -230,8 +230,9 @@ class Desk:
                         yield {"log": {"at": None, **same, "text": line}}
                     if not follow:
                         break
-                    await asyncio.sleep(TAIL_S)
                     lines = tail.more()
+                    if not lines:
+                        await asyncio.sleep(TAIL_S)
         except OSError as error:
             raise Refused(f"cannot read {path}: {error.strerror}", 1) from error
         yield {"result": {}}

@@ -95,7 +95,7 @@ class Access:
         if self._identifies:
             request_id = self.ids.mark(environ, peer_host)
             if self._responds:
-                response.more = b"X-Request-ID: %s\r\n" % request_id.encode()
+                response.id_line = b"X-Request-ID: %s\r\n" % request_id.encode()
         response.noted = (fields, environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], request_id)
 
     def record(self, entry: Entry, now_ns: int) -> None:

@@ -104,8 +104,8 @@ class Response:
     ended_ns = 0
     noted: Optional[Noted] = None
     """What the access log keeps of the request, for the application may change its environ."""
-    more = b""
-    """Header lines of the server's own."""
+    id_line = b""
+    """The header that tells the client the request's id, if it is to be told."""
     _head_sent = False
     _says_length: Optional[int] = None
     _left: Optional[int] = None
@@ -172,8 +172,8 @@ class Response:
             head.append(line)
         if not dated:
             head.append(self.date_line)
-        if self.more:
-            head.append(self.more)
+        if self.id_line and not any(each[:13].lower() == b"x-request-id:" for each in head):
+            head.append(self.id_line)
         self._head = head
         self._says_length = length
         self.status = code
@@ -396,7 +396,7 @@ class Response:
         if not self._head_sent:
             self._head_sent = True
             self.status = 500
-            data = answer(500, "", self.date_line + self.more, body=not self.line.is_head)
+            data = answer(500, "", self.date_line + self.id_line, body=not self.line.is_head)
             self.sent += len(data)
             self.head_bytes = self.sent - len(data.partition(b"\r\n\r\n")[2])
             self.wire.transmit(data)

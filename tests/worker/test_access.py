@@ -44,6 +44,9 @@ def application(environ, start_response):
     if path == "/big":
         start_response("200 OK", [("Content-Length", str(64 << 20))])
         return (b"x" * 65536 for _ in range(1024))
+    if path == "/own":
+        start_response("200 OK", [("x-request-id", "own")])
+        return [b""]
     if path == "/id":
         seen = [environ.get("HTTP_X_REQUEST_ID"), environ.get("djsup.request_id")]
         start_response("200 OK", [])
@@ -336,6 +339,7 @@ def test_id_is_sent_back_when_that_is_asked_for(site: Site, connect: Callable[[S
     client = connect(site)
     answer = client.get("/id")
     assert json.loads(answer.body)[0] == answer.header("X-Request-ID")
+    assert client.get("/own").header("X-Request-ID") == "own"
     assert client.get("/fail").header("X-Request-ID")
 
 

@@ -92,5 +92,5 @@ def access_format() -> Form:
             parse(value)
         return value
 
-    allowed = '"combined", "json", "off" or a format as "%h %t \\"%r\\" %s %b %D"'
+    allowed = '"combined", "json", "off" or a format as "%h %t %m %U %s %D"'
     return Form(read, allowed, {"type": "string", "minLength": 1, "maxLength": FORMAT_MAX})

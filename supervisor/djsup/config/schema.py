@@ -271,7 +271,7 @@ class SiteLogTable(Table):
     access: Annotated[str, access_format()] | None = Field(
         default=None,
         description="As in `[log]`. Default: what is said there.",
-        examples=["off", '%h %t \\"%r\\" %>s %b %D'],
+        examples=["off", "%h %t %m %U %>s %b %D"],
     )
     access_exclude: list[LoggedPath] | None = Field(
         default=None,
@@ -445,7 +445,7 @@ class LogTable(Table):
         default=_LOG.access,
         description="One line a request, in `SITE.access.log` in directory; without a directory there is none. "
         '"combined", "json", "off", or a format of its own; see docs/reference/access-log.md.',
-        examples=["combined", "json", "off", '%h %t \\"%r\\" %>s %b %D'],
+        examples=["combined", "json", "off", "%h %t %m %U %>s %b %D"],
     )
     access_exclude: list[LoggedPath] = Field(
         default=[],

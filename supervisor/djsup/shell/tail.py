@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 BITE_BYTES = 1024 * 1024
 """The most that is read at a time, and so how far back the last lines are looked for."""
+FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Not through a link, and not waiting for ever at a pipe."""
 
 
 class Tail:
@@ -22,7 +24,7 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(path, FLAGS)
         self._rest = b""
 
     def __enter__(self) -> Self:
@@ -57,7 +59,7 @@ class Tail:
         return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
 
     def _open_again(self) -> None:
-        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(self._path, FLAGS)
         os.close(self._fd)
         self._fd = fd
         self._rest = b""
