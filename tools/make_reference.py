@@ -25,6 +25,7 @@ from djsup.config.schema import (
     LogTable,
     ProgramTable,
     ReloadTable,
+    SiteLogTable,
     SiteTable,
     Table,
     TlsTable,
@@ -47,6 +48,7 @@ TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
     ("`[sites.NAME.reload.canary]`", ("sites", "*", "reload", "canary"), CanaryTable),
     ("`[sites.NAME.tls]`", ("sites", "*", "tls"), TlsTable),
     ("`[[sites.NAME.tls.certificates]]`", ("sites", "*", "tls", "certificates", "*"), CertificateTable),
+    ("`[sites.NAME.log]`", ("sites", "*", "log"), SiteLogTable),
     ("`[sites.NAME.programs.PROGRAM]`", ("sites", "*", "programs", "*"), ProgramTable),
 )
 

@@ -218,6 +218,10 @@ class Daemon:
         """The sites now, without figures."""
         return self.fleet.snapshot(time.monotonic())
 
+    def access_log(self, site: SiteName) -> Path | None:
+        """Where the access log of a site is; None: none is written."""
+        return self.performer.access.path(site)
+
     async def change(self) -> None:
         """Wait until something has happened."""
         await self._changed.wait()
@@ -236,6 +240,7 @@ class Daemon:
                 self.tell(events.StopAsked(number.name, at_once=True))
             case signal.SIGUSR1:
                 self.log.writer.reopen()
+                self.performer.tell_access(self.performer.access.reopen())
                 self.log.say("log files are opened again", by="SIGUSR1")
             case signal.SIGTTIN | signal.SIGTTOU:
                 step = 1 if number is signal.SIGTTIN else -1
@@ -254,12 +259,14 @@ class Daemon:
             self.performer.keyring.look()
             if self.fleet.settings is not None:
                 self.observer.look(self.fleet.settings)
+                self.performer.tell_access(self.performer.access.rotate())
 
     def _adopt_settings(self, settings: Settings) -> None:
         self.performer.dashboard = settings.dashboard
         self.performer.orphan_grace_s = settings.orphan_grace_s
         self.log.settings = settings.log
         self.performer.keyring.adopt(settings)
+        self.performer.tell_access(self.performer.access.adopt(settings))
 
     def _log_trouble(self, reason: str) -> None:
         """The log can't be written, so the event list says it; serving goes on."""

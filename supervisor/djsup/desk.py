@@ -15,9 +15,11 @@ from djsup.core import events
 from djsup.core.model import SiteName
 from djsup.core.snapshot import ReloadResult, SiteSnapshot, SiteState, to_json
 from djsup.shell.control import Peer, Refused
+from djsup.shell.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+    from pathlib import Path
 
     from djsup.core.events import Event
     from djsup.core.snapshot import Snapshot
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     Answer = AsyncGenerator[dict[str, Any], None]
 
 WATCH_MIN_S = 0.25
+TAIL_S = 0.5
+"""How often an access log that is followed is looked at: nothing tells when it grows."""
 LIMIT_MAX = 5000
 
 
@@ -42,6 +46,9 @@ class Daemon(Protocol):
 
     async def reread(self, by: str, sites: frozenset[SiteName] | None) -> Snapshot:
         """Read the configuration again, have it handled, and these sites' code (None: all) loaded anew."""
+
+    def access_log(self, site: SiteName) -> Path | None:
+        """Where the access log of a site is; None: none is written."""
 
     def snapshot(self) -> Snapshot:
         """The picture now, with every figure."""
@@ -189,8 +196,13 @@ class Desk:
         yield {"result": {}}
 
     async def logs(self, request: dict[str, Any], _by: str) -> Answer:
-        """What the sites printed."""
+        """What the sites printed; with ``access``, the access log of one."""
         site, limit = self._filter(request)
+        if request.get("access"):
+            follow = bool(request.get("follow"))
+            async for answer in self._access_log(self._site(request), limit, follow=follow):
+                yield answer
+            return
         queue = self._daemon.log.follow()
         try:
             for line in self._daemon.log.kept(site, limit):
@@ -201,6 +213,28 @@ class Desk:
                     yield {"log": line.to_json()}
         finally:
             self._daemon.log.unfollow(queue)
+        yield {"result": {}}
+
+    async def _access_log(self, site: SiteName, limit: int, *, follow: bool) -> Answer:
+        path = self._daemon.access_log(site)
+        if path is None:
+            raise Refused(
+                f'site "{site}" writes no access log: [log] names no directory, or access is "off"', 1
+            )
+        same = {"site": site, "slot": None, "pid": None, "stream": "access"}
+        try:
+            with Tail(path) as tail:
+                lines = tail.last(limit)
+                while True:
+                    for line in lines:
+                        yield {"log": {"at": None, **same, "text": line}}
+                    if not follow:
+                        break
+                    lines = tail.more()
+                    if not lines:
+                        await asyncio.sleep(TAIL_S)
+        except OSError as error:
+            raise Refused(f"cannot read {path}: {error.strerror}", 1) from error
         yield {"result": {}}
 
     # --- arguments ----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
 from djsup.keyring import Keyring
-from djsup.shell import channels, logs, processes, samples, shipment, sockets
+from djsup.shell import access_logs, channels, logs, processes, samples, shipment, sockets
 from djsup.shell.runtime import read_token
 from djsup_worker import messages
 
@@ -79,6 +79,7 @@ class Performer:
         self.orphan_grace_s = 60.0
         self.quitting = False
         self.keyring = Keyring(self.say, self._give_certificates_again)
+        self.access = access_logs.AccessLogs(self._say_of_access)
         self._handovers = sockets.Handovers()
         self._runtime = runtime
         self._tell = tell
@@ -121,6 +122,7 @@ class Performer:
             case actions.ForgetSite(name):
                 self._log.forget(name)
                 self.keyring.forget(name)
+                self.access.forget(name)
                 if board := self.scoreboards.pop(name, None):
                     board.close()
             case actions.Publish():
@@ -202,6 +204,7 @@ class Performer:
         fds += [self.listeners.fileno(address) for address in site.listen]
         self._send(proc, self._boot_message(generation, slot, site), fds)
         self._give_certificates(process)
+        self._begin_access(process)
 
     def _boot_message(self, generation: Generation, slot: int | None, site: SiteSettings) -> messages.Boot:
         own_name = next((host for host in site.hosts if not host.startswith("*")), "localhost")
@@ -254,6 +257,7 @@ class Performer:
         ours, theirs = channels.open_pair()
         out, err = capture.open()
         self._enrol(process, ours)
+        self._begin_access(process)
         fork = messages.Fork(action.proc, action.slot)
         self._send(action.template, fork, [theirs.fileno(), out, err, *capture.readers()])
         theirs.close()
@@ -321,6 +325,21 @@ class Performer:
             process.kill_when_known = name
         else:
             self.processes.kill(process.pid, name)
+
+    def tell_access(self, sites: list[SiteName]) -> None:
+        """Tell the running workers of these sites how they log, and hand them the files that are open now."""
+        for process in self.roster.values():
+            if process.site in sites and process.slot is not None:
+                self._send(process.proc, *self.access.news(process.site))
+
+    def _begin_access(self, process: Process) -> None:
+        """Before a worker serves: so it logs its first request."""
+        told = None if process.slot is None else self.access.message(process.site)
+        if told is not None:
+            self._send(process.proc, *told)
+
+    def _say_of_access(self, site: SiteName, text: str, well: bool) -> None:
+        self.say("access-log", text, Level.INFO if well else Level.ERROR, site)
 
     def _send(self, proc: ProcId, message: messages.Message, fds: list[int] | None = None) -> None:
         """Send a message; a process that does not take it is dead or stuck, which is told elsewhere."""
@@ -404,6 +423,8 @@ class Performer:
                 )
                 level = Level.WARNING if cut else Level.INFO
                 self._history.add("drained", text, level=level.value, site=process.site, pid=process.pid)
+            case messages.AccessLogTrouble(error, dropped):
+                self.access.trouble(process.site, proc, error, dropped)
             case _:
                 pass  # a worker's Loaded is followed by its Ready; the rest only the daemon says
 
@@ -426,6 +447,7 @@ class Performer:
         self._close_channel(process)
         process.capture.finish()
         self.retired(process)
+        self.access.gone(process.site, process.proc)
         self.roster.pop(process.proc, None)
         if process.pid is not None and process.pid == self.dashboard_pid:
             self.dashboard_pid = None

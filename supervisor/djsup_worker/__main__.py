@@ -102,7 +102,10 @@ def _run(argv: list[str]) -> int:
 
     def work(birth: Birth) -> int:
         name_process(told.site, birth.slot)
-        return worker.Worker(told, descriptors, birth.slot, birth.channel, serve).run()
+        one = worker.Worker(told, descriptors, birth.slot, birth.channel, serve)
+        for message, its_fds in birth.told:
+            one.heard(message, its_fds)
+        return one.run()
 
     if told.role == "worker":
         return work(template.Birth(told.slot, channel, []))

@@ -217,6 +217,8 @@ class Connection(Wire):
         """Close it, whatever it was about."""
         if self.phase != GONE:
             self.phase = GONE
+            if self.response is not None and self.loop.access is not None:
+                self.loop.access.cut(self)
             if self._body is not None:
                 self._body.spool.close()
             self.loop.forget(self, registered=bool(self._mask))
@@ -381,6 +383,8 @@ class Connection(Wire):
         hand = loop.poller
         keep = loop.stays and not self._final and keeps(line, fields)
         self.response = response = Response(self, environ, line, loop.date_line, began_ns, hand, keep)
+        if loop.access is not None:
+            loop.access.note(response, fields, self.peer_host)
         self.phase = RUNNING
         loop.row.begin(hand.index, began_ns, line.what)
         crew = loop.crew
@@ -476,6 +480,8 @@ class Connection(Wire):
             # Not left to the last reference: an application's exception may keep the environ for long.
             self._body.spool.close()
             self._body = None
+        if loop.access is not None:
+            loop.access.record(response, now_ns)
         if self.broken:
             self.close()
             return False
@@ -509,13 +515,16 @@ class Connection(Wire):
         if self._body is not None:
             self._body.spool.close()
             self._body = None
+        is_head = data.startswith(b"HEAD ") if self._head is None else self._head[1].is_head
+        said = answer(refused.status, refused.why, loop.date_line, body=not is_head)
+        loop.row.end(-1, refused.status, 0, 0, len(said))
+        if loop.access is not None:
+            loop.access.refused(self, refused.status, self._head, data, said)
+        self._head = None
         self._buffer = b""
         self._final = self._linger = True
-        is_head = data.startswith(b"HEAD ") if self._head is None else self._head[1].is_head
-        data = answer(refused.status, refused.why, loop.date_line, body=not is_head)
-        loop.row.end(-1, refused.status, 0, 0, len(data))
         self.since_ns = now_ns
-        self.transmit(data)
+        self.transmit(said)
         if self._out and not self.broken:
             self._await_writable()
         else:

@@ -47,6 +47,7 @@ from djsup_worker.trust import Trust
 from djsup_worker.wsgi import base_environ, complain, describe
 
 if TYPE_CHECKING:
+    from djsup_worker.access import Access
     from djsup_worker.application import Application
     from djsup_worker.balance import Balance
     from djsup_worker.departure import Departure
@@ -99,6 +100,8 @@ class Loop:
         self.departure: Optional[Departure] = None
         self.balance: Optional[Balance] = None
         """Says when others should take connections in; None: there are no others."""
+        self.access: Optional[Access] = None
+        """What writes requests down and gives them ids; None: nobody wants it."""
         self.stays = True
         """Whether answers may promise to keep their connection open."""
         self.ended = False

@@ -121,6 +121,23 @@ class NewCertificates:
     """The value of Strict-Transport-Security; empty: none is sent."""
 
 
+@dataclass(frozen=True)
+class AccessLog:
+    """To a worker: how it logs its requests, from now on. A forked one may get it before its Welcome.
+
+    File descriptors: the site's access log, open for appending; none: no log is written.
+    """
+
+    style: str
+    """``text`` or ``json``."""
+    pieces: List[str]
+    """For ``text``: texts and directives in turn, as ``access_format`` has them."""
+    exclude: List[str]
+    """Paths that are not logged; with a star at the end, all that begin so."""
+    request_id: str
+    """``off``: only when the log has it; ``on``; ``respond``: it is sent back, too."""
+
+
 # --- to the daemon -----------------------------------------------------------------------------
 
 
@@ -182,9 +199,19 @@ class Drained:
     """Requests still running at the drain's deadline, dropped with the process."""
 
 
+@dataclass(frozen=True)
+class AccessLogTrouble:
+    """The worker cannot write its access log, or can again."""
+
+    error: str
+    """Why not, once for each new reason; empty: it can again."""
+    dropped: int
+    """Lines lost since the last such message."""
+
+
 Message = Union[
-    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates,
-    Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained,
+    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog,
+    Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble,
 ]  # fmt: skip
 
 KINDS: Dict[str, Type[Any]] = {
@@ -196,6 +223,7 @@ KINDS: Dict[str, Type[Any]] = {
         Drain,
         NewLimits,
         NewCertificates,
+        AccessLog,
         Hello,
         Loaded,
         LoadFailed,
@@ -203,6 +231,7 @@ KINDS: Dict[str, Type[Any]] = {
         Ready,
         Unhealthy,
         Drained,
+        AccessLogTrouble,
     )
 }
 

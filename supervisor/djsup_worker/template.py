@@ -13,11 +13,14 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
-from typing import Callable, List, NoReturn, Optional
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Callable, List, NoReturn, Tuple
 
-from djsup_worker.messages import BadMessage, Fork, ForkFailed, Hello, Welcome, receive, send
+from djsup_worker.messages import AccessLog, BadMessage, Fork, ForkFailed, Hello, Welcome, receive, send
 from djsup_worker.worker import silence
+
+if TYPE_CHECKING:
+    from djsup_worker.messages import Message
 
 FORK_FDS = 5
 """The channel; where standard output and error are written; where the daemon reads them."""
@@ -32,6 +35,8 @@ class Birth:
     channel: socket.socket
     pipes: List[int]
     """The ends that the daemon reads from: while somebody holds them, writing does not fail."""
+    told: List[Tuple[Message, List[int]]] = field(default_factory=list)
+    """What the daemon said before its Welcome, with the descriptors."""
 
 
 class Template:
@@ -109,8 +114,9 @@ class Template:
             os.close(fds[2])
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             send(channel, Hello())
-            if _welcomed(channel):
-                status = self._work(Birth(message.slot, channel, fds[3:]))
+            told: List[Tuple[Message, List[int]]] = []
+            if _welcomed(channel, told):
+                status = self._work(Birth(message.slot, channel, fds[3:], told))
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
         except BaseException:  # noqa: BLE001  # nothing of the template's may go on in its child
@@ -118,17 +124,26 @@ class Template:
         _exit(status)
 
 
-def _welcomed(channel: socket.socket) -> bool:
-    """Wait for the daemon's answer to Hello; False when it is gone, or says something else."""
+def _welcomed(channel: socket.socket, told: List[Tuple[Message, List[int]]]) -> bool:
+    """Wait for the daemon's answer to Hello; False when it is gone, or says what it cannot have to say yet.
+
+    ``told`` gets what it has said before.
+    """
     waiter = select.poll()
     waiter.register(channel.fileno(), select.POLLIN)
-    if not waiter.poll(WELCOME_S * 1000):
-        return False
-    try:
-        found: Optional[object] = receive(channel)
-    except (OSError, BadMessage):
-        return False
-    return isinstance(found, tuple) and isinstance(found[0], Welcome)
+    while waiter.poll(WELCOME_S * 1000):
+        try:
+            found = receive(channel)
+        except (OSError, BadMessage):
+            return False
+        if found is None or not isinstance(found[0], (Welcome, AccessLog)):
+            return False
+        if isinstance(found[0], Welcome):
+            return True
+        for fd in found[1]:
+            os.set_inheritable(fd, False)
+        told.append(found)
+    return False
 
 
 def _exit(status: int) -> NoReturn:

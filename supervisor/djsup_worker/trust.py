@@ -34,15 +34,19 @@ class Trust:
         """As that, for peers of this machine: perhaps a proxy whose owner has not named it."""
         self.of_proxies = HeadReader(believe=self._believe)
 
+    def trusts(self, host: str) -> bool:
+        """Whether a peer is believed what it says of its clients and their requests."""
+        return self.networks is not None and self.networks.hold(host)
+
     def reader_for(self, host: str) -> HeadReader:
         """Who reads the heads of a peer."""
-        if self.networks is not None and self.networks.hold(host):
+        if self.trusts(host):
             return self.of_proxies
         return self.of_neighbours if host in NEIGHBOURS else self.of_strangers
 
     def expects_preface(self, host: str) -> bool:
         """Whether a peer begins its connections with a PROXY header."""
-        return self.proxy_protocol and self.networks is not None and self.networks.hold(host)
+        return self.proxy_protocol and self.trusts(host)
 
     def disbelieve(self, connection: Connection) -> None:
         """Believe no field of a connection, though its peer is trusted: another speaks through it.

@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
 from djsup_worker import https
+from djsup_worker.access import Access
 from djsup_worker.balance import Balance
 from djsup_worker.departure import Departure, Intake
 from djsup_worker.health import HealthQuestion
 from djsup_worker.limits import SECOND_NS, Limits
 from djsup_worker.loop import Listener, Loop
 from djsup_worker.messages import (
+    AccessLog,
     BadMessage,
     Boot,
     Drain,
@@ -92,6 +94,9 @@ class Worker:
         )
         self._loop.balance = Balance(words, slot)
         self._row = row
+        self._access = Access(self._loop, self._tell)
+        self._access.ids.trusts = self._loop.trust.trusts
+        self._opened = False
         self._application = application
         self._certificates: Optional[Certificates] = None
         self._healthy_without = False
@@ -162,6 +167,8 @@ class Worker:
         for door in self._doors:
             self._loop.add_door(door)
         self._loop.add_door(self._intake)
+        self._opened = True
+        self._let_log()
         self._row.state("serving")
         self._tell(Ready())
 
@@ -184,6 +191,10 @@ class Worker:
         message, fds = found
         for fd in fds:
             os.set_inheritable(fd, False)
+        self.heard(message, fds)
+
+    def heard(self, message: Message, fds: List[int]) -> None:
+        """Do what the daemon says. The descriptors are this worker's now."""
         if isinstance(message, Drain):
             handover = socket.socket(fileno=fds.pop(0)) if fds else None
             self._leave(message.timeout_s, handover)
@@ -192,8 +203,15 @@ class Worker:
             self._loop.new_limits(self._limits)
         elif isinstance(message, NewCertificates) and self._certificates is not None:
             self._renew(message, fds, self._certificates)
+        elif isinstance(message, AccessLog):
+            self._access.change(message, fds.pop(0) if fds else None)
+            self._let_log()
         for fd in fds:
             os.close(fd)
+
+    def _let_log(self) -> None:
+        """Have requests written down, if that is wanted; the health question is nobody's request."""
+        self._loop.access = self._access if self._opened and self._access.wanted else None
 
     def _renew(self, told: NewCertificates, fds: List[int], certificates: Certificates) -> None:
         """Show other certificates from the next connection on."""
@@ -237,6 +255,9 @@ class Worker:
             handover.close()
 
     def _left(self, drained: Drained) -> None:
+        for connection in self._loop.connections.values():
+            self._access.cut(connection)
+        self._access.close()
         self._tell(drained)
         if drained.cut:
             # Threads are still in the application: nothing that waits for them would end.

@@ -21,6 +21,7 @@ from djsup_worker.refusal import answer
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from djsup_worker.access_format import Noted
     from djsup_worker.application import Application
     from djsup_worker.request import Line
 
@@ -105,6 +106,13 @@ class Response:
     done = False
     why_aside: Optional[str] = None
     """Of a call that ended without the polling role: why, as ``crew`` has it; None once that is noted."""
+    head_bytes = 0
+    """Those of them that are the head."""
+    ended_ns = 0
+    noted: Optional[Noted] = None
+    """What the access log keeps of the request, for the application may change its environ."""
+    id_line = b""
+    """The header that tells the client the request's id, if it is to be told."""
     _head_sent = False
     _says_length: Optional[int] = None
     _left: Optional[int] = None
@@ -171,6 +179,8 @@ class Response:
             head.append(line)
         if not dated:
             head.append(self.date_line)
+        if self.id_line and not any(each[:13].lower() == b"x-request-id:" for each in head):
+            head.append(self.id_line)
         self._head = head
         self._says_length = length
         self.status = code
@@ -336,11 +346,13 @@ class Response:
         else:
             head.append(b"\r\n")
         self._head_sent = True
-        if len(data) <= JOIN_BYTES:
+        body_bytes = len(data)
+        if body_bytes <= JOIN_BYTES:
             head.append(data)
             data = b""
         packet = b"".join(head)
         self.sent += len(packet) + len(data)
+        self.head_bytes = self.sent - body_bytes
         self.wire.transmit(packet)
         if data:
             self.wire.transmit(data)
@@ -405,8 +417,9 @@ class Response:
         if not self._head_sent:
             self._head_sent = True
             self.status = 500
-            data = answer(500, "", self.date_line, body=not self.line.is_head)
+            data = answer(500, "", self.date_line + self.id_line, body=not self.line.is_head)
             self.sent += len(data)
+            self.head_bytes = self.sent - len(data.partition(b"\r\n\r\n")[2])
             self.wire.transmit(data)
 
     def complain(self, text: str) -> None:

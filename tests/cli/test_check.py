@@ -201,6 +201,6 @@ def test_table_for_people_names_what_failed(
     assert good.endswith(f"app:app      -         127.0.0.1:{free_port}")
     assert bad.startswith("bad   failed  -")
     assert "bad: ModuleNotFoundError: No module named 'nothing_of_this_name'\n    Traceback" in result.stderr
-    assert ":12: log.access: has no effect yet" in result.stderr
+    assert ":12: log.access: has no effect: an access log is a file" in result.stderr
     assert result.stderr.endswith("djsup.toml: 1 thing failed\n")
     assert not (tmp_path / "bad.sock").exists()

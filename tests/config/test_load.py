@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from djsup.config import access_format
 from djsup.core.model import (
+    AccessSettings,
     Address,
     AddressKind,
     Canary,
@@ -72,6 +74,8 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
         format = "json"
         directory = "logs"
         access = "combined"
+        access_exclude = ["/static/*"]
+        request_id = true
         [sites.blog]
         directory = "blog"
         wsgi = "blog.wsgi:application"
@@ -113,6 +117,10 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
         env = { A = "b" }
         stop_signal = "QUIT"
         stop_timeout = "5m"
+        [sites.blog.log]
+        access = "%m 100%%"
+        access_exclude = ["/healthz"]
+        request_id = "respond"
         """
     ).settings
     assert settings.runtime_dir == "/run/x"
@@ -160,6 +168,7 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
             programs=(
                 ProgramSettings("celery", "celery -A blog worker", 2, (("A", "b"),), None, "QUIT", 300),
             ),
+            access=AccessSettings("%m 100%%", ("", "m", " 100%"), ("/healthz",), "respond"),
         ),
     )
     assert [str(address) for address in settings.sites[0].listen] == [
@@ -352,6 +361,26 @@ def test_token_file_is_beside_the_configuration_by_default(
     assert str(dashboard.listen) == "127.0.0.1:9000"
 
 
+LOG = '[log]\ndirectory = "logs"\n'
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (LOG, AccessSettings("combined", access_format.parse(access_format.COMBINED))),
+        (LOG + 'access = "json"\nrequest_id = true', AccessSettings("json", request_id="on")),
+        (LOG + 'access = "off"\naccess_exclude = ["/x"]', AccessSettings("off", exclude=("/x",))),
+        (LOG + '[sites.blog.log]\naccess = "off"\nrequest_id = false', AccessSettings()),
+        ("", AccessSettings()),
+        ('[log]\naccess = "json"\nrequest_id = "respond"', AccessSettings(request_id="respond")),
+    ],
+)
+def test_site_logs_as_it_says_else_as_all_do(
+    load: Callable[[str], Loaded], written: str, expected: AccessSettings
+) -> None:
+    assert load(BLOG + written + "\n").settings.sites[0].access == expected
+
+
 # --- warnings ----------------------------------------------------------------------------------
 
 
@@ -365,6 +394,7 @@ def test_token_file_is_beside_the_configuration_by_default(
         ("reload.canary = {}", 4, "sites.blog.reload.canary"),
         ('[sites.blog.programs.mail]\ncommand = "x"', 4, "sites.blog.programs.mail"),
         ('[log]\naccess = "json"', 5, "log.access"),
+        ('[sites.blog.log]\naccess = "combined"', 5, "sites.blog.log.access"),
     ],
 )
 def test_setting_without_effect_is_warned_of_at_its_place(
@@ -386,6 +416,8 @@ def test_setting_without_effect_is_warned_of_at_its_place(
         "limits.max_lifetime = 60",
         "limits.max_memory = 1",
         '[log]\naccess = "off"',
+        '[log]\ndirectory = "logs"\naccess = "json"',
+        '[sites.blog.log]\naccess = "off"',
     ],
 )
 def test_setting_with_its_effect_is_not_warned_of(

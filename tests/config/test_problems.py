@@ -130,6 +130,13 @@ def test_all_mistakes_are_reported_at_once_in_order(problems: Callable[[str], li
         ('static = { "/s/" = { path = "djsup.toml", changes = true } }', "/djsup.toml is no folder"),
         ('static = { "/s/" = "${NOPE}" }', "the environment variable NOPE is not set"),
         ('static = "pub"', "sites.blog.static: found"),
+        (
+            'log.access = "jsno"',
+            'sites.blog.log.access: found "jsno"; allowed: "combined", "json", "off" or a format',
+        ),
+        ('log.access = "%m %d"', "%d is no directive; did you mean %D?"),
+        ('log.access_exclude = ["healthz"]', 'allowed: a path that begins with "/"'),
+        ('log.request_id = "echo"', 'allowed: true, false or "respond"'),
         ("[sites.blog.programs.x]", "sites.blog.programs.x.command: is missing: the command"),
         (
             '[sites.blog.programs.x]\ncommand = "x"\nstop_signal = "STOP"',

@@ -8,6 +8,7 @@ import pytest
 from core.playbook import BLOG, OTHER
 from djsup.core import plan
 from djsup.core.model import (
+    AccessSettings,
     Canary,
     CertificateFiles,
     Health,
@@ -44,6 +45,7 @@ OTHERWISE: dict[str, Any] = {
     "reload": ReloadPolicy(canary=Canary()),
     "programs": (ProgramSettings("celery", "celery worker"),),
     "tls": TlsSettings((), (CertificateFiles("/etc/blog.pem", "/etc/blog.key"),)),
+    "access": AccessSettings("json"),
 }
 
 

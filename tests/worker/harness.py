@@ -229,8 +229,8 @@ class Site:
         _expect(self.template, messages.Loaded)
         return self.template
 
-    def fork(self, slot: int = 0) -> Process:
-        """A forked worker that has said Hello and was answered."""
+    def fork(self, slot: int = 0, early: Callable[[Channel], None] = lambda _channel: None) -> Process:
+        """A forked worker that has said Hello and was answered. ``early`` says something before that."""
         assert self.template is not None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         out_read, out_write = os.pipe()
@@ -242,6 +242,7 @@ class Site:
         os.close(out_write)
         os.close(err_write)
         channel = Channel(ours)
+        early(channel)
         channel.receive(messages.Hello)
         process = Process(channel, channel.pid, {"stdout": out_read, "stderr": err_read})
         self.processes.append(process)

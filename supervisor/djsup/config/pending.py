@@ -57,7 +57,6 @@ PENDING = (
     ),
     Pending(("sites", "*", "reload", "canary"), "has no effect yet: new code takes over without a trial"),
     Pending(("sites", "*", "programs", "*"), "has no effect yet: the program is not run"),
-    Pending(("log", "access"), "has no effect yet: no access log is written", lambda value: value != "off"),
 )
 
 

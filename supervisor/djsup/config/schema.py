@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from djsup.config.access_format import access_format
 from djsup.config.forms import (
     DAY_S,
     HOUR_S,
@@ -333,6 +334,30 @@ class TlsTable(Table):
     )
 
 
+LoggedPath = Annotated[str, text('a path that begins with "/"', r"/[^?#\s]*")]
+RequestId = Annotated[str | bool, choice(True, False, "respond")]
+
+
+class SiteLogTable(Table):
+    """What this site logs otherwise than `[log]` says."""
+
+    access: Annotated[str, access_format()] | None = Field(
+        default=None,
+        description="As in `[log]`. Default: what is said there.",
+        examples=["off", "%h %t %m %U %>s %b %D"],
+    )
+    access_exclude: list[LoggedPath] | None = Field(
+        default=None,
+        description="As in `[log]`. Default: what is said there.",
+        examples=[["/healthz"]],
+    )
+    request_id: RequestId | None = Field(
+        default=None,
+        description="As in `[log]`. Default: what is said there.",
+        examples=[True],
+    )
+
+
 class SiteTable(Table):
     """One Django project."""
 
@@ -469,6 +494,12 @@ class SiteTable(Table):
         description="TLS, on addresses of the site's own; without this table there is none.",
         examples=[{"listen": ["0.0.0.0:443"], "certificate": "blog.pem", "key": "blog.key"}],
     )
+    log: SiteLogTable = Field(
+        default=SiteLogTable(),
+        description="What this site logs otherwise than `[log]` says.",
+        examples=[{"access": "off"}],
+        json_schema_extra={"default": {}},
+    )
 
 
 class DashboardTable(Table):
@@ -506,10 +537,22 @@ class LogTable(Table):
         description="One file a site, rotated. Default: standard error.",
         examples=["/var/log/djsup"],
     )
-    access: Annotated[str, text('"combined", "json", "off" or a format')] = Field(
+    access: Annotated[str, access_format()] = Field(
         default=_LOG.access,
-        description='One line a request: "combined", "json", "off", or a format of its own.',
-        examples=["combined", "off"],
+        description="One line a request, in `SITE.access.log` in directory; without a directory there is none. "
+        '"combined", "json", "off", or a format of its own; see docs/reference/access-log.md.',
+        examples=["combined", "json", "off", "%h %t %m %U %>s %b %D"],
+    )
+    access_exclude: list[LoggedPath] = Field(
+        default=[],
+        description='Paths that are not logged while they are answered below 400; "/static/*" means all below.',
+        examples=[["/healthz", "/static/*"]],
+    )
+    request_id: RequestId = Field(
+        default=False,
+        description="Whether each request gets an id that the application sees as X-Request-ID; "
+        '"respond": the client is told, too. A log that has the id gives it in any case.',
+        examples=[True, "respond"],
     )
 
 

@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from djsup.config import dotenv, static_folders
+from djsup.config import access_format, dotenv, static_folders
 from djsup.config.find import default_runtime_dir
 from djsup.config.forms import unix_path_problem
 from djsup.config.problem import Problem, shown
 from djsup.core.model import (
+    AccessSettings,
     Address,
     AddressKind,
     Canary,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         LimitsTable,
         ProgramTable,
         ReloadTable,
+        SiteLogTable,
         SiteTable,
         TlsTable,
     )
@@ -53,6 +55,9 @@ if TYPE_CHECKING:
 CONTROL_SOCKET = "control.sock"
 TOKEN_FILE = "djsup.token"  # noqa: S105 -- a file's name
 VIRTUALENVS = (".venv", "venv")
+NO_ACCESS_LOG = (
+    "has no effect: an access log is a file that the workers write, and [log] names no directory for it"
+)
 ENV_FILE_MAX_BYTES = 1024 * 1024
 
 
@@ -193,6 +198,26 @@ class _Settler:
                 for program, inner in table.programs.items()
             ),
             tls=tls,
+            access=self._access((*path, "log", "access"), table.log),
+        )
+
+    def _access(self, path: KeyPath, table: SiteLogTable) -> AccessSettings:
+        """What a site logs: its own word, else that of [log]."""
+        log = self.configuration.log
+        request_id = log.request_id if table.request_id is None else table.request_id
+        written = table.access or log.access
+        if table.access not in (None, "off") and log.directory is None:
+            self.warnings.append(self.documents.problem(path, hint=NO_ACCESS_LOG))
+        if log.directory is None:
+            written = "off"
+        pieces: tuple[str, ...] = ()
+        if written not in ("json", "off"):
+            pieces = access_format.parse(access_format.COMBINED if written == "combined" else written)
+        return AccessSettings(
+            format=written,
+            pieces=pieces,
+            exclude=tuple(log.access_exclude if table.access_exclude is None else table.access_exclude),
+            request_id="respond" if request_id == "respond" else "on" if request_id else "off",
         )
 
     def _trusted_proxies(self, path: KeyPath, table: SiteTable) -> tuple[str, ...]:
@@ -382,6 +407,9 @@ class _Settler:
             directory = self.documents.absolute(path, table.directory)
             if Path(directory).exists() and not Path(directory).is_dir():
                 self._wrong(path, hint=f"{directory} is no folder")
+        access: KeyPath = ("log", "access")
+        if directory is None and self.documents.raw(access) not in (None, "off"):
+            self.warnings.append(self.documents.problem(access, hint=NO_ACCESS_LOG))
         return LogSettings(format=table.format, directory=directory, access=table.access)
 
 

@@ -165,6 +165,20 @@ class TlsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """What a site's workers write down of each request, and which id each gets."""
+
+    format: str = "off"
+    """``off``, ``json``, or the format as it was written."""
+    pieces: tuple[str, ...] = ()
+    """A format taken apart: texts and directives in turn."""
+    exclude: tuple[str, ...] = ()
+    """Paths that are not logged; with a star at the end, all that begin so."""
+    request_id: str = "off"
+    """``off`` (made when the log has it), ``on`` or ``respond``."""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSettings:
     """One table ``[sites.NAME]``, every default filled in."""
 
@@ -196,6 +210,7 @@ class SiteSettings:
     health: Health = Health()
     reload: ReloadPolicy = ReloadPolicy()
     programs: tuple[ProgramSettings, ...] = ()
+    access: AccessSettings = AccessSettings()
     tls: TlsSettings | None = None
 
     @property
@@ -219,7 +234,8 @@ class LogSettings:
 
     format: str = "console"
     directory: str | None = None
-    access: str = "off"
+    access: str = "combined"
+    """For the sites that say nothing else; what it means for each is in its ``SiteSettings.access``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ SITE_FIELDS: Mapping[str, Change] = {
     "reload": Change.NOTHING,
     "programs": Change.NOTHING,
     "tls": Change.NOTHING,  # the running workers are given certificates when files change; addresses: below
+    "access": Change.NOTHING,  # the daemon tells running workers by itself, as it opens their log files again
 }
 
 LIMITS_FIELDS: Mapping[str, Change] = {
