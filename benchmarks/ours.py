@@ -23,9 +23,10 @@ def reload(folder: str) -> list[str]:
 
 def _config(launch: Launch) -> str:
     static = f'static = {{ "{STATIC_URL}/" = "{STATIC_FOLDER}" }}' if CAN_STATIC else ""
-    tls = ""
-    if launch.tls is not None:
-        tls = f'tls = {{ certificate = "{launch.tls.certificate}", key = "{launch.tls.key}" }}'
+    listen = f'listen = ["{launch.address}"]'
+    if launch.tls is not None:  # then the address stands in the table of TLS
+        files = f'certificate = "{launch.tls.certificate}", key = "{launch.tls.key}"'
+        listen = f"tls = {{ {listen}, {files} }}"
     return f"""
 runtime_dir = "{launch.folder}/run"
 
@@ -33,11 +34,10 @@ runtime_dir = "{launch.folder}/run"
 directory = "{launch.application.directory}"
 python = "{launch.environment}"
 wsgi = "{launch.application.wsgi}"
-listen = ["{launch.address}"]
+{listen}
 workers = {launch.workers}
 threads = {launch.threads}
 {static}
-{tls}
 
 [sites.bench.reload]
 keep_previous = 0
