@@ -134,7 +134,7 @@ def _memory(report: Report) -> Iterable[str]:
 
 def _reloads(report: Report) -> Iterable[str]:
     for application, figures in report.reloads.items():
-        yield f"\n### Ten reloads under load: {application}\n"
+        yield f"\n### Reloads under load, ten or as many as ten seconds allow: {application}\n"
         yield "| | reloads done | failed | connections closed | worst answer | a reload takes |"
         yield "| --- |" + " ---: |" * 5
         for name, each in figures.items():
