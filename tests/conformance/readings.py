@@ -47,7 +47,8 @@ def check_one_reading(
         assert essence(other) == essence(first), (data, pieces)
     assert not worker.loop.connections
     assert worker.loop.row._row[CONNECTIONS_AT] == 0
-    assert _open_descriptors() == open_before, "descriptors are left open"
+    # Fewer are no wonder: what an earlier test has left is collected at any time.
+    assert _open_descriptors() <= open_before, "descriptors are left open"
     for each in first.requests:
         names = [key for key in each if key.startswith("HTTP_")]
         assert "HTTP_TRANSFER_ENCODING" not in names
