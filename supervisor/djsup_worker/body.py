@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 import threading
-from typing import IO, Callable, Optional, Tuple, Union
+from typing import IO, Callable, List, Optional, Tuple, Union
 
 from djsup_worker.refusal import Refused
 
@@ -29,6 +29,8 @@ SPOOL_EARLY_BYTES = 64 * 1024
 """A body that is going to be longer does so when this much of it is there."""
 ROOM_BYTES = 64 * 1024 * 1024
 """What all bodies in memory may take together; beyond it they go to temporary files, however short they are."""
+PIECES_MAX = 1024
+"""Pieces of a body in memory that are kept apart; each costs some 50 bytes besides what is in it."""
 CHUNK_LINE_MAX_BYTES = 1024
 """The longest line that begins a chunk, its extensions included."""
 EXTENSIONS_MAX_BYTES = 16 * 1024
@@ -77,14 +79,20 @@ class Room:
 class Spool:
     """Bytes on their way to ``wsgi.input``."""
 
-    __slots__ = ("_most", "_room", "file", "size", "spooled")
+    __slots__ = ("_file", "_most", "_pieces", "_room", "size")
 
     def __init__(self, room: Optional[Room] = None, expected: int = 0) -> None:
         self.size = 0
-        self.spooled = False
-        self.file: IO[bytes] = io.BytesIO()
+        # Joined at the end: a BytesIO that grows costs four times as much, in bytes moved and pages fetched.
+        self._pieces: List[Union[bytes, memoryview]] = []
+        self._file: Optional[IO[bytes]] = None
         self._room = room or Room()
         self._most = SPOOL_BYTES if expected <= SPOOL_BYTES else SPOOL_EARLY_BYTES
+
+    @property
+    def spooled(self) -> bool:
+        """Whether they are in a temporary file."""
+        return self._file is not None
 
     def write(self, data: Union[bytes, memoryview]) -> None:
         """Take more bytes.
@@ -93,25 +101,27 @@ class Spool:
             OSError: the temporary file cannot be written.
         """
         count = len(data)
-        if not self.spooled:
-            room = self._room
-            if self.size + count > self._most or room.held_bytes + count > ROOM_BYTES:
-                self._go_to_file()
-            else:
-                room.held_bytes += count
-        self.file.write(data)
+        room = self._room
+        if self._file is None and (self.size + count > self._most or room.held_bytes + count > ROOM_BYTES):
+            self._go_to_file()
+        if self._file is not None:
+            self._file.write(data)
+        else:
+            room.held_bytes += count
+            self._pieces.append(data)
+            if len(self._pieces) >= PIECES_MAX:
+                self._pieces = [b"".join(self._pieces)]
         self.size += count
 
     def _go_to_file(self) -> None:
         room = self._room
         if not room.may_open():
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        before = self.file
-        self.file = tempfile.TemporaryFile(prefix="djsup-body-")  # noqa: SIM115  # closed with the request
-        self.spooled = True
+        self._file = tempfile.TemporaryFile(prefix="djsup-body-")  # noqa: SIM115  # closed with the request
         room.files += 1
         room.held_bytes -= self.size
-        self.file.write(before.getvalue())  # type: ignore[attr-defined]  # a BytesIO until here
+        pieces, self._pieces = self._pieces, []
+        self._file.writelines(pieces)
 
     def finish(self) -> IO[bytes]:
         """The file, to be read from its beginning.
@@ -119,20 +129,23 @@ class Spool:
         Raises:
             OSError: the temporary file cannot be written.
         """
-        self.file.seek(0)
-        return self.file
+        if self._file is None:
+            return io.BytesIO(b"".join(self._pieces))
+        self._file.seek(0)
+        return self._file
 
     def close(self) -> None:
         """Throw the bytes away; once."""
-        if self.spooled:
-            self._room.files -= 1
-        else:
+        if self._file is None:
             self._room.held_bytes -= self.size
-        if self.spooled and self.size > CLOSE_APART_BYTES:
+            self._pieces = []
+            return
+        self._room.files -= 1
+        if self.size > CLOSE_APART_BYTES:
             with contextlib.suppress(RuntimeError):  # no thread to be had
-                threading.Thread(target=_close, args=(self.file,), name="djsup-close", daemon=True).start()
+                threading.Thread(target=_close, args=(self._file,), name="djsup-close", daemon=True).start()
                 return
-        _close(self.file)
+        _close(self._file)
 
 
 def _close(file: IO[bytes]) -> None:

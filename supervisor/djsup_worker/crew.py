@@ -226,6 +226,8 @@ class Crew:
                 quiet = quiet + 1 if glance.since_ns == before.since_ns else 0
                 continue
             quiet = 0
+            if not self._parked and len(self._hands) >= self.most:
+                continue  # there is nobody to give the role to
             why = glance.judge(before, self._hands)
             if why is None:
                 continue

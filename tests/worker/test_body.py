@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from djsup_worker.body import (
     CHUNK_LINE_MAX_BYTES,
+    PIECES_MAX,
     ROOM_BYTES,
     SPOOL_BYTES,
     SPOOL_EARLY_BYTES,
@@ -119,6 +120,14 @@ def test_the_longest_line_is_the_same_however_it_arrives(before: bytes, most: in
         assert refusal(ChunkedBody(MOST), pieces) in (400, 431)
 
 
+def test_a_body_of_many_small_pieces_is_whole_and_takes_little_more_memory_than_it_has() -> None:
+    spool = Spool()
+    for number in range(PIECES_MAX * 3 + 1):
+        spool.write(bytes((number % 251,)))
+    assert len(spool._pieces) < PIECES_MAX
+    assert spool.finish().read() == bytes(number % 251 for number in range(PIECES_MAX * 3 + 1))
+
+
 def test_a_long_body_goes_to_a_file() -> None:
     short = SizedBody(SPOOL_BYTES)
     assert short.feed(b"x" * SPOOL_BYTES) == b""
@@ -134,7 +143,7 @@ def test_a_long_body_goes_to_a_file() -> None:
     for _ in range(3):
         spool.write(b"x" * (SPOOL_BYTES // 2))
     assert spool.spooled
-    assert spool.file.fileno() > 2
+    assert spool.finish().fileno() > 2
     assert spool.finish().read() == b"x" * (SPOOL_BYTES // 2 * 3)
     spool.close()
 
