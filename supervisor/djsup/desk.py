@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from djsup.core.events import Event
     from djsup.core.snapshot import Snapshot
-    from djsup.shell.history import History
+    from djsup.shell.history import Entry, History
     from djsup.shell.logs import Logs
 
     Answer = AsyncGenerator[dict[str, Any], None]
@@ -70,6 +70,7 @@ class Desk:
             "status": self.status,
             "watch": self.watch,
             "reload": self.reload,
+            "rollback": self.rollback,
             "restart": self.restart,
             "scale": self.scale,
             "stop": self.stop,
@@ -126,22 +127,50 @@ class Desk:
             if request.get("wait", True) is False:
                 yield {"result": {"sites": [_started(site) for site in begun.values()]}}
                 return
-            finished: dict[str, dict[str, Any]] = {}
-            while len(finished) < len(begun):
-                while not progress.empty():
-                    entry = progress.get_nowait()
-                    if entry.site in begun:
-                        yield {"progress": {"site": entry.site, "text": entry.text}}
-                now = {site.name: site for site in self._daemon.outline()}
-                for name, before in begun.items():
-                    outcome = _outcome(before, now.get(name))
-                    if name not in finished and outcome is not None:
-                        finished[name] = outcome
-                if len(finished) < len(begun):
-                    await self._daemon.change()
-            yield {"result": {"sites": [finished[name] for name in begun]}}
+            async for answer in self._outcomes(begun, progress):
+                yield answer
         finally:
             history.unfollow(progress)
+
+    async def rollback(self, request: dict[str, Any], by: str) -> Answer:
+        """The code back that served before; waits for the outcome unless told otherwise."""
+        name = self._site(request)
+        before = next(site for site in self._daemon.outline() if site.name == name)
+        if not before.previous_generation:
+            raise Refused(
+                f'site "{name}" cannot go back: no former generation is kept. One is kept after a reload for '
+                "keep_previous, if it was loaded by a template and listened where the site listens now",
+                1,
+            )
+        history = self._daemon.history
+        progress = history.follow()
+        try:
+            picture = await self._daemon.tell_and_see(events.RollbackAsked(name, by))
+            begun = {site.name: site for site in picture.sites if site.name == name}
+            if request.get("wait", True) is False:
+                yield {"result": {"sites": [_started(site) for site in begun.values()]}}
+                return
+            async for answer in self._outcomes(begun, progress):
+                yield answer
+        finally:
+            history.unfollow(progress)
+
+    async def _outcomes(self, begun: dict[str, SiteSnapshot], progress: asyncio.Queue[Entry]) -> Answer:
+        """How the reloads end that ``begun`` shows, with what happens meanwhile."""
+        finished: dict[str, dict[str, Any]] = {}
+        while len(finished) < len(begun):
+            while not progress.empty():
+                entry = progress.get_nowait()
+                if entry.site in begun:
+                    yield {"progress": {"site": entry.site, "text": entry.text}}
+            now = {site.name: site for site in self._daemon.outline()}
+            for name, before in begun.items():
+                outcome = _outcome(before, now.get(name))
+                if name not in finished and outcome is not None:
+                    finished[name] = outcome
+            if len(finished) < len(begun):
+                await self._daemon.change()
+        yield {"result": {"sites": [finished[name] for name in begun]}}
 
     async def restart(self, request: dict[str, Any], by: str) -> Answer:
         """Stop and start one site; waits until it serves or has failed, unless told otherwise."""

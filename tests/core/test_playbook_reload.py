@@ -40,6 +40,7 @@ from djsup.core.events import (
     ListenerFailed,
     ReloadAsked,
     RestartAsked,
+    RollbackAsked,
     ScaleAsked,
     StopAsked,
     TemplateFailed,
@@ -49,6 +50,7 @@ from djsup.core.model import Generation, ProcId, WorkerCount
 from djsup.core.snapshot import ReloadResult, SiteState
 
 RELOAD = ReloadAsked(BLOG.name, "root (cli)")
+BACK = RollbackAsked(BLOG.name, "root (cli)")
 ONE, TWO, THREE = Generation(1), Generation(2), Generation(3)
 
 
@@ -98,6 +100,86 @@ def test_former_template_is_kept_for_a_while_and_then_ends() -> None:
     play >> 0.2 << KillProcess(ProcId(1), "SIGTERM")
     play >> exited(1) << ForgetGeneration(BLOG.name, ONE)
     play.done()
+
+
+def changed_over() -> Play:
+    """Generation 2 serves with workers 5 and 6; the template of generation 1 (process 1) is kept."""
+    play = changing_over()
+    play >> exited(2) << ...
+    play >> started(6) >> ready(6) << ...
+    play >> exited(3) << ...
+    return play
+
+
+def test_a_rollback_forks_from_the_kept_template_and_changes_over_as_a_reload_does() -> None:
+    play = changed_over()
+    assert (play.site().previous_generation, play.site().previous_kept_s) == (1, 60.0)
+    play >> BACK << Said(NoticeKind.RELOAD_STARTED, "goes back to generation 1")
+    play << like(ForkWorker, proc=7, template=1, generation=1)
+    assert play.site().state is SiteState.RELOADING
+    play >> started(7)
+    play >> ready(7) << Said(NoticeKind.WORKER_READY) << DrainWorker(ProcId(6), ONE, 30.0)
+    play >> exited(6) << Said(NoticeKind.WORKER_DRAINED) << like(ForkWorker, proc=8, template=1)
+    play >> started(8)
+    play >> ready(8) << Said(NoticeKind.WORKER_READY) << DrainWorker(ProcId(5), ONE, 30.0)
+    play << Said(NoticeKind.RELOAD_DONE, "generation 1 serves")
+    play >> exited(5) << ...
+    assert (play.site().state, play.site().generation) == (SiteState.SERVING, 1)
+    report = play.site().last_reload
+    assert report is not None
+    assert (report.result, report.generation) == (ReloadResult.DONE, 1)
+
+
+def test_the_code_that_was_rolled_back_is_kept_in_turn() -> None:
+    play = changed_over()
+    play >> BACK << ... >> started(7) >> ready(7) << ...
+    play >> exited(6) << ... >> started(8) >> ready(8) << ... >> exited(5) << ...
+    assert play.site().previous_generation == 2
+    play >> BACK << Said(NoticeKind.RELOAD_STARTED, "goes back to generation 2")
+    play << like(ForkWorker, proc=9, template=4, generation=2)
+    play.done()
+
+
+def test_a_reload_after_a_rollback_has_a_number_of_its_own() -> None:
+    play = changed_over()
+    play >> BACK << ... >> started(7) >> ready(7) << ...
+    play >> exited(6) << ... >> started(8) >> ready(8) << ... >> exited(5) << ...
+    play >> RELOAD << Said(NoticeKind.RELOAD_STARTED) << like(StartTemplate, generation=3)
+
+
+def test_a_rollback_gives_a_running_reload_up() -> None:
+    play = changed_over()
+    play >> RELOAD << Said(NoticeKind.RELOAD_STARTED, "3") << like(StartTemplate, proc=7, generation=3)
+    play >> started(7)
+    play >> BACK << Said(NoticeKind.RELOAD_SUPERSEDED, "generation 1 was asked back")
+    play << Said(NoticeKind.RELOAD_STARTED, "goes back to generation 1") << like(ForkWorker, template=1)
+    play << KillProcess(ProcId(7), "SIGKILL")
+    play.done()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 61.0])
+def test_without_a_kept_template_nothing_goes_back(seconds: float) -> None:
+    play = curtain_up() if seconds == 0.0 else changed_over()
+    play >> seconds << ...
+    if seconds:
+        play >> exited(1) << ...
+    assert (play.site().previous_generation, play.site().previous_kept_s) == (0, None)
+    play >> BACK << Said(NoticeKind.ROLLBACK_REFUSED, "no former generation is kept")
+    play.done()
+    assert play.site().state is SiteState.SERVING
+
+
+def test_a_rollback_whose_worker_fails_leaves_the_new_code_serving() -> None:
+    play = changed_over()
+    play >> BACK << ... >> started(7)
+    (
+        play
+        >> exited(7, KILLED)
+        << Said(NoticeKind.WORKER_FAILED)
+        << Said(NoticeKind.RELOAD_ROLLED_BACK, "generation 2 serves on")
+    )
+    play.done()
+    assert (play.site().state, play.site().generation) == (SiteState.SERVING, 2)
 
 
 def test_long_request_in_a_draining_worker_does_not_hold_up_the_others() -> None:

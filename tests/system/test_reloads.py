@@ -265,6 +265,30 @@ def test_another_number_of_workers_is_taken_over(daemon: DaemonUnderTest, blog: 
     wait_for(lambda: len(daemon.workers("blog")) == 1, "one worker fewer")
 
 
+def test_a_rollback_brings_the_former_code_back_though_the_disk_has_the_new(
+    daemon: DaemonUnderTest, blog: Project
+) -> None:
+    daemon.start()
+    refused = daemon.run("rollback", "blog")
+    assert refused.status == 1
+    assert "no former generation is kept" in refused.stderr
+    blog.deploy("two")
+    daemon.done("reload", "blog")
+    assert daemon.status("blog")["previous_generation"] == 1
+    with Load(daemon.ports["blog"], connections=8) as load:
+        load.wait_for_requests(50)
+        done = daemon.done("rollback", "blog")
+        load.wait_for_requests(50)
+    assert load.outcome.closed == 0, load.outcome.summary()
+    assert "generation 1 serves" in done.stdout
+    assert generation(daemon) == 1
+    assert daemon.get("blog") == (200, b"one")
+    daemon.done("rollback", "blog")
+    assert daemon.get("blog") == (200, b"two")
+    daemon.done("reload", "blog")
+    assert generation(daemon) == 3
+
+
 def test_restart_ends_and_starts_one_site(daemon: DaemonUnderTest, blog: Project) -> None:
     daemon.start()
     before = {worker["pid"] for worker in daemon.workers("blog")}

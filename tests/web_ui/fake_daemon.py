@@ -338,7 +338,7 @@ class FakeDaemon:
 
         if self.mute:
             await asyncio.sleep(3600)
-        if self.refusal is not None and request["verb"] in {"reload", "restart", "scale"}:
+        if self.refusal is not None and request["verb"] in {"reload", "rollback", "restart", "scale"}:
             await send(self.refusal)
             return
         name = request.get("site")
@@ -365,6 +365,10 @@ class FakeDaemon:
                     self.watching -= 1
             case "reload":
                 results = await asyncio.gather(*(self._reload(self.sites[each], send) for each in names))
+                await send({"ok": True, "result": {"sites": results}})
+            case "rollback":
+                self.sites[names[0]].broken = False
+                results = [await self._reload(self.sites[names[0]], send)]
                 await send({"ok": True, "result": {"sites": results}})
             case "restart":
                 await self._restart(self.sites[names[0]])

@@ -41,6 +41,13 @@ async def test_reload_of_all_reads_the_configuration_again(here: World) -> None:
 
 
 @scene
+async def test_rollback_is_asked_of_the_daemon_and_its_outcome_told(here: World) -> None:
+    status, answer = await here.post("/api/sites/blog/rollback")
+    assert (status, [site["result"] for site in answer["sites"]]) == (200, ["done"])
+    assert [call["site"] for call in here.daemon.calls if call["verb"] == "rollback"] == ["blog"]
+
+
+@scene
 async def test_restart_gives_the_state_afterwards(here: World) -> None:
     assert await here.post("/api/sites/blog/restart") == (200, {"site": "blog", "state": "serving"})
 

@@ -134,6 +134,7 @@ async def test_nothing_but_the_public_paths_answers_without_a_token(here: World)
     for path in (
         "/api/reload",
         "/api/sites/blog/reload",
+        "/api/sites/blog/rollback",
         "/api/sites/blog/restart",
         "/api/sites/blog/scale",
         "/logout",

@@ -95,6 +95,7 @@ async def test_reading_verbs_change_nothing(here: World) -> None:
     for path in (
         "/api/reload",
         "/api/sites/blog/reload",
+        "/api/sites/blog/rollback",
         "/api/sites/blog/restart",
         "/api/sites/blog/scale",
         "/logout",

@@ -51,6 +51,7 @@ class Api:
             web.get("/api/sites/{name}/logs", self.logs),
             web.post("/api/reload", self.reload_all),
             web.post("/api/sites/{name}/reload", self.reload),
+            web.post("/api/sites/{name}/rollback", self.rollback),
             web.post("/api/sites/{name}/restart", self.restart),
             web.post("/api/sites/{name}/scale", self.scale),
         ]
@@ -106,6 +107,12 @@ class Api:
     async def reload_all(self, _request: web.Request) -> web.Response:
         """Read the configuration again and load every site's code anew."""
         return web.json_response(await self._upstream.reload([], self._live.tell_progress))
+
+    async def rollback(self, request: web.Request) -> web.Response:
+        """Bring the code back that served before; answers when it is done or given up."""
+        site = _site(request.match_info["name"])
+        await self._known(site)
+        return web.json_response(await self._upstream.rollback(site, self._live.tell_progress))
 
     async def restart(self, request: web.Request) -> web.Response:
         """Stop and start a site."""

@@ -182,6 +182,8 @@ _STATUS: _Json = _object(
                         "by": _TEXT,
                     },
                 },
+                previous_generation=_WHOLE,
+                previous_kept_s={"type": ["number", "null"]},
                 workers_asked=_WHOLE,
                 notes=_list(_TEXT),
                 next_try_s={"type": ["number", "null"]},
@@ -273,6 +275,12 @@ DOCUMENT: _Json = {
         "/api/sites/{name}/reload": _post(
             "Load a site's code anew beside the old, change over, or roll back",
             _answer("How it went; one that was rolled back is not an HTTP error.", _schema("Reloaded")),
+            _SITE,
+            **_NO_SITE,
+        ),
+        "/api/sites/{name}/rollback": _post(
+            "Bring the code back that served before the last reload, from its template",
+            _answer("How it went.", _schema("Reloaded")),
             _SITE,
             **_NO_SITE,
         ),

@@ -61,6 +61,10 @@ class Upstream:
         """Load the code of these sites anew (none named: the configuration and all sites), and wait."""
         return await self._order("reload", progress, sites=sites, wait=True)
 
+    async def rollback(self, site: str, progress: Callable[[str, str], None]) -> dict[str, Any]:
+        """Bring a site's former code back, and wait."""
+        return await self._order("rollback", progress, site=site, wait=True)
+
     async def restart(self, site: str, progress: Callable[[str, str], None]) -> dict[str, Any]:
         """Stop and start a site, and wait."""
         return await self._order("restart", progress, site=site, wait=True)

@@ -19,6 +19,7 @@ VERBS = (
     "stop",
     "status",
     "reload",
+    "rollback",
     "restart",
     "scale",
     "check",

@@ -37,16 +37,23 @@ def command(ctx: click.Context, sites: tuple[str, ...], no_wait: bool, wait_s: f
     target = ctx.ensure_object(Target)
     daemon = target.client()
     result = follow(target, daemon.stream("reload", wait_s, sites=list(sites), wait=not no_wait))
+    ctx.exit(show_outcomes(target, result))
+
+
+def show_outcomes(target: Target, result: dict[str, Any]) -> int:
+    """Print how reloads have ended; gives the exit status."""
     outcomes: list[dict[str, Any]] = result["sites"]
     if target.as_json:
         output.as_json(result)
     else:
-        serving = _serving(daemon) if any(each["result"] == "rolled-back" for each in outcomes) else {}
+        serving = (
+            _serving(target.client()) if any(each["result"] == "rolled-back" for each in outcomes) else {}
+        )
         for outcome in outcomes:
             _show(outcome, serving.get(outcome["name"]))
         if not outcomes:
             click.echo("no site to reload")
-    ctx.exit(DONE if all(each["result"] in ("done", "started") for each in outcomes) else FAILED)
+    return DONE if all(each["result"] in ("done", "started") for each in outcomes) else FAILED
 
 
 def _serving(daemon: Client) -> dict[str, int]:

@@ -147,6 +147,7 @@ class NoticeKind(Enum):
     RELOAD_DONE = "reload-done"
     RELOAD_ROLLED_BACK = "reload-rolled-back"
     RELOAD_SUPERSEDED = "reload-superseded"
+    ROLLBACK_REFUSED = "rollback-refused"
     SETTINGS_CHANGED = "settings-changed"
     RESTART_ASKED = "restart-asked"
     SCALED = "scaled"

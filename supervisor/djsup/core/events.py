@@ -130,6 +130,14 @@ class RestartAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackAsked:
+    """Somebody wants the code back that served before."""
+
+    site: SiteName
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScaleAsked:
     """Somebody wants another number of workers, until the next change of the configuration.
 
@@ -196,6 +204,7 @@ Event = (
     | SettingsChanged
     | ReloadAsked
     | RestartAsked
+    | RollbackAsked
     | ScaleAsked
     | StopAsked
     | RequestOverdue

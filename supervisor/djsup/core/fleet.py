@@ -25,6 +25,7 @@ from djsup.core.events import (
     ReloadAsked,
     RequestOverdue,
     RestartAsked,
+    RollbackAsked,
     ScaleAsked,
     SettingsChanged,
     SpawnFailed,
@@ -123,6 +124,7 @@ class Fleet:
             case (
                 ReloadAsked(site=site)
                 | RestartAsked(site=site)
+                | RollbackAsked(site=site)
                 | ScaleAsked(site=site)
                 | LoadSampled(site=site)
             ):

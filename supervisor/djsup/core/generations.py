@@ -5,7 +5,8 @@ far a rollout can come stands in ``rollout.py``, how one template behaves in ``t
 
 The rule that binds here: workers are made from one generation at a time, ``source``: the one that
 serves, or, while a rollout changes over, the new one. So a roll-back is a change-over back, and
-nothing else is special about it.
+nothing else is special about it; one that is asked for by hand is a rollout of the former generation,
+which is loaded already.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 TEMPLATE_DIED = "djsup: template died"
 """Who asks for the reload that follows."""
+NOTHING_TO_GO_BACK_TO = "cannot go back: no former generation is kept, or its time (keep_previous) is over"
 RETRY = "djsup: next try"
 """Who asks for a load that follows a failed one."""
 
@@ -89,6 +91,15 @@ class Generations:
         needed = [each.settings.listen for each in (self.serving, self.rollout) if each is not None]
         needed = needed or [self._site.settings.listen]
         return tuple(dict.fromkeys(address for listen in needed for address in listen))
+
+    def former(self, now: float) -> LiveGeneration | None:
+        """The generation that can come back at once: the one that served before, while its template is kept."""
+        found = self._previous
+        return found if found is not None and self._keeps(found, now) and found.can_make_workers else None
+
+    def kept_s(self, now: float) -> float | None:
+        """How long it can, in seconds; None: there is none."""
+        return None if self.former(now) is None else self._keep_until - now
 
     def builds(self, number: Generation) -> bool:
         """Whether a rollout brings this generation."""
@@ -206,6 +217,23 @@ class Generations:
             self.last_reload = ReloadReport(number, ReloadResult.RUNNING, now, 0.0, by)
             text = f"reloads to generation {number}"
             self._site.notices.say(NoticeKind.RELOAD_STARTED, text, generation=number, by=by)
+
+    def go_back(self, by: str, now: float) -> None:
+        """Begin a rollout of the former generation; the one that serves is then the former, and can come back too."""
+        back = self.former(now)
+        if back is None:
+            self._site.notices.say(
+                NoticeKind.ROLLBACK_REFUSED, NOTHING_TO_GO_BACK_TO, level=Level.WARNING, by=by
+            )
+            return
+        number = back.number
+        self.supersede(f"generation {number} was asked back", now)
+        back.deaths.reset()  # as a reload begins without any
+        self.rollout = Rollout(number, back.settings, by, reported=True, began_at=now, phase=Phase.PROVING)
+        self._site.error = None
+        self.last_reload = ReloadReport(number, ReloadResult.RUNNING, now, 0.0, by)
+        text = f"goes back to generation {number}"
+        self._site.notices.say(NoticeKind.RELOAD_STARTED, text, generation=number, by=by)
 
     def begin_if_needed(self, now: float) -> None:
         """Begin a rollout when nothing can make workers and the time for it has come."""

@@ -44,6 +44,7 @@ def site_snapshot(pool: Pool, now: float) -> SiteSnapshot:
     shown = generations.serving
     if shown is None and generations.rollout is not None:
         shown = generations.by_number.get(generations.rollout.generation)
+    former = generations.former(now)
     return SiteSnapshot(
         name=site.name,
         state=_state(pool, now),
@@ -54,6 +55,8 @@ def site_snapshot(pool: Pool, now: float) -> SiteSnapshot:
         error=site.error,
         notes=_notes(pool, now),
         next_try_s=_next_try_s(pool, now),
+        previous_generation=0 if former is None else former.number,
+        previous_kept_s=generations.kept_s(now),
         workers_asked=site.promise,
         python="" if shown is None else shown.python,
         django="" if shown is None else shown.django,

@@ -27,6 +27,7 @@ from djsup.core.events import (
     ReloadAsked,
     RequestOverdue,
     RestartAsked,
+    RollbackAsked,
     ScaleAsked,
     SettingsChanged,
     SpawnFailed,
@@ -161,6 +162,9 @@ class Pool:
                 if self.mode in {Mode.RUN, Mode.RESTART}:
                     self.site.notices.say(NoticeKind.RESTART_ASKED, "restarts", by=by)
                     self._end_all(Mode.RESTART, "the site was restarted", now)
+            case RollbackAsked(by=by):
+                if self.mode is Mode.RUN:
+                    self.generations.go_back(by, now)
             case ScaleAsked(workers=number, by=by, relative=relative):
                 self.site.by_hand = scaling.clamp(number + (self.site.promise if relative else 0))
                 self.site.notices.say(NoticeKind.SCALED, f"is to have {_workers(self.site.promise)}", by=by)

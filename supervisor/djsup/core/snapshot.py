@@ -147,6 +147,10 @@ class SiteSnapshot:
     """What an operator should know though it serves, as why it runs without a template."""
     next_try_s: float | None = None
     """Seconds until the next try, while it backs off."""
+    previous_generation: int = 0
+    """The generation that a rollback would bring back at once; 0: none is kept."""
+    previous_kept_s: float | None = None
+    """For how many seconds it is kept, unless the code changes again."""
     workers_asked: int = 0
     python: str = ""
     django: str = ""

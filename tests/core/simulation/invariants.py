@@ -32,6 +32,7 @@ from djsup.core.events import (
     ProcessExited,
     ReloadAsked,
     RestartAsked,
+    RollbackAsked,
     ScaleAsked,
     SettingsChanged,
     SpawnFailed,
@@ -88,6 +89,8 @@ class Judge:
         self.highest: dict[SiteName, int] = defaultdict(int)
         self.forgotten: set[tuple[SiteName, Generation]] = set()
         self.serving_generation: dict[SiteName, int] = defaultdict(int)
+        self.asked_back: dict[SiteName, int] = defaultdict(int)
+        """The generation that a rollback was asked to bring back, until another serves."""
         self.dashboard_deaths = Row()
         self.boot_until: dict[ProcId, float] = {}
         self.unanswered: dict[SiteName, int] = defaultdict(int)
@@ -110,6 +113,13 @@ class Judge:
                 self.by_hand[site] = max(1, min(number, WORKERS_MAX))
             case ReloadAsked(site=site) if self._known(site):
                 self.load_asked.add(site)
+            case RollbackAsked(site=site) if self._known(site) and site not in self.ending:
+                shown = next(each for each in self.fleet.snapshot(now) if each.name == site)
+                self.asked_back[site] = shown.previous_generation or self.asked_back[site]
+                # A generation that comes back begins anew, as one that is loaded.
+                for (name, generation), row in self.deaths.items():
+                    if name == site and generation != self.serving_generation[site]:
+                        row.count = 0
             case RestartAsked(site=site) if self._known(site) and self.stopping_at is None:
                 self.load_asked.add(site)
                 self._ends(site)
@@ -423,7 +433,13 @@ class Judge:
             name = SiteName(site.name)
             if site.generation:
                 known = self.serving_generation[name]
-                self.check(site.generation >= known, "what serves is never replaced by what is older")
+                asked = site.generation == self.asked_back[name]
+                self.check(
+                    site.generation >= known or asked,
+                    "what serves is never replaced by what is older, unless that was asked for",
+                )
+                if site.generation != known:
+                    self.asked_back[name] = 0
                 self.serving_generation[name] = site.generation
 
     # --- rest ----------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from core.simulation.planted import PLANTED, Planted
 
 SEEDS = int(os.environ.get("DJSUP_SIMULATE_SEEDS", "160"))
 PARTS = 8
-SEEDS_FOR_A_BUG = 60
+SEEDS_FOR_A_BUG = 120
 """A planted bug has to show within so many seeds or in a kept one; most do within ten."""
-KEPT = [15, 38, 65, 117, 132, 164, 231, 450, 640, 1253, 1717, 1787, 1996, 3079]
+KEPT = [15, 38, 65, 117, 132, 164, 231, 450, 640, 1253, 1717, 1787, 1996, 3065, 3079]
 """Seeds that once found a mistake, in the core or in the judge."""
 
 

@@ -41,6 +41,7 @@ from djsup.core.events import (
     ReloadAsked,
     RequestOverdue,
     RestartAsked,
+    RollbackAsked,
     ScaleAsked,
     SettingsChanged,
     SpawnFailed,
@@ -438,9 +439,22 @@ class World:
     def order(self) -> Event:
         """Something that an operator asks for."""
         name = self.random.choice(self.settings.sites).name if self.settings.sites else NAMES[0]
-        match self.random.choice(["reload", "reload", "reload", "scale", "restart", "settings", "settings"]):
+        orders = [
+            "reload",
+            "reload",
+            "reload",
+            "rollback",
+            "rollback",
+            "scale",
+            "restart",
+            "settings",
+            "settings",
+        ]
+        match self.random.choice(orders):
             case "reload":
                 return ReloadAsked(name, "root (cli)")
+            case "rollback":
+                return RollbackAsked(name, "root (cli)")
             case "scale":
                 if self.random.random() < 0.5:
                     return ScaleAsked(name, self.random.choice([-2, -1, 1, 2]), "root (cli)", relative=True)

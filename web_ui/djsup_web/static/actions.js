@@ -25,6 +25,15 @@ export async function reloadAll() {
   if (yes) await run(ALL, "reload", "reload", undefined, tellReloads);
 }
 
+export async function rollBackSite(name, generation) {
+  const yes = await ask({
+    title: `Bring generation ${generation} of ${name} back?`,
+    text: `The code that served before the last reload takes over again, from its template, whatever the disk holds now. No request is dropped.`,
+    yes: "Roll back",
+  });
+  if (yes) await run(name, "rollback", `sites/${encodeURIComponent(name)}/rollback`, undefined, tellReloads);
+}
+
 export async function restartSite(name) {
   const yes = await ask({
     title: `Restart ${name}?`,

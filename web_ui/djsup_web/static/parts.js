@@ -1,9 +1,9 @@
 // Pieces that the overview and a site's page share. Each is `{element, update(site)}`.
 
-import { reloadSite, resting, restartSite, scaleSite } from "./actions.js";
+import { reloadSite, resting, restartSite, rollBackSite, scaleSite } from "./actions.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { ago, clock, duration, figure } from "./format.js";
-import { daemonNow, store } from "./store.js";
+import { daemonNow, siteNamed, store } from "./store.js";
 
 const TONES = {
   serving: "ok", idle: "ok", loaded: "ok", ready: "ok", running: "ok",
@@ -87,24 +87,27 @@ export function problem() {
   };
 }
 
-/** Reload and Restart. */
+/** Reload, Restart and, while the former code is kept, Roll back. */
 export function buttons(name, { compact = false } = {}) {
   const size = compact ? " compact" : "";
   const reload = h("button", { type: "button", class: `button${size}`, onclick: () => reloadSite(name) }, "Reload");
   const restart = h("button", { type: "button", class: `button${size}`, onclick: () => restartSite(name) }, "Restart");
   const about = h("span", { class: "unseen" }, ` ${name}`);
-  const labels = [reload, restart].map((button) => {
+  const back = h("button", { type: "button", class: `button${size}`, hidden: true, onclick: () => rollBackSite(name, siteNamed(name)?.previous_generation) }, "Roll back");
+  const labels = [reload, restart, back].map((button) => {
     const label = h("span", {}, button.textContent);
     button.replaceChildren(label, about.cloneNode(true));
     return label;
   });
   return {
-    element: h("span", { class: "buttons" }, reload, restart),
+    element: h("span", { class: "buttons" }, reload, back, restart),
     update() {
       const action = store.pending.get(name) ?? (store.pending.has("*") ? "reload" : undefined);
       const rest = resting(name);
-      for (const button of [reload, restart]) setAttribute(button, "disabled", rest);
+      for (const button of [reload, restart, back]) setAttribute(button, "disabled", rest);
+      setAttribute(back, "hidden", compact || !siteNamed(name)?.previous_generation);
       setText(labels[0], action === "reload" ? "Reloading…" : "Reload");
+      setText(labels[2], action === "rollback" ? "Rolling back…" : "Roll back");
       setText(labels[1], action === "restart" ? "Restarting…" : "Restart");
       setAttribute(reload, "aria-busy", action === "reload" ? "true" : null);
       setAttribute(restart, "aria-busy", action === "restart" ? "true" : null);
