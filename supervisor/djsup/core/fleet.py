@@ -22,9 +22,11 @@ from djsup.core.events import (
     MemorySampled,
     ProcessExited,
     ProcessStarted,
+    ProgramSaid,
     ReloadAsked,
     RequestOverdue,
     RestartAsked,
+    RunAsked,
     ScaleAsked,
     SettingsChanged,
     SpawnFailed,
@@ -58,6 +60,8 @@ class ProcessKind(Enum):
     """Imported a site's application and forks its workers."""
     WORKER = "worker"
     """Serves requests."""
+    PROGRAM = "program"
+    """Helps a site."""
     DASHBOARD = "dashboard"
     """Shows all this in a browser."""
 
@@ -124,6 +128,7 @@ class Fleet:
                 ReloadAsked(site=site)
                 | RestartAsked(site=site)
                 | ScaleAsked(site=site)
+                | RunAsked(site=site)
                 | LoadSampled(site=site)
             ):
                 out += self._tell(site, event, now)
@@ -141,6 +146,7 @@ class Fleet:
                 | WorkerFailed(proc=proc)
                 | RequestOverdue(proc=proc)
                 | MemorySampled(proc=proc)
+                | ProgramSaid(proc=proc)
             ):
                 out += self._process_event(proc, event, now)
             case DeadlinePassed():
@@ -173,6 +179,9 @@ class Fleet:
         site = self._owners[proc]
         if site is None:
             return ProcessView(proc, ProcessKind.DASHBOARD, self._dashboard.pid)
+        program = self._pools[site].programs.pid(proc)
+        if program is not None:
+            return ProcessView(proc, ProcessKind.PROGRAM, program[0], site)
         found = self._pools[site].process(proc)
         if isinstance(found, Template):
             return ProcessView(proc, ProcessKind.TEMPLATE, found.pid, site, found.generation)
