@@ -66,7 +66,7 @@ def test_celery_works_off_what_beat_sends_follows_a_reload_and_leaves_nothing_be
 
         return wait_for(look, "a task to be done")
 
-    def pid(name: str) -> int | None:
+    def pid(name: str) -> object:
         return next(each["pid"] for each in daemon.status("blog")["programs"] if each["name"] == name)
 
     worker = worker_of_the_last_tick()

@@ -201,7 +201,15 @@ class FakeDaemon:
         """Add a line to a site's log."""
         pid = self.sites[site].workers[0].pid if self.sites[site].workers else None
         self.log.append(
-            {"at": _now(), "site": site, "slot": slot, "program": None, "pid": pid, "stream": stream, "text": text}
+            {
+                "at": _now(),
+                "site": site,
+                "slot": slot,
+                "program": None,
+                "pid": pid,
+                "stream": stream,
+                "text": text,
+            }
         )
         self._wake()
 
