@@ -17,10 +17,11 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from djsup import launch
 from djsup.core.model import AddressKind
 from djsup.shell import processes, shipment, sockets
 from djsup_worker import messages, scoreboard
@@ -81,7 +82,17 @@ def check_sites(settings: Settings) -> Iterator[SiteCheck]:
         folder.chmod(0o755)  # the sites' users read it
         worker = shipment.lay_out(folder / "worker")
         loaders = cleanup.enter_context(ThreadPoolExecutor(AT_A_TIME))
-        yield from loaders.map(lambda site: check_site(site, worker), settings.sites)
+        yield from loaders.map(lambda site: _with_programs(site, check_site(site, worker)), settings.sites)
+
+
+def _with_programs(site: SiteSettings, found: SiteCheck) -> SiteCheck:
+    """A site that loads, and one of whose programs is not there, is not as it should be."""
+    for program in site.programs if found.error is None else ():
+        try:
+            launch.command(site, program, 0, stdout=-1, stderr=-1)
+        except processes.CannotRun as error:
+            return replace(found, error=f"program {program.name} cannot be run: {error}")
+    return found
 
 
 def check_site(site: SiteSettings, worker: Path) -> SiteCheck:

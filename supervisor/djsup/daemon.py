@@ -34,6 +34,7 @@ from djsup.shell.history import History
 from djsup.shell.logs import Logs, Writer
 from djsup.shell.processes import become_subreaper
 from djsup.shell.runtime import RuntimeDirectory, RuntimeTaken, RuntimeUnusable
+from djsup.timetable import Timetable
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -87,6 +88,7 @@ class Daemon:
         self.fleet = Fleet()
         self.performer = Performer(runtime, self.tell, self.log, self.history)
         self.observer = Observer(self.performer, self.tell)
+        self.timetable = Timetable(self.tell)
         self._file = Path(settings.file)
         self._runtime_dir = settings.runtime_dir
         self._queue: asyncio.Queue[tuple[Event, asyncio.Future[Snapshot] | None]] = asyncio.Queue()
@@ -211,7 +213,9 @@ class Daemon:
     def snapshot(self) -> Snapshot:
         """The picture now, with every figure."""
         now = time.monotonic()
-        sites = tuple(self.observer.complete(site, now) for site in self.fleet.snapshot(now))
+        sites = tuple(
+            self.timetable.complete(self.observer.complete(site, now)) for site in self.fleet.snapshot(now)
+        )
         return Snapshot(self._daemon_snapshot(), sites)
 
     def outline(self) -> tuple[SiteSnapshot, ...]:
@@ -257,6 +261,7 @@ class Daemon:
         while True:
             await asyncio.sleep(SAMPLE_S)
             self.performer.keyring.look()
+            self.timetable.look(time.time(), time.monotonic())
             if self.fleet.settings is not None:
                 self.observer.look(self.fleet.settings)
                 self.performer.tell_access(self.performer.access.rotate())
@@ -266,6 +271,7 @@ class Daemon:
         self.performer.orphan_grace_s = settings.orphan_grace_s
         self.log.settings = settings.log
         self.performer.keyring.adopt(settings)
+        self.timetable.adopt(settings, time.time())
         self.performer.tell_access(self.performer.access.adopt(settings))
 
     def _log_trouble(self, reason: str) -> None:

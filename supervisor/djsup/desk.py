@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from djsup.core.events import Event
-    from djsup.core.snapshot import Snapshot
+    from djsup.core.snapshot import ProgramSnapshot, Snapshot
     from djsup.shell.history import Entry, History
     from djsup.shell.logs import Logs
 
@@ -73,6 +73,7 @@ class Desk:
             "rollback": self.rollback,
             "restart": self.restart,
             "scale": self.scale,
+            "run": self.run,
             "stop": self.stop,
             "events": self.events,
             "logs": self.logs,
@@ -204,6 +205,34 @@ class Desk:
         asked = next((site.workers_asked for site in picture.sites if site.name == name), 0)
         yield {"result": {"site": name, "workers": asked}}
 
+    async def run(self, request: dict[str, Any], by: str) -> Answer:
+        """Run a scheduled command now; what it prints, then how it went."""
+        site, name = self._site(request), str(request.get("program"))
+        before = self._program(site, name)
+        log = self._daemon.log.follow()
+        try:
+            picture = await self._daemon.tell_and_see(events.RunAsked(site, name, by))
+            shown = next(each for each in picture.sites if each.name == site)
+            begun = next((each for each in shown.programs if each.name == name), None)
+            if begun is None or begun.state == "waiting" or before.state != "waiting":
+                reason = (
+                    "a run of it is not over yet" if before.state != "waiting" else "its site does not serve"
+                )
+                raise Refused(f'site "{site}": program {name} is not run: {reason}', 1)
+            now: ProgramSnapshot | None = begun
+            while now is not None and now.runs == before.runs and request.get("wait", True) is not False:
+                await self._daemon.change()
+                now = next((each for each in self._programs(site) if each.name == name), None)
+                while not log.empty():
+                    line = log.get_nowait()
+                    if line.site == site and line.program == f"{name}/0":
+                        yield {"log": line.to_json()}
+            ended = now is not None and now.runs != before.runs
+            outcome = {"well": now.last_well, "text": now.last_result} if now is not None and ended else {}
+            yield {"result": {"site": site, "program": name, "ended": ended, **outcome}}
+        finally:
+            self._daemon.log.unfollow(log)
+
     async def stop(self, request: dict[str, Any], by: str) -> Answer:
         """Drain and end everything, or end at once."""
         yield {"result": {}}
@@ -265,6 +294,20 @@ class Desk:
         except OSError as error:
             raise Refused(f"cannot read {path}: {error.strerror}", 1) from error
         yield {"result": {}}
+
+    def _programs(self, site: SiteName) -> tuple[ProgramSnapshot, ...]:
+        return next((each.programs for each in self._daemon.outline() if each.name == site), ())
+
+    def _program(self, site: SiteName, name: str) -> ProgramSnapshot:
+        """A scheduled command of a site, before it is run."""
+        programs = self._programs(site)
+        found = next((each for each in programs if each.name == name), None)
+        if found is None:
+            names = ", ".join(dict.fromkeys(each.name for each in programs)) or "none"
+            raise Refused(f'site "{site}" has no program {name!r} now; there are: {names}', 2)
+        if found.schedule is None:
+            raise Refused(f'site "{site}": program {name} has no schedule: it is kept running', 2)
+        return found
 
     # --- arguments ----------------------------------------------------------------------------
 

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from djsup import launch
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
 from djsup.keyring import Keyring
-from djsup.shell import access_logs, channels, logs, processes, samples, shipment, sockets
+from djsup.shell import access_logs, channels, logs, notifications, processes, samples, shipment, sockets
 from djsup.shell.runtime import read_token
 from djsup_worker import messages
 
@@ -40,6 +41,10 @@ DASHBOARD_USER = "nobody"
 """Whom the dashboard runs as when the daemon is root and the settings name nobody."""
 
 
+PRINTED = {NoticeKind.WORKER_DIED, NoticeKind.PROGRAM_DIED, NoticeKind.PROGRAM_FINISHED}
+"""Notices whose details are what a process has printed."""
+
+
 @dataclass(slots=True)
 class Process:
     """A process asked for: what the operating system gave us for it."""
@@ -51,6 +56,8 @@ class Process:
     """A worker's row; None for a template and the dashboard."""
     capture: logs.Capture
     channel: socket.socket | None = None
+    notifications: notifications.Notifications | None = None
+    """Where a program says that it is ready."""
     pid: Pid | None = None
     kill_when_known: str | None = None
     ready: bool = False
@@ -127,6 +134,8 @@ class Performer:
                     board.close()
             case actions.Publish():
                 self._publish(action)
+            case actions.StartProgram():
+                self._start_program(action)
             case actions.StartDashboard(proc):
                 self._start_dashboard(proc)
             case actions.Quit():
@@ -263,6 +272,37 @@ class Performer:
         theirs.close()
         os.close(out)
         os.close(err)
+
+    def _start_program(self, action: actions.StartProgram) -> None:
+        proc, site, program = action.proc, action.site, action.program
+        label = f"{program.name}/{action.instance}"
+        scheduled = program.schedule is not None
+        capture = logs.Capture(self._log, site.name, None, label, keep_all=scheduled)
+        process = Process(proc, site.name, action.generation, None, capture)
+        out, err = capture.open()
+        try:
+            address = None
+            if program.notify or program.watchdog_s:
+                process.notifications = notifications.Notifications(
+                    self._runtime.notify / str(proc),
+                    launch.identity(site, program).uid,
+                    lambda word: self._tell(events.ProgramSaid(proc, word.ready, word.alive, word.status)),
+                )
+                address = process.notifications.address
+            command = launch.command(site, program, action.instance, out, err, address)
+            pid = self.processes.run(command, lambda end: self._ended(process, end))
+        except (processes.CannotRun, OSError) as error:
+            self._close_notifications(process)
+            self._tell(events.SpawnFailed(proc, str(error)))
+            return
+        finally:
+            os.close(out)
+            os.close(err)
+        self.roster[proc] = process
+        process.pid = capture.pid = pid
+        if process.notifications is not None:
+            process.notifications.pid = pid
+        self._tell(events.ProcessStarted(proc, pid))
 
     def _start_dashboard(self, proc: ProcId) -> None:
         dashboard = self.dashboard
@@ -445,6 +485,7 @@ class Performer:
         """A process is gone: hear its last words before its end is told."""
         self._read_channel(process)
         self._close_channel(process)
+        self._close_notifications(process)
         process.capture.finish()
         self.retired(process)
         self.access.gone(process.site, process.proc)
@@ -460,6 +501,13 @@ class Performer:
             asyncio.get_running_loop().remove_reader(process.channel)
             process.channel.close()
             process.channel = None
+
+    @staticmethod
+    def _close_notifications(process: Process) -> None:
+        if process.notifications is not None:
+            process.notifications.read()
+            process.notifications.close()
+            process.notifications = None
 
     def _close_capture(self, process: Process) -> None:
         for stream in ("stdout", "stderr"):
@@ -482,5 +530,5 @@ class Performer:
             details=notice.details,
         )
         # What stands in the log already, line by line as it was printed, is not said again.
-        details = "" if notice.kind is NoticeKind.WORKER_DIED else notice.details
+        details = "" if notice.kind in PRINTED else notice.details
         self._log.say(notice.text, notice.level.value, details, by=notice.by)

@@ -122,6 +122,22 @@ def test_site_page_shows_what_each_worker_does_and_for_how_long(page: Page, flee
     expect(row.locator(".age")).not_to_have_text(first or "")
 
 
+def test_site_page_shows_the_programs_and_a_site_without_any_has_no_table_of_them(
+    page: Page, fleet: Fleet
+) -> None:
+    open_dashboard(page, fleet)
+    flows.open_site(page, "blog")
+    programs = page.get_by_role("table", name="Programs of blog")
+    expect(programs.get_by_role("row").filter(has_text="celery/0")).to_contain_text("12 tasks")
+    expect(programs.get_by_role("row").filter(has_text="beat/0")).to_contain_text("next try in")
+    expect(programs.get_by_role("row").filter(has_text="clearsessions")).to_contain_text(
+        "last: exited with status 1"
+    )
+    page.go_back()
+    flows.open_site(page, "shop")
+    expect(page.get_by_role("table", name="Programs of shop")).to_be_hidden()
+
+
 def test_site_page_shows_events_and_follows_the_log(page: Page, fleet: Fleet) -> None:
     fleet.fake.do(lambda daemon: daemon.say("blog", "said before"))
     open_dashboard(page, fleet)

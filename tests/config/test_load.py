@@ -19,6 +19,7 @@ from djsup.core.model import (
     Limits,
     LogSettings,
     Preload,
+    ProgramReload,
     ProgramSettings,
     ReloadPolicy,
     SiteName,
@@ -117,6 +118,14 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
         env = { A = "b" }
         stop_signal = "QUIT"
         stop_timeout = "5m"
+        reload = "hup"
+        notify = true
+        start_timeout = "2m"
+        watchdog = 30
+        [sites.blog.programs.sessions]
+        command = "django-admin clearsessions"
+        schedule = " 0  3 * * mon-fri"
+        timeout = "1h"
         [sites.blog.log]
         access = "%m 100%%"
         access_exclude = ["/healthz"]
@@ -166,7 +175,22 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
             health=Health("/healthz?full=1", 204, "blog.example.com"),
             reload=ReloadPolicy(2, 600, Canary(2, 60, 0.5)),
             programs=(
-                ProgramSettings("celery", "celery -A blog worker", 2, (("A", "b"),), None, "QUIT", 300),
+                ProgramSettings(
+                    "celery",
+                    "celery -A blog worker",
+                    2,
+                    (("A", "b"),),
+                    None,
+                    "QUIT",
+                    300,
+                    reload=ProgramReload.HUP,
+                    notify=True,
+                    start_timeout_s=120,
+                    watchdog_s=30,
+                ),
+                ProgramSettings(
+                    "sessions", "django-admin clearsessions", schedule="0 3 * * mon-fri", timeout_s=3600
+                ),
             ),
             access=AccessSettings("%m 100%%", ("", "m", " 100%"), ("/healthz",), "respond"),
         ),
@@ -392,7 +416,6 @@ def test_site_logs_as_it_says_else_as_all_do(
         ("workers = { min = 1, max = 2 }", 4, "sites.blog.workers"),
         ("[sites.blog.limits]\nsoft_timeout = 3", 5, "sites.blog.limits.soft_timeout"),
         ("reload.canary = {}", 4, "sites.blog.reload.canary"),
-        ('[sites.blog.programs.mail]\ncommand = "x"', 4, "sites.blog.programs.mail"),
         ('[log]\naccess = "json"', 5, "log.access"),
         ('[sites.blog.log]\naccess = "combined"', 5, "sites.blog.log.access"),
     ],

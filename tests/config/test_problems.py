@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from djsup.config import Loaded
 
+PROGRAM = '[sites.blog.programs.x]\ncommand = "x"\n'
 BLOG = '[sites.blog]\ndirectory = "blog"\nlisten = ["127.0.0.1:8001"]\n'
 
 
@@ -142,6 +143,17 @@ def test_all_mistakes_are_reported_at_once_in_order(problems: Callable[[str], li
             '[sites.blog.programs.x]\ncommand = "x"\nstop_signal = "STOP"',
             'found "STOP"; allowed: "TERM", "INT"',
         ),
+        ('[sites.blog.programs.x]\ncommand = "x \'y"', "it cannot be split into words: No closing quotation"),
+        ('[sites.blog.programs.x]\ncommand = " "', "it is empty"),
+        (f'{PROGRAM}schedule = "0 3 * *"', "it has 4"),
+        (f'{PROGRAM}schedule = "@daily"', "write the five fields out"),
+        (f'{PROGRAM}schedule = "0 25 * * *"', "bad hour"),
+        (f'{PROGRAM}schedule = "0 0 31 2 *"', "bad day-of-month"),
+        (f'{PROGRAM}schedule = "0 3 * * *"\ninstances = 2', "is for a program that is kept running"),
+        (f'{PROGRAM}schedule = "0 3 * * *"\nnotify = true', "is for a program that is kept running"),
+        (f"{PROGRAM}timeout = 3", "is for a program with a schedule"),
+        (f"{PROGRAM}start_timeout = 3", "has no meaning without notify = true"),
+        (f'{PROGRAM}reload = "maybe"', 'found "maybe"; allowed: "restart", "hup" or "none"'),
         (
             '[sites.Blog]\ndirectory = "x"',
             'sites.Blog: found "Blog"; allowed: a name of at most 32 characters',

@@ -109,3 +109,26 @@ def test_followers_get_what_is_printed_from_then_on() -> None:
         assert [line.text for line in logs.kept(BLOG, 2)] == ["late", "later"]
 
     in_loop(story)
+
+
+def test_lines_of_a_program_are_labelled_with_it_and_all_are_kept_when_asked_for(tmp_path: Path) -> None:
+    kept: list[str] = []
+
+    async def story() -> None:
+        logs = logs_in(tmp_path)
+        capture = Capture(logs, BLOG, None, "clean/0", keep_all=True)
+        ends = capture.open()
+        for end in ends:
+            os.write(end, b"to %d\n" % ends.index(end))
+            os.close(end)
+        capture.finish()
+        kept.extend(capture.last_stderr)
+        logs.writer.close()
+
+    in_loop(story)
+    lines = [json.loads(line) for line in (tmp_path / "blog.log").read_text().splitlines()]
+    assert [(line["program"], line["stream"]) for line in lines] == [
+        ("clean/0", "stdout"),
+        ("clean/0", "stderr"),
+    ]
+    assert kept == ["to 0", "to 1"]

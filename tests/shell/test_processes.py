@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -152,3 +153,69 @@ def test_a_site_gets_its_own_environment_and_four_names_of_the_daemons(
     assert made["HOME"] == "/srv/blog"
     assert made["LANG"] == "C.UTF-8"
     assert set(made) <= {"DEBUG", "HOME", "LANG", "PATH", "TZ"}
+
+
+LEAVES_CHILDREN = """
+import os, subprocess, sys
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+print(subprocess.Popen(sleep).pid, subprocess.Popen(sleep, process_group=0).pid, flush=True)
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def gone(*pids: int) -> bool:
+    """Whether all have ended, within the time that a busy machine may take."""
+    end = time.monotonic() + 10
+    while any(alive(each) for each in pids):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def children_of_one_that_has_ended(*, whole_group: bool) -> list[int]:
+    reader, writer = os.pipe()
+
+    async def story(processes: Processes) -> None:
+        arguments = (sys.executable, "-c", LEAVES_CHILDREN)
+        command = Command(arguments, "/", {}, Identity(), writer, 2, whole_group=whole_group)
+        assert await end_of(processes, command) == Exit(status=0)
+
+    in_loop(story)
+    children = [int(each) for each in os.read(reader, 100).split()]
+    os.close(reader)
+    os.close(writer)
+    return children
+
+
+def test_session_of_a_process_is_killed_with_it_when_that_is_asked_for() -> None:
+    assert gone(*children_of_one_that_has_ended(whole_group=True))
+    left = children_of_one_that_has_ended(whole_group=False)
+    assert all(alive(each) for each in left)
+    for each in left:
+        os.kill(each, signal.SIGKILL)
+
+
+def test_process_gets_its_orphan_signal_when_the_daemon_dies() -> None:
+    daemon = """
+        import asyncio, os, sys
+        from djsup.shell.processes import Command, Identity, Processes
+        async def main():
+            code = "import time; time.sleep(600)"
+            command = Command((sys.executable, "-c", code), "/", {}, Identity(), 1, 2, orphan_signal="SIGTERM")
+            print(Processes(lambda: None).run(command, print), flush=True)
+            os.kill(os.getpid(), 9)
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(daemon)], stdout=subprocess.PIPE, text=True, timeout=30, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    assert gone(int(done.stdout))

@@ -25,6 +25,7 @@ from djsup.core.snapshot import (
     CurrentRequest,
     DaemonSnapshot,
     Latency,
+    ProgramSnapshot,
     ReloadReport,
     ReloadResult,
     SiteSnapshot,
@@ -37,6 +38,16 @@ from djsup.core.snapshot import (
 )
 
 MIB = 1024 * 1024
+PROGRAMS = {
+    "blog": (
+        ProgramSnapshot("celery", 0, 4900, "running", 3700.0, status_text="12 tasks"),
+        ProgramSnapshot("beat", 0, None, "backing-off", 0.0, next_try_s=4.0),
+        ProgramSnapshot(
+            "clearsessions", 0, None, "waiting", 0.0, schedule="0 3 * * *", next_run_at=1_790_000_000.0,
+            runs=2, last_well=False, last_result="exited with status 1 after 0.4 s",
+        ),
+    )
+}  # fmt: skip
 TRACEBACK = """Traceback (most recent call last):
   File "/srv/shop/shop/wsgi.py", line 14, in <module>
     application = get_wsgi_application()
@@ -190,7 +201,15 @@ class FakeDaemon:
         """Add a line to a site's log."""
         pid = self.sites[site].workers[0].pid if self.sites[site].workers else None
         self.log.append(
-            {"at": _now(), "site": site, "slot": slot, "pid": pid, "stream": stream, "text": text}
+            {
+                "at": _now(),
+                "site": site,
+                "slot": slot,
+                "program": None,
+                "pid": pid,
+                "stream": stream,
+                "text": text,
+            }
         )
         self._wake()
 
@@ -310,6 +329,7 @@ class FakeDaemon:
                 for each in site.workers
             ),
             templates=(TemplateSnapshot(4800, site.generation, "loaded", 31 * MIB),),
+            programs=PROGRAMS.get(site.name, ()),
         )
 
     # --- the protocol ----------------------------------------------------------------------------

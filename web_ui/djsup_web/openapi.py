@@ -96,6 +96,7 @@ _EVENT: _Json = _object(
 _LOG_LINE: _Json = _object(
     {"at": _TIME, "site": _TEXT, "stream": {"enum": ["stdout", "stderr"]}, "text": _TEXT},
     slot=_MAYBE_WHOLE,
+    program=_MAYBE_TEXT,
     pid=_MAYBE_WHOLE,
 )
 _WORKER: _Json = _object(
@@ -164,9 +165,18 @@ _STATUS: _Json = _object(
                                 "name": _TEXT,
                                 "instance": _WHOLE,
                                 "pid": _MAYBE_WHOLE,
-                                "state": _TEXT,
+                                "state": {
+                                    "enum": ["starting", "running", "stopping", "backing-off", "waiting"]
+                                },
                                 "uptime_s": _NUMBER,
                             },
+                            status_text=_TEXT,
+                            next_try_s={"type": ["number", "null"]},
+                            schedule=_MAYBE_TEXT,
+                            next_run_at={"type": ["string", "null"], "format": "date-time"},
+                            runs=_WHOLE,
+                            last_well={"type": ["boolean", "null"]},
+                            last_result=_MAYBE_TEXT,
                         ),
                     ),
                 },

@@ -49,7 +49,9 @@ def command(target: Target, site: str | None, follow: bool, limit: int, access: 
 
 def _text(log: dict[str, Any]) -> Text:
     where = str(log.get("site") or "djsup")
-    if log.get("slot") is not None:
+    if log.get("program"):
+        where += f"/{log['program']}"
+    elif log.get("slot") is not None:
         where += f"/{log['slot']}"
     if log.get("pid"):
         where += f" {log['pid']}"

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from djsup import __version__
 from djsup.cli import figures, output
+from djsup.cli.program_table import program_table
 from djsup.cli.verb import Failed, Target, Verb
 from djsup.core.snapshot import ReloadResult, SiteState, WorkerState, from_json
 
@@ -124,6 +125,9 @@ def show_one(console: Console, site: SiteSnapshot, now: float) -> None:
     if site.workers:
         output.show(console)
         output.show(console, _worker_table(console, site))
+    if site.programs:
+        output.show(console)
+        output.show(console, program_table(console, site.programs, now))
     report = site.last_reload
     if report is not None and report.result is ReloadResult.ROLLED_BACK and report.details:
         output.show(console)
@@ -212,9 +216,6 @@ def _facts(site: SiteSnapshot, now: float) -> Iterator[tuple[str, Text]]:
         text += f", by {report.by}" if report.by else ""
         text += f": {output.clean(report.error)}" if report.error else ""
         yield "reload", Text(text, style="red" if report.result is ReloadResult.ROLLED_BACK else "")
-    for program in site.programs:
-        state = f"{program.name}/{program.instance} {program.state}"
-        yield "program", Text(state + (f" pid {program.pid}" if program.pid else ""))
 
 
 def _worker_table(console: Console, site: SiteSnapshot) -> Table:

@@ -56,7 +56,6 @@ PENDING = (
         lambda value: value not in (0, "0", "0s"),
     ),
     Pending(("sites", "*", "reload", "canary"), "has no effect yet: new code takes over without a trial"),
-    Pending(("sites", "*", "programs", "*"), "has no effect yet: the program is not run"),
 )
 
 

@@ -32,6 +32,7 @@ from djsup.config.forms import (
     worker_count,
     yes_no,
 )
+from djsup.config.program_forms import command_line, cron_schedule
 from djsup.core.model import (
     Address,
     AddressKind,
@@ -39,6 +40,7 @@ from djsup.core.model import (
     Health,
     Limits,
     LogSettings,
+    ProgramReload,
     ProgramSettings,
     ReloadPolicy,
     Settings,
@@ -242,15 +244,16 @@ class ReloadTable(Table):
 
 
 class ProgramTable(Table):
-    """A helper process of a site."""
+    """A helper process of a site: kept running, or run when its time has come."""
 
-    command: Annotated[str, text("a command line")] = Field(
-        description="The command; names are looked for in the site's virtualenv first.",
+    command: Annotated[str, command_line()] = Field(
+        description="The command, split into words as a shell does it; no shell runs it. Its name is looked for in the "
+        "site's virtualenv first, and it runs in the site's directory.",
         examples=["celery -A blog worker"],
     )
     instances: Annotated[int, whole(0, 64)] = Field(
         default=_PROGRAM.instances,
-        description="How many of it run.",
+        description="How many of it run. Each knows its number from 0 as DJSUP_INSTANCE.",
         examples=[1],
     )
     env: Environment = Field(
@@ -270,8 +273,41 @@ class ProgramTable(Table):
     )
     stop_timeout: Annotated[float, duration(0, DAY_S)] = Field(
         default=_PROGRAM.stop_timeout_s,
-        description="How long it may take to stop before it is killed.",
+        description="How long it may take to stop before it is killed, with all that it has started.",
         examples=[10, "5m"],
+    )
+    reload: Annotated[str, choice(*(each.value for each in ProgramReload))] = Field(
+        default=_PROGRAM.reload.value,
+        description='What happens to it when a reload of the site is done: "restart" stops it and starts it anew, "hup" '
+        'sends SIGHUP, "none" leaves it alone. A reload that is rolled back touches no program.',
+        examples=["hup"],
+    )
+    notify: Annotated[bool, yes_no()] = Field(
+        default=_PROGRAM.notify,
+        description="It says by sd_notify(3) on NOTIFY_SOCKET that it is ready (READY=1), and is starting until then.",
+        examples=[True],
+    )
+    start_timeout: Annotated[float, duration(1, HOUR_S)] = Field(
+        default=_PROGRAM.start_timeout_s,
+        description="With notify: how long it may take to say that it is ready.",
+        examples=["2m"],
+    )
+    watchdog: Annotated[float, duration(0, DAY_S)] = Field(
+        default=_PROGRAM.watchdog_s,
+        description="It says WATCHDOG=1 by sd_notify(3) more often than this, or gets SIGABRT and is started again. "
+        "0: it need not.",
+        examples=["30s"],
+    )
+    schedule: Annotated[str, cron_schedule()] | None = Field(
+        default=None,
+        description="When it is run, as five fields of cron, in the time zone of the daemon (TZ, else that of the "
+        "machine). It is not started again when it ends, and never runs twice at a time. Default: it is kept running.",
+        examples=["0 3 * * *"],
+    )
+    timeout: Annotated[float, duration(0, DAY_S)] = Field(
+        default=_PROGRAM.timeout_s,
+        description="With schedule: how long a run may take before it is stopped. 0: as long as it likes.",
+        examples=["1h"],
     )
 
 

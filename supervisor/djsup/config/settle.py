@@ -29,6 +29,7 @@ from djsup.core.model import (
     Limits,
     LogSettings,
     Preload,
+    ProgramReload,
     ProgramSettings,
     ReloadPolicy,
     Settings,
@@ -58,6 +59,8 @@ VIRTUALENVS = (".venv", "venv")
 NO_ACCESS_LOG = (
     "has no effect: an access log is a file that the workers write, and [log] names no directory for it"
 )
+KEPT_RUNNING = frozenset({"instances", "reload", "notify", "start_timeout", "watchdog"})
+"""Keys of a program that mean nothing with a schedule."""
 ENV_FILE_MAX_BYTES = 1024 * 1024
 
 
@@ -374,6 +377,15 @@ class _Settler:
 
     def _program(self, path: KeyPath, name: str, table: ProgramTable) -> ProgramSettings:
         self._identity(path, table.user, None)
+        if table.schedule is not None:
+            for key in KEPT_RUNNING & table.model_fields_set:
+                self._wrong(
+                    (*path, key), hint="is for a program that is kept running; this one has a schedule"
+                )
+        elif table.timeout:
+            self._wrong((*path, "timeout"), hint="is for a program with a schedule")
+        if table.schedule is None and not table.notify and "start_timeout" in table.model_fields_set:
+            self._wrong((*path, "start_timeout"), hint="has no meaning without notify = true")
         return ProgramSettings(
             name=name,
             command=table.command,
@@ -382,6 +394,12 @@ class _Settler:
             user=table.user,
             stop_signal=table.stop_signal,
             stop_timeout_s=table.stop_timeout,
+            reload=ProgramReload(table.reload),
+            notify=table.notify,
+            start_timeout_s=table.start_timeout,
+            watchdog_s=table.watchdog,
+            schedule=table.schedule,
+            timeout_s=table.timeout,
         )
 
     # --- dashboard and log ---------------------------------------------------------------------

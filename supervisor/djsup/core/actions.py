@@ -10,7 +10,16 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from djsup.core.model import Address, Generation, Limits, ProcId, SiteName, SiteSettings, Slot
+    from djsup.core.model import (
+        Address,
+        Generation,
+        Limits,
+        ProcId,
+        ProgramSettings,
+        SiteName,
+        SiteSettings,
+        Slot,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,8 @@ class TellLimits:
 class KillProcess:
     """Send a signal (its name, as ``SIGTERM``) to a process asked for earlier; gone already: nothing.
 
-    A process whose pid is not known yet gets the signal as soon as it is known.
+    A process whose pid is not known yet gets the signal as soon as it is known. SIGKILL to a program
+    is for all processes of its group.
     """
 
     proc: ProcId
@@ -151,6 +161,11 @@ class NoticeKind(Enum):
     SETTINGS_CHANGED = "settings-changed"
     RESTART_ASKED = "restart-asked"
     SCALED = "scaled"
+    PROGRAM_STARTED = "program-started"
+    PROGRAM_DIED = "program-died"
+    PROGRAM_STOPPED = "program-stopped"
+    PROGRAM_FINISHED = "program-finished"
+    PROGRAM_SKIPPED = "program-skipped"
     DASHBOARD_STARTED = "dashboard-started"
     DASHBOARD_DIED = "dashboard-died"
     STOPPING = "stopping"
@@ -172,6 +187,17 @@ class Publish:
     proc: ProcId | None = None
     by: str = ""
     details: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartProgram:
+    """Run a program of a site, as a generation's settings say for its directory, interpreter and environment."""
+
+    proc: ProcId
+    site: SiteSettings
+    generation: Generation
+    program: ProgramSettings
+    instance: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +225,7 @@ Action = (
     | ForgetGeneration
     | ForgetSite
     | Publish
+    | StartProgram
     | StartDashboard
     | Quit
 )

@@ -1,6 +1,6 @@
 """What happened, as the shell tells it to the core: past tense, frozen, no behaviour.
 
-Every process that the core asks for (StartTemplate, ForkWorker, BootWorker, StartDashboard)
+Every process that the core asks for (StartTemplate, ForkWorker, BootWorker, StartProgram, StartDashboard)
 ends in exactly one ProcessExited or SpawnFailed, whatever else is told of it before.
 """
 
@@ -23,7 +23,7 @@ class Exit:
     core_dumped: bool = False
     out_of_memory: bool = False
     stderr: tuple[str, ...] = ()
-    """The last lines of its standard error, at most 50."""
+    """The last lines of its standard error, at most 50; of a scheduled command those of its output too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,26 @@ class ScaleAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class RunAsked:
+    """The time of a scheduled command of this site has come, or somebody wants it run now."""
+
+    site: SiteName
+    program: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSaid:
+    """What a program said of itself by sd_notify(3); several words at once are one event."""
+
+    proc: ProcId
+    ready: bool = False
+    alive: bool = False
+    status: str | None = None
+    """One line for people; None: nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """Somebody wants everything to end: drained, or at once when ``at_once`` is True."""
 
@@ -206,6 +226,8 @@ Event = (
     | RestartAsked
     | RollbackAsked
     | ScaleAsked
+    | RunAsked
+    | ProgramSaid
     | StopAsked
     | RequestOverdue
     | MemorySampled

@@ -22,10 +22,12 @@ from djsup.core.events import (
     MemorySampled,
     ProcessExited,
     ProcessStarted,
+    ProgramSaid,
     ReloadAsked,
     RequestOverdue,
     RestartAsked,
     RollbackAsked,
+    RunAsked,
     ScaleAsked,
     SettingsChanged,
     SpawnFailed,
@@ -59,6 +61,8 @@ class ProcessKind(Enum):
     """Imported a site's application and forks its workers."""
     WORKER = "worker"
     """Serves requests."""
+    PROGRAM = "program"
+    """Helps a site."""
     DASHBOARD = "dashboard"
     """Shows all this in a browser."""
 
@@ -126,6 +130,7 @@ class Fleet:
                 | RestartAsked(site=site)
                 | RollbackAsked(site=site)
                 | ScaleAsked(site=site)
+                | RunAsked(site=site)
                 | LoadSampled(site=site)
             ):
                 out += self._tell(site, event, now)
@@ -143,6 +148,7 @@ class Fleet:
                 | WorkerFailed(proc=proc)
                 | RequestOverdue(proc=proc)
                 | MemorySampled(proc=proc)
+                | ProgramSaid(proc=proc)
             ):
                 out += self._process_event(proc, event, now)
             case DeadlinePassed():
@@ -175,6 +181,9 @@ class Fleet:
         site = self._owners[proc]
         if site is None:
             return ProcessView(proc, ProcessKind.DASHBOARD, self._dashboard.pid)
+        program = self._pools[site].programs.pid(proc)
+        if program is not None:
+            return ProcessView(proc, ProcessKind.PROGRAM, program[0], site)
         found = self._pools[site].process(proc)
         if isinstance(found, Template):
             return ProcessView(proc, ProcessKind.TEMPLATE, found.pid, site, found.generation)

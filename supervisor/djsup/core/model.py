@@ -117,17 +117,39 @@ class ReloadPolicy:
     canary: Canary | None = None
 
 
+class ProgramReload(Enum):
+    """What a program does when another generation of its site has taken over."""
+
+    RESTART = "restart"
+    """It is told to stop; when it has gone, it is started anew."""
+    HUP = "hup"
+    """It gets SIGHUP."""
+    NONE = "none"
+    """It is left alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramSettings:
-    """A helper process of a site."""
+    """A helper process of a site: kept running, or run when its time has come."""
 
     name: str
     command: str
+    """Words as a shell splits them; no shell runs it."""
     instances: int = 1
     env: tuple[tuple[str, str], ...] = ()
     user: str | None = None
     stop_signal: str = "TERM"
     stop_timeout_s: float = 10.0
+    reload: ProgramReload = ProgramReload.RESTART
+    notify: bool = False
+    """It says by sd_notify(3) that it is ready."""
+    start_timeout_s: float = 60.0
+    watchdog_s: float = 0.0
+    """It says by sd_notify(3) that it is alive, more often than this; 0: it need not."""
+    schedule: str | None = None
+    """When it is run, as crontab(5) writes it; None: it is kept running."""
+    timeout_s: float = 0.0
+    """How long a scheduled run may take; 0: for ever."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ def site_snapshot(pool: Pool, now: float) -> SiteSnapshot:
             _worker(each, now) for each in sorted(pool.workers.by_proc.values(), key=lambda one: one.slot)
         ),
         templates=tuple(_template(each) for each in generations.templates),
+        programs=pool.programs.snapshots(now),
     )
 
 

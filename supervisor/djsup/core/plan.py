@@ -29,6 +29,8 @@ class Change(Enum):
     """Workers are added, or drained."""
     GENERATION = "generation"
     """The processes were started with the old value: a new generation is loaded."""
+    PROGRAMS = "programs"
+    """Programs are started, stopped or replaced, each by itself (``programs.py``)."""
     LISTENERS = "listeners"
     """Other addresses: they are bound first, then a new generation inherits them."""
 
@@ -54,7 +56,7 @@ SITE_FIELDS: Mapping[str, Change] = {
     "limits": Change.NOTHING,  # compared field by field, below
     "health": Change.GENERATION,
     "reload": Change.NOTHING,
-    "programs": Change.NOTHING,
+    "programs": Change.PROGRAMS,
     "tls": Change.NOTHING,  # the running workers are given certificates when files change; addresses: below
     "access": Change.NOTHING,  # the daemon tells running workers by itself, as it opens their log files again
 }

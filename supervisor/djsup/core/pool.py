@@ -5,8 +5,8 @@ should be with what is and writes down the next actions. No sequence is waited f
 stop in the middle of a reload is one more fact; and whatever waits has a time at which the
 waiting ends.
 
-Its two halves: ``generations.py`` decides what code serves, ``workers.py`` how many processes do.
-Which words are said stands in ``notices.py``, how a pool looks in ``picture.py``.
+Its parts: ``generations.py`` decides what code serves, ``workers.py`` how many processes do,
+``programs.py`` what runs beside them. Which words are said stands in ``notices.py``, how a pool looks in ``picture.py``.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from djsup.core.events import (
     MemorySampled,
     ProcessExited,
     ProcessStarted,
+    ProgramSaid,
     ReloadAsked,
     RequestOverdue,
     RestartAsked,
     RollbackAsked,
+    RunAsked,
     ScaleAsked,
     SettingsChanged,
     SpawnFailed,
@@ -39,6 +41,7 @@ from djsup.core.events import (
 )
 from djsup.core.generations import Generations
 from djsup.core.moves import UnknownMoveError
+from djsup.core.programs import Programs
 from djsup.core.site import Site
 from djsup.core.template import Template
 from djsup.core.worker import Worker
@@ -73,6 +76,7 @@ class Pool:
         self.site = Site(settings, new_proc)
         self.workers = Workers(self.site)
         self.generations = Generations(self.site, self.workers, listeners)
+        self.programs = Programs(self.site)
         self.mode = Mode.RUN
         self.settled = False
         """As many serve as are promised, or all has ended; and this has been said."""
@@ -103,6 +107,8 @@ class Pool:
             self.mode = Mode.RUN
         elif reload or plan.needs_generation(found):
             self._asked = by
+        elif plan.Change.PROGRAMS in found:
+            self.programs.change()
         return self._reconcile(now)
 
     def remove(self, now: float) -> list[Action]:
@@ -126,7 +132,7 @@ class Pool:
     @property
     def at_rest(self) -> bool:
         """Whether no process of it is left."""
-        return not self.workers.by_proc and not self.generations.templates
+        return not self.workers.by_proc and not self.generations.templates and not self.programs.living
 
     @property
     def removed(self) -> bool:
@@ -141,6 +147,8 @@ class Pool:
     # --- facts ---------------------------------------------------------------------------------
 
     def _record(self, event: Event, now: float) -> None:
+        if self.programs.record(event, now):
+            return
         match event:
             case TemplateLoaded() | TemplateFailed() | WorkerReady() | WorkerFailed():
                 self._heard(event, now)
@@ -172,6 +180,8 @@ class Pool:
                 self._stop(now, at_once=at_once)
             case LoadSampled() | DeadlinePassed() | ListenerBound() | ListenerFailed() | SettingsChanged():
                 pass  # the reconciliation looks for itself
+            case RunAsked() | ProgramSaid():
+                pass  # the programs' affair
             case _:
                 assert_never(event)
 
@@ -235,6 +245,7 @@ class Pool:
             for held in self.generations.templates:
                 if held.state is not template.State.KILLED:
                     self.site.do(held.kill(now))
+            self.programs.kill_all()
 
     def _end_all(self, mode: Mode, why: str, now: float) -> None:
         self.generations.let_go(why, now)
@@ -253,8 +264,11 @@ class Pool:
             self.mode = Mode.RUN
         if self.mode is Mode.RUN:
             self._run(now)
+            reloading = self.generations.rollout is not None
+            self.programs.reconcile(self.generations.serving, now, reloading=reloading)
         else:
             self.workers.end_all(now)
+            self.programs.end_all(now)
         self.generations.tidy(now)
         self._say_how_it_is()
         self.deadline = min((each for each in self._deadlines() if each > now), default=None)
@@ -295,6 +309,7 @@ class Pool:
 
     def _deadlines(self) -> Iterator[float]:
         yield from self.workers.deadlines()
+        yield from self.programs.deadlines()
         if self.mode is Mode.RUN:
             yield from self.generations.deadlines()
         else:

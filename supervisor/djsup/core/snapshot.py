@@ -102,7 +102,21 @@ class ProgramSnapshot:
     instance: int
     pid: int | None
     state: str
+    """``starting``, ``running``, ``stopping``, ``backing-off``; ``waiting``: for its schedule."""
     uptime_s: float
+    status_text: str = ""
+    """What it last said of itself by sd_notify(3)."""
+    next_try_s: float | None = None
+    """Seconds until the next try, while it backs off."""
+    schedule: str | None = None
+    next_run_at: float | None = None
+    """When its schedule has it run next; the shell knows."""
+    runs: int = 0
+    """Runs of a scheduled command that have ended."""
+    last_well: bool | None = None
+    """Whether the last run exited with status 0."""
+    last_result: str | None = None
+    """How the last run went, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +240,10 @@ def site_to_json(site: SiteSnapshot) -> dict[str, Any]:
         for each in site.workers
     ]
     raw["templates"] = [asdict(each) for each in site.templates]
-    raw["programs"] = [asdict(each) for each in site.programs]
+    raw["programs"] = [
+        {**asdict(each), "next_run_at": None if each.next_run_at is None else utc_text(each.next_run_at)}
+        for each in site.programs
+    ]
     return raw
 
 
@@ -261,7 +278,7 @@ def site_from_json(raw: dict[str, Any]) -> SiteSnapshot:
             "last_reload": None if last is None else _report_from_json(last),
             "workers": tuple(_worker_from_json(each) for each in raw["workers"]),
             "templates": tuple(TemplateSnapshot(**each) for each in raw["templates"]),
-            "programs": tuple(ProgramSnapshot(**each) for each in raw["programs"]),
+            "programs": tuple(_program_from_json(each) for each in raw["programs"]),
         }
     )
 
@@ -280,6 +297,11 @@ def _worker_from_json(raw: dict[str, Any]) -> WorkerSnapshot:
             "current": tuple(CurrentRequest(**each) for each in raw["current"]),
         }
     )
+
+
+def _program_from_json(raw: dict[str, Any]) -> ProgramSnapshot:
+    text = raw["next_run_at"]
+    return ProgramSnapshot(**{**raw, "next_run_at": None if text is None else utc_seconds(text)})
 
 
 def utc_text(seconds: float) -> str:

@@ -52,6 +52,8 @@ class Line:
     pid: Pid | None
     stream: Stream
     text: str
+    program: str | None = None
+    """``NAME/INSTANCE`` of a program of the site; None: a worker or a template."""
 
     def to_json(self) -> dict[str, object]:
         """As the control socket and the JSON log show it."""
@@ -59,6 +61,7 @@ class Line:
             "at": stamp(self.at),
             "site": self.site,
             "slot": self.slot,
+            "program": self.program,
             "pid": self.pid,
             "stream": self.stream,
             "text": self.text,
@@ -183,7 +186,7 @@ class Logs:
         if self.settings.format == "json":
             rendered = json.dumps(line.to_json(), ensure_ascii=False)
         else:
-            who = "template" if line.slot is None else str(line.slot)
+            who = line.program or ("template" if line.slot is None else str(line.slot))
             label = f"{line.site} {who} [{line.pid or '?'}]"
             if self._colours:
                 label = f"\033[36m{label}\033[0m"
@@ -220,12 +223,23 @@ class Logs:
 class Capture:
     """Reads what one process prints, line by line, and keeps the last of its standard error."""
 
-    def __init__(self, logs: Logs, site: SiteName, slot: int | None) -> None:
+    def __init__(
+        self,
+        logs: Logs,
+        site: SiteName,
+        slot: int | None,
+        program: str | None = None,
+        *,
+        keep_all: bool = False,
+    ) -> None:
+        """With ``keep_all`` the last lines of standard output are kept as those of standard error are."""
         self.pid: Pid | None = None
         self.last_stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self._logs = logs
         self._site = site
         self._slot = slot
+        self._program = program
+        self._keep_all = keep_all
         self._rest: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
         self._ends: dict[Stream, int] = {}
 
@@ -284,9 +298,10 @@ class Capture:
     def _line(self, stream: Stream, raw: bytes) -> None:
         text = raw.decode("utf-8", "backslashreplace").rstrip("\r")
         text = "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
-        if stream == "stderr":
+        if stream == "stderr" or self._keep_all:
             self.last_stderr.append(text)
-        self._logs.add(Line(datetime.now(UTC), self._site, self._slot, self.pid, stream, text))
+        at = datetime.now(UTC)
+        self._logs.add(Line(at, self._site, self._slot, self.pid, stream, text, self._program))
 
     def close(self, stream: Stream) -> None:
         """Read no more of a stream."""

@@ -25,7 +25,9 @@ from djsup.core.model import Pid
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_CHILD_SUBREAPER = 36
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class CannotRun(Exception):
@@ -38,8 +40,7 @@ def become_subreaper() -> None:
     Raises:
         OSError: the kernel refuses.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
@@ -86,6 +87,10 @@ class Command:
     stdout: int
     stderr: int
     keep_fds: tuple[int, ...] = ()
+    whole_group: bool = False
+    """Whatever it leaves in its session is killed when it ends, and SIGKILL is for all of its group."""
+    orphan_signal: str | None = None
+    """The signal that the kernel sends it when the daemon dies (prctl(2), PR_SET_PDEATHSIG); None: none."""
 
 
 def environment(identity: Identity, own: Mapping[str, str]) -> dict[str, str]:
@@ -104,6 +109,8 @@ class Processes:
         self._pidfds: dict[Pid, int] = {}
         self._on_exit: dict[Pid, Callable[[Exit], None]] = {}
         self._killed_by_us: set[Pid] = set()
+        self._with_group: set[Pid] = set()
+        """Leaders of a session that ends with them."""
         self._claim_strays = claim_strays
         self._oom_kills = _count_oom_kills()
 
@@ -128,6 +135,7 @@ class Processes:
                 user=identity.uid,
                 group=identity.gid,
                 extra_groups=identity.groups if identity.uid is not None else None,
+                preexec_fn=_death_signal(command.orphan_signal),  # noqa: PLW1509 -- one system call, no lock
             )
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             raise CannotRun(f"cannot run {command.arguments[0]} in {command.directory}: {error}") from error
@@ -135,6 +143,8 @@ class Processes:
         pid = Pid(process.pid)
         if not self.adopt(pid, on_exit):
             raise CannotRun(f"{command.arguments[0]} was gone at once")
+        if command.whole_group:
+            self._with_group.add(pid)
         return pid
 
     def adopt(self, pid: Pid, on_exit: Callable[[Exit], None]) -> bool:
@@ -156,6 +166,8 @@ class Processes:
         number = signal.Signals[name]
         if number is signal.SIGKILL:
             self._killed_by_us.add(pid)
+            if pid in self._with_group:
+                _kill_session(pid)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, number)
 
@@ -190,6 +202,11 @@ class Processes:
         if pidfd is None:
             return
         try:
+            if pid in self._with_group:
+                # Before it is reaped: as long as its leader is a zombie, the number is of this session.
+                if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    return
+                _kill_session(pid)
             result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             ended = Exit()  # it was never our child, or somebody else has reaped it
@@ -201,6 +218,7 @@ class Processes:
         os.close(pidfd)
         del self._pidfds[pid]
         self._killed_by_us.discard(pid)
+        self._with_group.discard(pid)
         self._on_exit.pop(pid)(ended)
 
     def _exit(self, pid: Pid, result: os.waitid_result) -> Exit:
@@ -216,6 +234,37 @@ class Processes:
             core_dumped=result.si_code == os.CLD_DUMPED,
             out_of_memory=out_of_memory,
         )
+
+
+def _death_signal(name: str | None) -> Callable[[], None] | None:
+    """What a new process has to do before exec(3) to get this signal when its parent dies."""
+    if name is None:
+        return None
+    number = int(signal.Signals[name])
+
+    def ask() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+    return ask
+
+
+def _kill_session(leader: Pid) -> None:
+    """Kill the process group of a session's leader, and what made a group of its own within the session.
+
+    The group goes in one system call, so nothing in it can fork its way out; the others are looked for.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == leader:
+            continue
+        with suppress(OSError):
+            pidfd = os.pidfd_open(int(entry.name))
+            try:
+                if os.getsid(int(entry.name)) == leader:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
 
 
 def _signal_name(number: int) -> str:

@@ -89,6 +89,11 @@ class RuntimeDirectory:
         """The folder that sites' interpreters run."""
         return self.path / "worker"
 
+    @property
+    def notify(self) -> Path:
+        """The folder of the sockets on which programs say that they are ready."""
+        return self.path / "notify"
+
     def release(self) -> None:
         """Remove the pid file and let the lock go."""
         with suppress(FileNotFoundError):

@@ -45,6 +45,9 @@ class History:
             event = world.accident() if random.random() < 0.5 else world.order()
             if event is not None:
                 self.step(event)
+            event = world.programs.event()
+            if event is not None:
+                self.step(event)
         if random.random() < 0.3:  # in the middle of everything
             self.stop()
             return

@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from core.simulation.programs import ProgramJudge
 from core.simulation.world import Proc, Stage, World
 from djsup.core import plan
 from djsup.core.actions import (
@@ -26,6 +27,7 @@ from djsup.core.actions import (
     Publish,
     Quit,
     StartDashboard,
+    StartProgram,
     StartTemplate,
 )
 from djsup.core.events import (
@@ -94,6 +96,7 @@ class Judge:
         self.dashboard_deaths = Row()
         self.boot_until: dict[ProcId, float] = {}
         self.unanswered: dict[SiteName, int] = defaultdict(int)
+        self.programs = ProgramJudge(world.programs, fleet, self.check)
 
     def check(self, ok: object, rule: str) -> None:
         if not ok:
@@ -105,6 +108,7 @@ class Judge:
         """Note what goes in."""
         now = self.world.now
         self._forgive(now)
+        self.programs.before(event)
         match event:
             case SettingsChanged(settings=settings, reload=reload) if self.stopping_at is None:
                 self._new_settings(settings, reload)
@@ -127,11 +131,11 @@ class Judge:
                 self.stopping_at = now if self.stopping_at is None else self.stopping_at
             case WorkerFailed(proc=proc):
                 self._blame(self.world.procs[proc], now)
-            case ProcessExited(proc=proc) | SpawnFailed(proc=proc):
+            case ProcessExited(proc=proc) | SpawnFailed(proc=proc) if proc in self.world.procs:
                 self._death(self.world.procs[proc], now)
             case _:
                 pass
-        self.ending -= {name for name in self.ending if self._known(name) and not self.world.living(name)}
+        self.ending -= {name for name in self.ending if self._known(name) and not self._living(name)}
 
     def after(self, actions: list[Action]) -> None:
         """Judge what comes out. The world has performed the actions already."""
@@ -160,6 +164,11 @@ class Judge:
                     spawned.add(name)
                 case DrainWorker(proc=proc, handover_to=heir):
                     self._drained(self.world.procs[proc], heir, drained)
+                case StartProgram(site=site):
+                    self.programs.started(action, ends=self._is_ending(site.name))
+                case KillProcess(proc=proc) if proc in self.world.programs.procs:
+                    ends = self._is_ending(self.world.programs.procs[proc].action.site.name)
+                    self.programs.told(action, ends=ends)
                 case KillProcess(proc=proc, signal=signal):
                     self._killed(self.world.procs[proc], signal, now)
                 case ForgetGeneration(site=name, generation=generation):
@@ -183,7 +192,7 @@ class Judge:
                     self._said(kind, name, now)
                 case Quit():
                     self.quit = True
-                    self.check(not self.world.living(), "the daemon quits when no process is left")
+                    self.check(not self._living(), "the daemon quits when no process is left")
                 case _:
                     pass
         for name in spawned:
@@ -191,14 +200,22 @@ class Judge:
         for name in drained:
             self._promise_is_kept(name)
         self._nothing_waits_for_ever(now)
+        self.programs.after()
         if actions:
             self._books_agree(now)
 
     def _ends(self, site: SiteName) -> None:
         """Nothing of it serves from here on; what follows begins anew."""
+        self.programs.forget(site)
         self.ending.add(site)
         self.loads[site] = Row()
         self.serving_generation[site] = 0
+
+    def _is_ending(self, site: SiteName) -> bool:
+        return self.stopping_at is not None or site in self.ending
+
+    def _living(self, site: SiteName | None = None) -> bool:
+        return bool(self.world.living(site) or self.world.programs.living(site))
 
     def _known(self, site: SiteName) -> bool:
         return self.settings is not None and self.settings.site(site) is not None
@@ -214,6 +231,8 @@ class Judge:
                     each.tired = False  # measured against the old ones
             if before is None:
                 self.ending.discard(site.name)
+            if before is None or before.programs != site.programs:
+                self.programs.forget(site.name)
             found = frozenset() if before is None else plan.changes(before, site)
             if before is None or site.name in reload or plan.needs_generation(found):
                 self.load_asked.add(site.name)
@@ -367,7 +386,7 @@ class Judge:
 
     def _forget(self, name: SiteName) -> None:
         """A site of this name that is added later is another one: it begins with generation 1."""
-        self.check(not self.world.living(name), "a site is forgotten when no process of it is left")
+        self.check(not self._living(name), "a site is forgotten when no process of it is left")
         self.check(not self._known(name), "a site that is configured is not forgotten")
         self.highest.pop(name, None)
         self.serving_generation.pop(name, None)
@@ -482,6 +501,7 @@ class Judge:
             ended = shown.last_reload is None or shown.last_reload.result is not ReloadResult.RUNNING
             self.check(ended and self.unanswered[name] == 0, f"{name} rests while a reload runs")
             wanted |= set(self.world.generations[name, Generation(shown.generation)].listen)
+        self.programs.at_rest(self.settings)
         dashboard = self.settings.dashboard
         wanted |= set() if dashboard is None else {dashboard.listen}
         self.check(self.world.bound == wanted, "what is bound is what serves")

@@ -18,6 +18,7 @@ from djsup.core.generations import Generations
 from djsup.core.listeners import Listeners
 from djsup.core.pool import Pool
 from djsup.core.program import Program
+from djsup.core.programs import Programs
 from djsup.core.template import Template
 from djsup.core.worker import Worker
 from djsup.core.workers import Workers
@@ -257,6 +258,55 @@ PLANTED = [
         "may_start",
         " and self.backoff.allows(now)",
         "",
+    ),
+    Planted(
+        "a program that falls silent is not told apart from one that was told to end",
+        Program,
+        "kill_if_late",
+        "if self.state is State.RUNNING:",
+        "if False:",
+    ),
+    Planted(
+        "a program that ignores its stop signal is never killed",
+        Program,
+        "_leave",
+        "self._late_at = now + self.manners.stop_timeout_s",
+        "self._late_at = None",
+    ),
+    Planted(
+        "every program is restarted by a reload",
+        Programs,
+        "_follow",
+        "if each.settings.reload is ProgramReload.RESTART:",
+        "if True:",
+    ),
+    Planted(
+        "a program that is not configured any more goes on",
+        Programs,
+        "_keep",
+        "each.settings in self._force and each.number < each.settings.instances",
+        "True",
+    ),
+    Planted(
+        "a program with other settings is not replaced",
+        Programs,
+        "_keep",
+        "not _alike(each.runs_with, each.settings)",
+        "False",
+    ),
+    Planted(
+        "two runs of a scheduled command overlap",
+        Programs,
+        "_run",
+        "elif job.runs_now:",
+        "elif False:",
+    ),
+    Planted(
+        "the programs of a site that ends are left alone",
+        Programs,
+        "end_all",
+        "self._do(each.process.end(now))",
+        "pass",
     ),
     Planted(
         "a template that ignores SIGTERM is never killed",

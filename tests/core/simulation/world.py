@@ -13,6 +13,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
+from core.simulation.programs import ProgramWorld
 from djsup.core.actions import (
     BindListener,
     BootWorker,
@@ -26,6 +27,7 @@ from djsup.core.actions import (
     Publish,
     Quit,
     StartDashboard,
+    StartProgram,
     StartTemplate,
     TellLimits,
 )
@@ -157,6 +159,7 @@ class World:
         self.bound: set[Address] = set()
         self.taken: set[Address] = set()
         """Addresses that something else listens on."""
+        self.programs = ProgramWorld(seed, self)
         self.settings = self._first_settings()
         self.generations: dict[tuple[SiteName, Generation], SiteSettings] = {}
         self._queue: list[tuple[float, int, Callable[[], Event | None]]] = []
@@ -218,6 +221,10 @@ class World:
                 self._drain(self.procs[proc], timeout_s)
             case TellLimits(proc, limits):
                 self.procs[proc].limits = limits
+            case StartProgram():
+                self.programs.start(action)
+            case KillProcess(proc, signal) if proc in self.programs.procs:
+                self.programs.kill(proc, signal)
             case KillProcess(proc, signal):
                 self._kill(self.procs[proc], signal)
             case DumpStacks() | ForgetGeneration() | ForgetSite() | Publish() | Quit():
@@ -393,6 +400,7 @@ class World:
                 preload=self.random.choice([Preload.AUTO, Preload.AUTO, Preload.ALWAYS, Preload.NEVER]),
                 limits=self._limits(),
                 reload=ReloadPolicy(self.random.choice([1, 1, 2]), self.random.choice([0.0, 5.0])),
+                programs=self.programs.some(),
             )
             sites.append(site)
         dashboard = self.random.choice([None, DASHBOARD])
@@ -482,6 +490,7 @@ class World:
             site = SiteSettings(
                 name, f"/srv/{name}", "/usr/bin/python3", (self.random.choice(free),), limits=self._limits()
             )
+            site = replace(site, programs=self.programs.some())
             sites.append(site)
         elif not sites or what == "nothing":
             pass
@@ -508,6 +517,7 @@ class World:
         """Forget who is gone and was judged."""
         for proc in [each.proc for each in self.procs.values() if not each.lives]:
             del self.procs[proc]
+        self.programs.bury()
 
     # --- questions -----------------------------------------------------------------------------
 

@@ -66,8 +66,8 @@ export function followLog(name) {
   };
 }
 
-function lineOf({ at, slot, pid, stream, text }) {
-  const who = slot === null || slot === undefined ? "template" : `worker ${slot}`;
+function lineOf({ at, slot, program, pid, stream, text }) {
+  const who = program ?? (slot === null || slot === undefined ? "template" : `worker ${slot}`);
   return h(
     "div",
     { class: "log-line", "data-stream": stream },

@@ -4,6 +4,7 @@ import { h, keyedList, setAttribute, setText } from "./dom.js";
 import { age, bytes, count, duration, figure } from "./format.js";
 import { followLog } from "./log.js";
 import { addresses, asks, buttons, eventItem, lastReload, milliseconds, pill, problem, stepper, workersOf } from "./parts.js";
+import { programsPanel } from "./programs.js";
 import { sparkline } from "./sparkline.js";
 import { series, siteNamed, store } from "./store.js";
 
@@ -14,7 +15,7 @@ const LONG_S = 5; // a request that runs so long is worth a colour
 
 /** Build the page of one site into `main`; gives what updates and ends it. */
 export function sitePage(main, name) {
-  const parts = [heading(name), trouble(), figures(name), workersPanel(name), eventsPanel(name)];
+  const parts = [heading(name), trouble(), figures(name), workersPanel(name), programsPanel(name), eventsPanel(name)];
   const log = followLog(name);
   const gone = h("p", { class: "state-page", hidden: true }, `There is no site “${name}” now. `, h("a", { href: "#/" }, "Back to all sites"));
   const page = h("div", { class: "site-page" }, ...parts.map((part) => part.element), log.element);

@@ -1,0 +1,114 @@
+"""Notifications: the sockets on which programs say by sd_notify(3) that they are ready and alive.
+
+One socket a process, which only its user may write to. Who sent a word is taken from the kernel, never
+from the message, and only the processes of the program's own session are heard; so MAINPID= and the
+like have no use here and are passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from djsup.core.model import Pid
+
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
+MESSAGE_MAX_BYTES = 4096
+STATUS_MAX = 200
+"""Characters of a status that are kept."""
+BITE = 64
+"""Messages that are read in one go."""
+
+
+@dataclass(slots=True)
+class Word:
+    """What a program said; several messages at once are one word."""
+
+    ready: bool = False
+    alive: bool = False
+    status: str | None = None
+
+
+class Notifications:
+    """The socket of one process: ``address`` is for its NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path, uid: int | None, told: Callable[[Word], None]) -> None:
+        """Make the socket, for a user or (None) for our own.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.address = str(path)
+        self.pid: Pid | None = None
+        """The leader of the session that is heard."""
+        self._path = path
+        self._told = told
+        path.parent.mkdir(mode=0o711, exist_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            with suppress(FileNotFoundError):
+                path.unlink()
+            before = os.umask(0o177)
+            try:
+                self._socket.bind(self.address)
+            finally:
+                os.umask(before)
+            if uid is not None:
+                os.chown(path, uid, -1)
+        except OSError:
+            self._socket.close()
+            raise
+        asyncio.get_running_loop().add_reader(self._socket, self.read)
+
+    def read(self) -> None:
+        """Read what is there now, at most one bite."""
+        word = Word()
+        for _ in range(BITE):
+            try:
+                # No room for descriptors: the kernel closes them, which is the answer to BARRIER=1.
+                data, ancillary, _flags, _address = self._socket.recvmsg(
+                    MESSAGE_MAX_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size)
+                )
+            except OSError:
+                break
+            if self._is_heard(ancillary):
+                _understand(data, word)
+        if word != Word():
+            self._told(word)
+
+    def close(self) -> None:
+        """Hear no more."""
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        with suppress(OSError):
+            self._path.unlink()
+
+    def _is_heard(self, ancillary: list[tuple[int, int, bytes]]) -> bool:
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                pid, _uid, _gid = _CREDENTIALS.unpack(payload[: _CREDENTIALS.size])
+                with suppress(OSError):
+                    return pid == self.pid or os.getsid(pid) == self.pid
+        return False
+
+
+def _understand(data: bytes, word: Word) -> None:
+    """Lines of ``NAME=VALUE``, as sd_notify(3) describes them; names that mean nothing here are passed over."""
+    for line in data.decode("utf-8", "replace").split("\n"):
+        name, _, value = line.partition("=")
+        if name == "READY" and value == "1":
+            word.ready = True
+        elif name == "WATCHDOG" and value == "1":
+            word.alive = True
+        elif name == "STATUS":
+            word.status = "".join(char if char.isprintable() else " " for char in value)[:STATUS_MAX]
