@@ -98,6 +98,11 @@ class Listeners:
         """Whether somebody needs this address; a late answer may come for one that nobody does."""
         return address in self._listeners
 
+    def owner(self, address: Address) -> SiteName | None:
+        """Whose it is; None: the dashboard's, or nobody needs it."""
+        listener = self._listeners.get(address)
+        return None if listener is None else listener.owner
+
     def ready(self, owner: SiteName | None, addresses: Iterable[Address]) -> bool:
         """Whether all these addresses are bound for this owner."""
         return all(self._state(owner, address) is State.BOUND for address in addresses)
