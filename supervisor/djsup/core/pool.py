@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
-from djsup.core import plan, scaling, template, worker
+from djsup.core import plan, template, worker
 from djsup.core.actions import ForgetSite, Level, NoticeKind
 from djsup.core.events import (
     ConnectionWaiting,
@@ -99,11 +99,12 @@ class Pool:
     def change(self, settings: SiteSettings, by: str, now: float, *, reload: bool) -> list[Action]:
         """Take over a changed table, or load the code anew, or both."""
         found = plan.changes(self.site.settings, settings)
-        if found:
-            self.site.scaling.go_on_from(self.site.promise)
-            self.site.by_hand = None
+        promised = self.site.promise
         self.site.settings = settings
-        self.sleep.change(bound_anew=plan.Change.LISTENERS in found)
+        if found:
+            self.site.by_hand = None
+            self.site.scaling.go_on_from(promised)
+            self.sleep.change(bound_anew=plan.Change.LISTENERS in found)
         if self.mode is Mode.REMOVED:
             self.mode = Mode.RUN
         elif reload or plan.needs_generation(found):
@@ -186,30 +187,29 @@ class Pool:
             return
         if self.mode is Mode.RUN:
             self.sleep.wake(f"it is to have {_workers(number)}", by)
-        self.site.by_hand = scaling.clamp(
-            number + (self.site.promise if relative else 0), self.site.settings.workers
-        )
+        self.site.by_hand = number + (self.site.promise if relative else 0)
         self.site.notices.say(NoticeKind.SCALED, f"is to have {_workers(self.site.promise)}", by=by)
 
     def _weigh(self, sample: LoadSampled, now: float) -> None:
-        """What the load asks for; nothing while a reload runs, which is load of our own making."""
-        site, settings = self.site, self.site.settings
-        if self.mode is not Mode.RUN or not settings.workers.scales:
+        """What the load asks for; nothing while a reload or a restart runs, which is load of our own making."""
+        site, settings, serving = self.site, self.site.settings, self.generations.serving
+        if not settings.workers.scales:
             return
-        serving = self.generations.serving
-        if site.by_hand is None and self.generations.rollout is None and serving is not None:
-            changed = not site.asleep and site.scaling.weigh(
-                sample,
-                settings.workers,
-                serving.settings.threads,
-                len(self.workers.serving()),
-                settings.scaling.down_after_s,
-                now,
-            )
-            if changed:
-                text = f"is scaled to {_workers(site.promise)}: {site.scaling.why}"
-                site.notices.say(NoticeKind.SCALED, text)
-        self.sleep.weigh(sample, now)
+        runs = self.mode is Mode.RUN and not site.asleep and self.generations.rollout is None
+        if not runs or serving is None or site.by_hand is not None:
+            site.scaling.look_away()
+        elif site.scaling.weigh(
+            sample,
+            settings.workers,
+            serving.settings.threads,
+            len(self.workers.serving()),
+            settings.scaling.down_after_s,
+            now,
+        ):
+            text = f"is scaled to {_workers(site.promise)}: {site.scaling.why}"
+            site.notices.say(NoticeKind.SCALED, text)
+        if self.mode is Mode.RUN:
+            self.sleep.weigh(sample, now)
 
     def _heard(self, word: TemplateLoaded | TemplateFailed | WorkerReady | WorkerFailed, now: float) -> None:
         """A process says something of itself. It runs the site's code: what it can't have to say ends it."""

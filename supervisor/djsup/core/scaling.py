@@ -69,7 +69,11 @@ class Scaling:
     def go_on_from(self, number: int) -> None:
         """Forget what was measured: the site sleeps, or has other bounds. None is as good as one."""
         self.wanted, self.why = max(1, number), ""
-        self._saturated, self._less_since, self._peak = 0, None, 0.0
+        self.look_away()
+
+    def look_away(self) -> None:
+        """What can be measured now says nothing, and no row of samples goes on over it."""
+        self._saturated, self._less_since = 0, None
 
     def number(self, count: WorkerCount) -> int:
         """How many there are to be."""
@@ -104,7 +108,9 @@ class Scaling:
         self._saturated, self._less_since = 0, None
         capacity = serving * threads
         if sample.waiting:
-            self.why = f"{sample.busy_threads} of {capacity} threads busy, connections waiting: {sample.waiting}"
+            self.why = (
+                f"{sample.busy_threads} of {capacity} threads busy, connections waiting: {sample.waiting}"
+            )
         elif sample.busy_threads >= capacity:
             self.why = f"all {capacity} threads busy"
         else:

@@ -27,7 +27,7 @@ class Site:
     new_proc: Callable[[], ProcId]
     """Gives the name of the next process."""
     by_hand: int | None = None
-    """The number of workers asked for by hand."""
+    """The number of workers asked for by hand, possible or not; ``promise`` is what becomes of it."""
     scaling: Scaling = field(default_factory=Scaling)
     """The number of workers that the load asks for."""
     asleep: bool = False

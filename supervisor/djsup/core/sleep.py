@@ -107,11 +107,8 @@ class Sleep:
             self._used_at = now
         policy = site.settings.scaling
         idle = site.settings.workers.least == 0 and now - self._used_at >= policy.sleep_after_s
-        if (
-            self.state is State.AWAKE
-            and idle
-            and all(each.serving for each in self._workers.by_proc.values())
-        ):
+        ready = self.state is State.AWAKE and all(each.serving for each in self._workers.by_proc.values())
+        if idle and ready:
             self._move(Move.SLEEP, now)
             text = f"sleeps: no request and no connection for {policy.sleep_after_s:g} s"
             site.notices.say(NoticeKind.SITE_SLEEPS, text)
@@ -134,6 +131,7 @@ class Sleep:
 
     def change(self, *, bound_anew: bool) -> None:
         """Its table has changed: it may not sleep any more, or has to be bound elsewhere first."""
+        self._used_at = None
         if self._site.asleep and self._site.settings.workers.least > 0:
             self.wake("it is to have workers at all times")
         elif self.cold and bound_anew:
