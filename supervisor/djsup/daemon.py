@@ -302,8 +302,8 @@ class Daemon:
 
     def _tell_ready(self) -> None:
         """Once: every site serves or has failed, and whoever started us waits to know."""
-        if self._ready_fd is None:
-            return
+        if self._ready_fd is None or not self._queue.empty():
+            return  # while a thousand sites start, not after each event of theirs
         sites = self.outline()
         if not all(site.state in SETTLED for site in sites):
             return

@@ -358,6 +358,9 @@ def _outcome(before: SiteSnapshot, now: SiteSnapshot | None) -> dict[str, Any] |
     if now.state in (SiteState.STOPPING, SiteState.STOPPED):
         return {**answer, "result": "rolled-back", "error": "the site was stopped"}
     report = now.last_reload
+    if now.state is SiteState.SLEEPING and (report is None or report.result is not ReloadResult.RUNNING):
+        # Nothing of it is loaded: what it loads when it wakes is the new code.
+        return {**answer, "result": "asleep"}
     if before.last_reload is None or report is None:
         # Nothing served, so there is nothing to roll back to: the reload is one more try to start.
         if now.state in (SiteState.STARTING, SiteState.RELOADING):

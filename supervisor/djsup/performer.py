@@ -21,7 +21,17 @@ from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
 from djsup.keyring import Keyring
-from djsup.shell import access_logs, channels, logs, notifications, processes, samples, shipment, sockets
+from djsup.shell import (
+    access_logs,
+    channels,
+    logs,
+    notifications,
+    processes,
+    samples,
+    shipment,
+    sockets,
+    watches,
+)
 from djsup.shell.runtime import read_token
 from djsup_worker import messages
 
@@ -88,6 +98,7 @@ class Performer:
         self.keyring = Keyring(self.say, self._give_certificates_again)
         self.access = access_logs.AccessLogs(self._say_of_access)
         self._handovers = sockets.Handovers()
+        self._watches = watches.Watches(lambda address: tell(events.ConnectionWaiting(address)))
         self._runtime = runtime
         self._tell = tell
         self._log = log
@@ -107,7 +118,12 @@ class Performer:
                 else:
                     self._tell(events.ListenerBound(address))
             case actions.CloseListener(address):
+                self._watches.drop(address)
                 self.listeners.close(address)
+            case actions.WatchListener(address):
+                self._watches.watch(address, self.listeners.socket(address))
+            case actions.UnwatchListener(address):
+                self._watches.drop(address)
             case actions.StartTemplate(proc, generation, site):
                 self._boot(proc, generation, None, site)
             case actions.BootWorker(proc, generation, slot, site):
@@ -126,12 +142,13 @@ class Performer:
                     self.processes.send_number(process.pid, STACKS_SIGNAL)
             case actions.ForgetGeneration(name, generation):
                 self._handovers.forget(name, generation)
+                if all(each.site != name for each in self.roster.values()):
+                    self._forget_scoreboard(name)  # a site that sleeps cold needs none
             case actions.ForgetSite(name):
                 self._log.forget(name)
                 self.keyring.forget(name)
                 self.access.forget(name)
-                if board := self.scoreboards.pop(name, None):
-                    board.close()
+                self._forget_scoreboard(name)
             case actions.Publish():
                 self._publish(action)
             case actions.StartProgram():
@@ -252,6 +269,10 @@ class Performer:
         if site not in self.scoreboards:
             self.scoreboards[site] = samples.Scoreboard(site)
         return self.scoreboards[site]
+
+    def _forget_scoreboard(self, site: SiteName) -> None:
+        if board := self.scoreboards.pop(site, None):
+            board.close()
 
     def _fork(self, action: actions.ForkWorker) -> None:
         """Have a template fork: the worker's end of its channel and pipes travel with the wish.

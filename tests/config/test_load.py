@@ -413,7 +413,8 @@ def test_site_logs_as_it_says_else_as_all_do(
     [
         ('hosts = ["a.example.com"]', 4, "sites.blog.hosts"),
         ("default = true", 4, "sites.blog.default"),
-        ("workers = { min = 1, max = 2 }", 4, "sites.blog.workers"),
+        ("scaling.down_after = 5", 4, "sites.blog.scaling.down_after"),
+        ("workers = { min = 1, max = 2 }\nscaling.sleep_after = 5", 5, "sites.blog.scaling.sleep_after"),
         ("[sites.blog.limits]\nsoft_timeout = 3", 5, "sites.blog.limits.soft_timeout"),
         ("reload.canary = {}", 4, "sites.blog.reload.canary"),
         ('[log]\naccess = "json"', 5, "log.access"),

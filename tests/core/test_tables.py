@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from djsup.core import listeners, model, pool, program, rollout, snapshot, template, worker
+from djsup.core import listeners, model, pool, program, rollout, sleep, snapshot, template, worker
 from djsup.core.moves import UnknownMoveError, step
 from djsup.core.picture import WORKER_STATES
 
@@ -53,6 +53,7 @@ TABLES = [
         frozenset({rollout.Phase.DONE, rollout.Phase.ROLLED_BACK, rollout.Phase.SUPERSEDED}),
     ),
     Table("program", program.State, program.Move, program.MOVES, program.State.DOWN, frozenset()),
+    Table("sleep", sleep.State, sleep.Move, sleep.MOVES, sleep.State.AWAKE, frozenset()),
 ]
 every_table = pytest.mark.parametrize("table", TABLES, ids=lambda each: each.name)
 
@@ -99,7 +100,7 @@ def test_move_that_a_state_does_not_know_raises(table: Table) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [each for each in TABLES if each.name != "rollout"], ids=lambda each: each.name
+    "table", [each for each in TABLES if each.name not in {"rollout", "sleep"}], ids=lambda each: each.name
 )
 def test_living_process_can_always_be_killed_and_can_always_exit(table: Table) -> None:
     for state in set(table.states) - {worker.State.GONE, template.State.GONE, program.State.DOWN}:
@@ -112,7 +113,7 @@ def test_every_state_of_a_worker_has_a_name_for_operators() -> None:
     assert set(WORKER_STATES) == set(worker.State)
 
 
-@pytest.mark.parametrize("module", [worker, template, rollout, program, listeners, pool, model])
+@pytest.mark.parametrize("module", [worker, template, rollout, program, sleep, listeners, pool, model])
 def test_every_member_of_an_enum_has_its_sentence(module: ModuleType) -> None:
     enums = [
         node

@@ -70,7 +70,10 @@ _RELOADED: _Json = _object(
     {
         "sites": _list(
             _object(
-                {"name": _TEXT, "result": {"enum": ["done", "rolled-back", "superseded", "started"]}},
+                {
+                    "name": _TEXT,
+                    "result": {"enum": ["done", "rolled-back", "superseded", "started", "asleep"]},
+                },
                 generation=_MAYBE_WHOLE,
                 error=_MAYBE_TEXT,
                 details=_MAYBE_TEXT,
@@ -195,6 +198,9 @@ _STATUS: _Json = _object(
                 previous_generation=_WHOLE,
                 previous_kept_s={"type": ["number", "null"]},
                 workers_asked=_WHOLE,
+                workers_min=_WHOLE,
+                workers_max=_WHOLE,
+                workers_why=_TEXT,
                 notes=_list(_TEXT),
                 next_try_s={"type": ["number", "null"]},
                 python=_TEXT,

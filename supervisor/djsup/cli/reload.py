@@ -53,7 +53,7 @@ def show_outcomes(target: Target, result: dict[str, Any]) -> int:
             _show(outcome, serving.get(outcome["name"]))
         if not outcomes:
             click.echo("no site to reload")
-    return DONE if all(each["result"] in ("done", "started") for each in outcomes) else FAILED
+    return DONE if all(each["result"] in ("done", "started", "asleep") for each in outcomes) else FAILED
 
 
 def _serving(daemon: Client) -> dict[str, int]:
@@ -78,6 +78,9 @@ def _show(outcome: dict[str, Any], serving: int | None) -> None:
             output.console().print(line, soft_wrap=True)
         case "started":
             output.console().print(Text.assemble(site, f"the reload to generation {generation} has begun"))
+        case "asleep":
+            text = "sleeps and has nothing loaded; the next connection loads the new code"
+            output.console().print(Text.assemble(site, text), soft_wrap=True)
         case "superseded":
             text = f"generation {generation} was given up for a newer reload"
             output.console(stderr=True).print(Text.assemble(site, (text, "yellow")), soft_wrap=True)

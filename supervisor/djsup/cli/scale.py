@@ -38,7 +38,7 @@ class Wish(click.ParamType[Any]):
 def command(target: Target, wishes: tuple[tuple[str, int | str], ...]) -> None:
     """Set the number of workers of a site.
 
-    It holds until the next change of the configuration.
+    It holds until the next change of the configuration, within the bounds of workers = { min, max }.
     """
     daemon = target.client()
     results = []
@@ -46,6 +46,7 @@ def command(target: Target, wishes: tuple[tuple[str, int | str], ...]) -> None:
         result = daemon.call("scale", site=site, workers=workers)
         results.append(result)
         if not target.as_json:
-            click.echo(f"{site}: {counted(int(result['workers']), 'worker')}")
+            asleep = "" if result["workers"] else " (it sleeps; a number without sign wakes it)"
+            click.echo(f"{site}: {counted(int(result['workers']), 'worker')}{asleep}")
     if target.as_json:
         output.as_json({"sites": results})

@@ -145,7 +145,12 @@ def _daemon(daemon: DaemonSnapshot) -> Text:
 def _workers(site: SiteSnapshot) -> Text:
     serving = sum(worker.state in AT_WORK for worker in site.workers)
     style = "" if serving >= site.workers_asked else "yellow" if serving else "red"
-    return Text(f"{serving}/{site.workers_asked}", style=style)
+    bounds = f" ({_bounds(site)})" if site.workers_min < site.workers_max else ""
+    return Text(f"{serving}/{site.workers_asked}{bounds}", style=style)
+
+
+def _bounds(site: SiteSnapshot) -> str:
+    return f"{site.workers_min}..{site.workers_max}"
 
 
 def _short(latency: Latency) -> str:
@@ -199,6 +204,9 @@ def _facts(site: SiteSnapshot, now: float) -> Iterator[tuple[str, Text]]:
         yield "hosts", Text(", ".join(site.hosts))
     if site.python:
         yield "runs", Text(f"Python {site.python}" + (f", Django {site.django}" if site.django else ""))
+    if site.workers_min < site.workers_max:
+        why = f": {site.workers_why}" if site.workers_why else ""
+        yield "workers", Text(f"{site.workers_asked} of {_bounds(site)}{why}")
     kinds = zip(("2xx", "3xx", "4xx", "5xx"), site.status, strict=True)
     answers = "  ".join(f"{kind} {count}" for kind, count in kinds if count)
     yield "requests", Text(f"{site.requests}, {figures.rate(site.requests_per_s)}/s   {answers}".rstrip())

@@ -46,11 +46,6 @@ PENDING = (
         lambda value: isinstance(value, str) and value.startswith("fd:"),
     ),
     Pending(
-        ("sites", "*", "workers"),
-        "does not scale yet: min workers are run, at least one",
-        lambda value: isinstance(value, dict) and value.get("min", 0) != value.get("max"),
-    ),
-    Pending(
         ("sites", "*", "limits", "soft_timeout"),
         "has no effect yet: only request_timeout acts",
         lambda value: value not in (0, "0", "0s"),

@@ -43,6 +43,7 @@ from djsup.core.model import (
     ProgramReload,
     ProgramSettings,
     ReloadPolicy,
+    ScalingPolicy,
     Settings,
     SiteName,
     SiteSettings,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 _LIMITS = Limits()
 _HEALTH = Health()
 _RELOAD = ReloadPolicy()
+_SCALING = ScalingPolicy()
 _CANARY = Canary()
 _LOG = LogSettings()
 _PROGRAM = ProgramSettings(name="", command="")
@@ -220,6 +222,34 @@ class CanaryTable(Table):
         default=_CANARY.max_error_rate,
         description="Rolled back when the share of 5xx answers is above that of the old code by more than this.",
         examples=[0.02],
+    )
+
+
+class ScalingTable(Table):
+    """How a site with `workers = { min, max }` follows its load."""
+
+    down_after: Annotated[float, duration(1, DAY_S)] = Field(
+        default=_SCALING.down_after_s,
+        description="For how long fewer workers must have been enough before some go.",
+        examples=[60, "5m"],
+    )
+    sleep_after: Annotated[float, duration(1, 365 * DAY_S)] = Field(
+        default=_SCALING.sleep_after_s,
+        description="A site with min = 0 sleeps after so long without a request or an open connection: no worker of "
+        "it is left, and the next connection wakes it.",
+        examples=["10m", "1h"],
+    )
+    hibernate_after: Annotated[float, duration(0, 365 * DAY_S)] = Field(
+        default=_SCALING.hibernate_after_s,
+        description="How long a site that sleeps keeps its template, from which it wakes at once; then it is cold, "
+        "and the next connection loads it anew.",
+        examples=["1h", 0],
+    )
+    start_asleep: Annotated[bool, yes_no()] = Field(
+        default=_SCALING.start_asleep,
+        description="Whether a site with min = 0 begins cold, so that its first connection loads it; false: it is "
+        "loaded at the start, which shows that it works, and sleeps later.",
+        examples=[True],
     )
 
 
@@ -490,6 +520,12 @@ class SiteTable(Table):
         "between two bounds.",
         examples=[4, "auto", {"min": 0, "max": 8}],
         json_schema_extra={"default": 1},
+    )
+    scaling: ScalingTable = Field(
+        default=ScalingTable(),
+        description="How the number of workers follows the load between these bounds, and when the site sleeps.",
+        examples=[{"down_after": "5m", "sleep_after": "1h"}],
+        json_schema_extra={"default": {}},
     )
     threads: Annotated[int, whole(1, 64)] = Field(
         default=_SITE.threads,

@@ -32,6 +32,7 @@ from djsup.core.model import (
     ProgramReload,
     ProgramSettings,
     ReloadPolicy,
+    ScalingPolicy,
     Settings,
     SiteName,
     SiteSettings,
@@ -191,6 +192,7 @@ class _Settler:
             default=table.default,
             static=self._static(path, table, directory),
             workers=table.workers,
+            scaling=self._scaling((*path, "scaling"), table),
             threads=table.threads,
             preload=Preload(str(table.preload).lower()),
             limits=self._limits((*path, "limits"), table.limits),
@@ -221,6 +223,27 @@ class _Settler:
             pieces=pieces,
             exclude=tuple(log.access_exclude if table.access_exclude is None else table.access_exclude),
             request_id="respond" if request_id == "respond" else "on" if request_id else "off",
+        )
+
+    def _scaling(self, path: KeyPath, table: SiteTable) -> ScalingPolicy:
+        """How it follows its load; what is written where there is nothing to follow is said to have no effect."""
+        count, scaling = table.workers, table.scaling
+        written = self.documents.raw(path)
+        for key in written if isinstance(written, dict) else ():
+            hint = ""
+            if not count.scales:
+                hint = f"has no effect: the number of workers is fixed ({count.least})"
+            elif count.least and key != "down_after":
+                hint = (
+                    f"has no effect: the site always has {count.least} worker(s); it sleeps with min = 0 only"
+                )
+            if hint and key in type(scaling).model_fields:
+                self.warnings.append(self.documents.problem((*path, key), hint=hint))
+        return ScalingPolicy(
+            down_after_s=scaling.down_after,
+            sleep_after_s=scaling.sleep_after,
+            hibernate_after_s=scaling.hibernate_after,
+            start_asleep=scaling.start_asleep,
         )
 
     def _trusted_proxies(self, path: KeyPath, table: SiteTable) -> tuple[str, ...]:

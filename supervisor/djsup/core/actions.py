@@ -40,6 +40,20 @@ class CloseListener:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchListener:
+    """Tell once, by ConnectionWaiting, when a connection waits on a bound listener; accept nothing."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class UnwatchListener:
+    """Watch a listener no longer; it is not watched (any more): nothing."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class StartTemplate:
     """Run the site's interpreter and load the application. Opens the generation's handover socket."""
 
@@ -142,6 +156,9 @@ class NoticeKind(Enum):
     SITE_REMOVED = "site-removed"
     SITE_SERVING = "site-serving"
     SITE_STOPPED = "site-stopped"
+    SITE_SLEEPS = "site-sleeps"
+    SITE_COLD = "site-cold"
+    SITE_WAKES = "site-wakes"
     LOAD_FAILED = "load-failed"
     NO_TEMPLATE = "no-template"
     TEMPLATE_DIED = "template-died"
@@ -215,6 +232,8 @@ class Quit:
 Action = (
     BindListener
     | CloseListener
+    | WatchListener
+    | UnwatchListener
     | StartTemplate
     | ForkWorker
     | BootWorker

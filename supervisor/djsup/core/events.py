@@ -42,6 +42,13 @@ class ListenerFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionWaiting:
+    """A connection waits on a listener that was watched; it is not watched any more."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessStarted:
     """A process asked for exists: the kernel vouches for its pid."""
 
@@ -199,11 +206,19 @@ class MemorySampled:
 
 @dataclass(frozen=True, slots=True)
 class LoadSampled:
-    """How busy a site's workers are, as measured: threads at work, connections waiting."""
+    """How busy the workers of a site that may scale are, as measured each second."""
 
     site: SiteName
     busy_threads: int
+    """Threads of serving workers that run a request."""
     waiting: int
+    """Connections that no worker has accepted."""
+    cores: float = 0.0
+    """What its workers used since the last sample, in cores."""
+    connections: int = 0
+    """Connections that workers have open, idle ones too."""
+    requests: int = 0
+    """Answers so far; another number than before says that it is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +229,7 @@ class DeadlinePassed:
 Event = (
     ListenerBound
     | ListenerFailed
+    | ConnectionWaiting
     | ProcessStarted
     | SpawnFailed
     | TemplateLoaded

@@ -15,6 +15,7 @@ from djsup.core.actions import Level, NoticeKind, Publish, Quit, StartDashboard
 from djsup.core.backoff import Backoff
 from djsup.core.death import in_words, last_words
 from djsup.core.events import (
+    ConnectionWaiting,
     DeadlinePassed,
     ListenerBound,
     ListenerFailed,
@@ -136,6 +137,9 @@ class Fleet:
                 out += self._tell(site, event, now)
             case ListenerBound(address):
                 out += self._listener_bound(address, event, now)
+            case ConnectionWaiting(address):
+                if (owner := self._listeners.owner(address)) is not None:
+                    out += self._tell(owner, event, now)
             case ListenerFailed(address, error):
                 out += self._listener_failed(address, error, event, now)
             case (

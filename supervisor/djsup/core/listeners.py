@@ -45,14 +45,19 @@ class Listeners:
     def __init__(self) -> None:
         self._wanted: dict[SiteName | None, tuple[Address, ...]] = {}
         self._listeners: dict[Address, _Listener] = {}
+        self._changed = False
+        """Something else is needed than at the last reconciliation: with a thousand sites that is the exception."""
 
     def want(self, owner: SiteName | None, addresses: Iterable[Address]) -> None:
         """From now on this owner needs these addresses and no others."""
-        self._wanted[owner] = tuple(addresses)
+        wanted = tuple(addresses)
+        if self._wanted.get(owner) != wanted:
+            self._wanted[owner] = wanted
+            self._changed = True
 
     def forget(self, owner: SiteName | None) -> None:
         """This owner needs nothing any more."""
-        self._wanted.pop(owner, None)
+        self._changed |= self._wanted.pop(owner, None) is not None
 
     def retry(self, owner: SiteName | None) -> None:
         """Ask again for what could not be bound for this owner."""
@@ -63,9 +68,13 @@ class Listeners:
         ]
         for address in failed:
             del self._listeners[address]
+        self._changed |= bool(failed)
 
     def reconcile(self) -> list[Action]:
         """Close what nobody needs, bind what somebody needs."""
+        if not self._changed:
+            return []
+        self._changed = False
         needed = {address for addresses in self._wanted.values() for address in addresses}
         actions: list[Action] = []
         for address in [each for each in self._listeners if each not in needed]:
@@ -97,6 +106,11 @@ class Listeners:
     def knows(self, address: Address) -> bool:
         """Whether somebody needs this address; a late answer may come for one that nobody does."""
         return address in self._listeners
+
+    def owner(self, address: Address) -> SiteName | None:
+        """Whose it is; None: the dashboard's, or nobody needs it."""
+        listener = self._listeners.get(address)
+        return None if listener is None else listener.owner
 
     def ready(self, owner: SiteName | None, addresses: Iterable[Address]) -> bool:
         """Whether all these addresses are bound for this owner."""

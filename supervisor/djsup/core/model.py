@@ -68,6 +68,25 @@ class WorkerCount:
     least: int
     most: int
 
+    @property
+    def scales(self) -> bool:
+        """Whether the load decides."""
+        return self.least < self.most
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingPolicy:
+    """How a site follows its load, where ``WorkerCount`` leaves it room."""
+
+    down_after_s: float = 60.0
+    """For how long fewer workers must have been enough before some go."""
+    sleep_after_s: float = 600.0
+    """After how long without a request or a connection a site with ``least == 0`` sleeps."""
+    hibernate_after_s: float = 3600.0
+    """How long the template of a site that sleeps is kept."""
+    start_asleep: bool = False
+    """It begins cold; else it is loaded at the start, and sleeps later."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -226,6 +245,7 @@ class SiteSettings:
     default: bool = False
     static: tuple[StaticFolder, ...] = ()
     workers: WorkerCount = WorkerCount(1, 1)
+    scaling: ScalingPolicy = ScalingPolicy()
     threads: int = 4
     preload: Preload = Preload.AUTO
     limits: Limits = Limits()

@@ -58,6 +58,9 @@ def site_snapshot(pool: Pool, now: float) -> SiteSnapshot:
         previous_generation=0 if former is None else former.number,
         previous_kept_s=generations.kept_s(now),
         workers_asked=site.promise,
+        workers_min=site.settings.workers.least,
+        workers_max=site.settings.workers.most,
+        workers_why=site.scaling.why if site.by_hand is None and not site.asleep else "",
         python="" if shown is None else shown.python,
         django="" if shown is None else shown.django,
         last_reload=_report(pool, now),
@@ -73,6 +76,8 @@ def _state(pool: Pool, now: float) -> SiteState:
     if pool.mode is not Mode.RUN:
         return SiteState.STOPPED if pool.at_rest else SiteState.STOPPING
     generations, error = pool.generations, pool.site.error
+    if pool.site.asleep:
+        return SiteState.SLEEPING
     number = len(pool.workers.serving())
     if generations.serving is None:
         if error is None:

@@ -50,6 +50,7 @@ SITE_FIELDS: Mapping[str, Change] = {
     "hosts": Change.GENERATION,  # the first name is the Host of the health question
     "default": Change.NOTHING,
     "workers": Change.SCALE,
+    "scaling": Change.NOTHING,
     "static": Change.GENERATION,
     "threads": Change.GENERATION,
     "preload": Change.GENERATION,

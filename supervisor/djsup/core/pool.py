@@ -5,8 +5,9 @@ should be with what is and writes down the next actions. No sequence is waited f
 stop in the middle of a reload is one more fact; and whatever waits has a time at which the
 waiting ends.
 
-Its parts: ``generations.py`` decides what code serves, ``workers.py`` how many processes do,
-``programs.py`` what runs beside them. Which words are said stands in ``notices.py``, how a pool looks in ``picture.py``.
+Its parts: ``generations.py`` decides what code serves, ``workers.py`` which processes do; ``scaling.py``
+how many there are to be, and ``sleep.py`` whether any; ``programs.py`` what runs beside them.
+Which words are said stands in ``notices.py``, how a pool looks in ``picture.py``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
-from djsup.core import plan, scaling, template, worker
+from djsup.core import plan, template, worker
 from djsup.core.actions import ForgetSite, Level, NoticeKind
 from djsup.core.events import (
+    ConnectionWaiting,
     DeadlinePassed,
     ListenerBound,
     ListenerFailed,
@@ -43,6 +45,7 @@ from djsup.core.generations import Generations
 from djsup.core.moves import UnknownMoveError
 from djsup.core.programs import Programs
 from djsup.core.site import Site
+from djsup.core.sleep import Sleep
 from djsup.core.template import Template
 from djsup.core.worker import Worker
 from djsup.core.workers import Workers
@@ -76,6 +79,7 @@ class Pool:
         self.site = Site(settings, new_proc)
         self.workers = Workers(self.site)
         self.generations = Generations(self.site, self.workers, listeners)
+        self.sleep = Sleep(self.site, self.workers, self.generations, listeners)
         self.programs = Programs(self.site)
         self.mode = Mode.RUN
         self.settled = False
@@ -100,9 +104,12 @@ class Pool:
     def change(self, settings: SiteSettings, by: str, now: float, *, reload: bool) -> list[Action]:
         """Take over a changed table, or load the code anew, or both."""
         found = plan.changes(self.site.settings, settings)
+        promised = self.site.promise
         self.site.settings = settings
         if found:
             self.site.by_hand = None
+            self.site.scaling.go_on_from(promised)
+            self.sleep.change(bound_anew=plan.Change.LISTENERS in found)
         if self.mode is Mode.REMOVED:
             self.mode = Mode.RUN
         elif reload or plan.needs_generation(found):
@@ -174,16 +181,49 @@ class Pool:
                 if self.mode is Mode.RUN:
                     self.generations.go_back(by, now)
             case ScaleAsked(workers=number, by=by, relative=relative):
-                self.site.by_hand = scaling.clamp(number + (self.site.promise if relative else 0))
-                self.site.notices.say(NoticeKind.SCALED, f"is to have {_workers(self.site.promise)}", by=by)
+                self._scale(number, by, relative=relative)
+            case LoadSampled():
+                self._weigh(event, now)
+            case ConnectionWaiting(address):
+                self.sleep.connection_waits(address)
             case StopAsked(at_once=at_once):
                 self._stop(now, at_once=at_once)
-            case LoadSampled() | DeadlinePassed() | ListenerBound() | ListenerFailed() | SettingsChanged():
+            case DeadlinePassed() | ListenerBound() | ListenerFailed() | SettingsChanged():
                 pass  # the reconciliation looks for itself
             case RunAsked() | ProgramSaid():
                 pass  # the programs' affair
             case _:
                 assert_never(event)
+
+    def _scale(self, number: int, by: str, *, relative: bool) -> None:
+        """A number by hand. One more or one fewer of a site that sleeps is no reason to wake it."""
+        if relative and self.site.asleep:
+            return
+        if self.mode is Mode.RUN:
+            self.sleep.wake(f"it is to have {_workers(number)}", by)
+        self.site.by_hand = number + (self.site.promise if relative else 0)
+        self.site.notices.say(NoticeKind.SCALED, f"is to have {_workers(self.site.promise)}", by=by)
+
+    def _weigh(self, sample: LoadSampled, now: float) -> None:
+        """What the load asks for; nothing while a reload or a restart runs, which is load of our own making."""
+        site, settings, serving = self.site, self.site.settings, self.generations.serving
+        if not settings.workers.scales:
+            return
+        runs = self.mode is Mode.RUN and not site.asleep and self.generations.rollout is None
+        if not runs or serving is None or site.by_hand is not None:
+            site.scaling.look_away()
+        elif site.scaling.weigh(
+            sample,
+            settings.workers,
+            serving.settings.threads,
+            len(self.workers.serving()),
+            settings.scaling.down_after_s,
+            now,
+        ):
+            text = f"is scaled to {_workers(site.promise)}: {site.scaling.why}"
+            site.notices.say(NoticeKind.SCALED, text)
+        if self.mode is Mode.RUN:
+            self.sleep.weigh(sample, now)
 
     def _heard(self, word: TemplateLoaded | TemplateFailed | WorkerReady | WorkerFailed, now: float) -> None:
         """A process says something of itself. It runs the site's code: what it can't have to say ends it."""
@@ -249,6 +289,7 @@ class Pool:
 
     def _end_all(self, mode: Mode, why: str, now: float) -> None:
         self.generations.let_go(why, now)
+        self.sleep.wake()
         self.mode = mode
         self.settled = False
         self.site.error = None
@@ -270,15 +311,24 @@ class Pool:
             self.workers.end_all(now)
             self.programs.end_all(now)
         self.generations.tidy(now)
+        self.sleep.watch(running=self.mode is Mode.RUN)
         self._say_how_it_is()
         self.deadline = min((each for each in self._deadlines() if each > now), default=None)
         return self.site.take()
 
     def _run(self, now: float) -> None:
-        if self._asked is not None:
-            by, self._asked = self._asked, None
-            self.generations.begin(by, now, reported=True)
+        self.sleep.look(now)
+        by, self._asked = self._asked, None
+        if by is not None and not self.sleep.cold:
+            reported = not self.sleep.lies_down
+            if reported:
+                self.sleep.wake("it is reloaded", by)
+            self.generations.begin(by, now, reported=reported)
+        if self.site.asleep:
+            self.workers.end_all(now)
+            return
         self.generations.begin_if_needed(now)
+        self.sleep.lie_down(now)
         self.generations.advance(now)
         self.workers.tell_limits()
         self.workers.cull(self.generations.making, now)
@@ -290,7 +340,9 @@ class Pool:
         if self.mode is Mode.RUN:
             number = len(self.workers.serving())
             serving = self.generations.serving
-            if serving is not None and number >= self.site.promise:
+            if self.site.asleep:
+                self.settled = False
+            elif serving is not None and number >= self.site.promise:
                 self.site.error = None
                 self._settle(
                     NoticeKind.SITE_SERVING, f"serves with {_workers(number)}, generation {serving.number}"
@@ -312,6 +364,7 @@ class Pool:
         yield from self.programs.deadlines()
         if self.mode is Mode.RUN:
             yield from self.generations.deadlines()
+            yield from self.sleep.deadlines()
         else:
             yield from (each.kill_at for each in self.generations.templates if each.kill_at is not None)
 

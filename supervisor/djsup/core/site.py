@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from djsup.core import scaling
 from djsup.core.notices import Notices
+from djsup.core.scaling import Scaling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,11 @@ class Site:
     new_proc: Callable[[], ProcId]
     """Gives the name of the next process."""
     by_hand: int | None = None
-    """The number of workers asked for by hand."""
+    """The number of workers asked for by hand, possible or not; ``promise`` is what becomes of it."""
+    scaling: Scaling = field(default_factory=Scaling)
+    """The number of workers that the load asks for."""
+    asleep: bool = False
+    """It is to have no workers; set in ``sleep.py``."""
     error: str | None = None
     """Why it does not serve as asked."""
     out: list[Action] = field(default_factory=list)
@@ -48,7 +53,10 @@ class Site:
     @property
     def promise(self) -> int:
         """How many workers are to serve."""
-        return scaling.promised(self.settings.workers, self.by_hand)
+        if self.asleep:
+            return 0
+        count = self.settings.workers
+        return self.scaling.number(count) if self.by_hand is None else scaling.clamp(self.by_hand, count)
 
     @property
     def surge(self) -> int:

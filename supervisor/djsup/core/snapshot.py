@@ -166,6 +166,11 @@ class SiteSnapshot:
     previous_kept_s: float | None = None
     """For how many seconds it is kept, unless the code changes again."""
     workers_asked: int = 0
+    """How many are to serve now: the load decides between the two bounds below, or somebody by hand."""
+    workers_min: int = 0
+    workers_max: int = 0
+    workers_why: str = ""
+    """What brought the load's number about, as "all 8 threads busy"; empty: nothing has."""
     python: str = ""
     django: str = ""
     requests: int = 0

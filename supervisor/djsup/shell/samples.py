@@ -25,6 +25,7 @@ WINDOW_S = 60
 """Percentiles are over the answers of so many seconds."""
 RATE_S = 5
 """Requests per second are a mean over so many seconds."""
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 MEMORY_FRESH_S = 2.0
 """A process's memory is measured at most so often: the kernel walks its page tables for it."""
 
@@ -84,6 +85,10 @@ class SiteSamples:
         self._seconds.append((now, totals))
         return totals
 
+    def rest(self) -> None:
+        """It has no workers: what was in the last minute is over."""
+        self._seconds.clear()
+
     def totals(self, rows: list[scoreboard.Row]) -> Totals:
         """The site's totals with these rows of living workers."""
         totals = self.retired
@@ -133,6 +138,31 @@ class Measured:
     pss_bytes: int = 0
     private_bytes: int = 0
     cpu_percent: float = 0.0
+
+
+class Cores:
+    """How much of the CPU the workers of one site use."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[Pid, float] = {}
+        self._at: float | None = None
+
+    def used(self, pids: list[Pid], now: float) -> float:
+        """Cores in use since the last look, by those that lived then; 0 at the first."""
+        seconds = {pid: cpu_s for pid in pids if (cpu_s := _cpu_s(pid)) is not None}
+        spent_s = sum(max(0.0, cpu_s - self._seconds.get(pid, cpu_s)) for pid, cpu_s in seconds.items())
+        before, self._at, self._seconds = self._at, now, seconds
+        return spent_s / (now - before) if before is not None and now > before else 0.0
+
+
+def _cpu_s(pid: Pid) -> float | None:
+    """Seconds of CPU that a process has used (proc_pid_stat(5): utime and stime); None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 -- once a second for each worker
+            fields = stat.read().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 class Meter:

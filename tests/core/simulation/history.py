@@ -52,12 +52,20 @@ class History:
             self.stop()
             return
         world.calm = True
+        self.visit()
         self.rest()
         if random.random() < 0.5:
             self.step(world.change_settings(world.settings, reload_all=True))
             self.rest()
             self.judge.is_as_configured()
+        self.visit(sure=True)  # whoever sleeps wakes
+        self.rest()
         self.stop()
+
+    def visit(self, *, sure: bool = False) -> None:
+        """From now on the visitors of each site stay as they are."""
+        self.world.visitors.change(self.world.settings.sites, steady=True, sure=sure)
+        self.judge.scales.steady()
 
     def stop(self) -> None:
         """Ask for the end, some two times, and see it come."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.simulation.programs import ProgramJudge
+from core.simulation.scales import Scales
 from core.simulation.world import Proc, Stage, World
 from djsup.core import plan
 from djsup.core.actions import (
@@ -97,6 +98,7 @@ class Judge:
         self.boot_until: dict[ProcId, float] = {}
         self.unanswered: dict[SiteName, int] = defaultdict(int)
         self.programs = ProgramJudge(world.programs, fleet, self.check)
+        self.scales = Scales(self)
 
     def check(self, ok: object, rule: str) -> None:
         if not ok:
@@ -109,12 +111,14 @@ class Judge:
         now = self.world.now
         self._forgive(now)
         self.programs.before(event)
+        self.scales.before(event)
         match event:
             case SettingsChanged(settings=settings, reload=reload) if self.stopping_at is None:
                 self._new_settings(settings, reload)
             case ScaleAsked(site=site, workers=workers, relative=relative) if self._known(site):
-                number = workers + (self.promise(site) if relative else 0)
-                self.by_hand[site] = max(1, min(number, WORKERS_MAX))
+                if not (relative and self._sleeps(site)):  # one more for all wakes nobody
+                    number = workers + (self.promise(site) if relative else 0)
+                    self.by_hand[site] = self._bounded(site, number)
             case ReloadAsked(site=site) if self._known(site):
                 self.load_asked.add(site)
             case RollbackAsked(site=site) if self._known(site) and site not in self.ending:
@@ -203,6 +207,7 @@ class Judge:
         self.programs.after()
         if actions:
             self._books_agree(now)
+        self.scales.after()
 
     def _ends(self, site: SiteName) -> None:
         """Nothing of it serves from here on; what follows begins anew."""
@@ -248,7 +253,22 @@ class Judge:
         site = self.settings.site(name)
         if site is None:
             return 0
-        return self.by_hand.get(name, max(1, min(site.workers.least, WORKERS_MAX)))
+        if name in self.by_hand:
+            return self._bounded(name, self.by_hand[name])
+        if site.workers.scales:  # each change of it is weighed in scales.py
+            shown = self.scales.shown(name)
+            return max(1, site.workers.least) if shown is None else shown.workers_asked
+        return max(1, min(site.workers.least, WORKERS_MAX))
+
+    def _bounded(self, name: SiteName, number: int) -> int:
+        site = None if self.settings is None else self.settings.site(name)
+        if site is None or not site.workers.scales:
+            return max(1, min(number, WORKERS_MAX))
+        return max(1, site.workers.least, min(number, site.workers.most))
+
+    def _sleeps(self, name: SiteName) -> bool:
+        shown = self.scales.shown(name)
+        return shown is not None and shown.state is SiteState.SLEEPING
 
     # --- rules ---------------------------------------------------------------------------------
 
@@ -409,6 +429,9 @@ class Judge:
             self.loads[name].last_at = now
         elif kind in {NoticeKind.RELOAD_DONE, NoticeKind.SITE_SERVING}:
             self.loads[name].count = 0
+        if kind is NoticeKind.SITE_COLD:
+            self.loads[name] = Row()
+            self.serving_generation[name] = 0
         if kind is NoticeKind.RELOAD_STARTED:
             self.unanswered[name] += 1
             self.check(self.unanswered[name] == 1, "one reload of a site runs at one time")
@@ -480,6 +503,9 @@ class Judge:
             name, shown = site.name, snapshot[site.name]
             if self._waits_for_another(shown, snapshot):
                 continue
+            if self.scales.is_settled(shown, site):
+                wanted |= set(site.listen)
+                continue
             workers, promise = self.world.living(name, "worker"), self.promise(name)
             self.check(shown.state is SiteState.SERVING, f"{name} rests {shown.state.value}, {shown.error}")
             self.check(shown.error is None, f"{name} serves and yet shows an error")
@@ -525,6 +551,8 @@ class Judge:
         assert self.settings is not None
         for shown in self.fleet.snapshot(self.world.now):
             site = self.settings.site(SiteName(shown.name))
+            if shown.generation == 0 and self._sleeps(SiteName(shown.name)):
+                continue  # what it loads when it wakes is what is configured
             loaded = self.world.generations[SiteName(shown.name), Generation(shown.generation)]
             same = site is not None and not plan.needs_generation(plan.changes(loaded, site))
             self.check(same, f"{shown.name} serves what is configured")

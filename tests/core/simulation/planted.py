@@ -19,6 +19,9 @@ from djsup.core.listeners import Listeners
 from djsup.core.pool import Pool
 from djsup.core.program import Program
 from djsup.core.programs import Programs
+from djsup.core.scaling import Scaling
+from djsup.core.site import Site
+from djsup.core.sleep import Sleep
 from djsup.core.template import Template
 from djsup.core.worker import Worker
 from djsup.core.workers import Workers
@@ -321,5 +324,123 @@ PLANTED = [
         "kill",
         "if not self.unborn:",
         "if True:",
+    ),
+    Planted(
+        "one busy sample brings a worker more",
+        Scaling,
+        "_grow",
+        "self._saturated < SATURATED_SAMPLES",
+        "not self._saturated",
+    ),
+    Planted(
+        "busy samples before and after a reload are a row",
+        Scaling,
+        "look_away",
+        "self._saturated, self._less_since = 0, None",
+        "self._less_since = None",
+    ),
+    Planted(
+        "workers go as soon as they are not needed",
+        Scaling,
+        "_shrink",
+        "if now - self._less_since >= down_after_s:",
+        "if True:",
+    ),
+    Planted(
+        "workers go as if the last sample were the greatest load",
+        Scaling,
+        "_shrink",
+        "self._peak = max(self._peak, load)",
+        "self._peak = load",
+    ),
+    Planted(
+        "so many workers go that the rest are busy at once",
+        Scaling,
+        "_shrink",
+        "self.wanted = clamp(ceil(self._peak / FULL), count)",
+        "self.wanted = clamp(int(self._peak), count)",
+    ),
+    Planted(
+        "workers never go",
+        Scaling,
+        "_shrink",
+        "now - self._less_since >= down_after_s",
+        "False",
+    ),
+    Planted(
+        "waiting connections are no load",
+        Scaling,
+        "weigh",
+        "(sample.busy_threads + sample.waiting) / threads",
+        "(sample.busy_threads - 0.1) / threads",
+    ),
+    Planted(
+        "more workers come than max",
+        Scaling,
+        "number",
+        "return clamp(count.least if fixed else self.wanted, count)",
+        "return count.least if fixed else max(1, self.wanted + 1)",
+    ),
+    Planted(
+        "a number by hand goes above max",
+        Site,
+        "promise",
+        "scaling.clamp(self.by_hand, count)",
+        "max(1, self.by_hand)",
+    ),
+    Planted(
+        "one worker more for all wakes those that sleep",
+        Pool,
+        "_scale",
+        "if relative and self.site.asleep:",
+        "if False:",
+    ),
+    Planted(
+        "a site falls asleep while it is used",
+        Sleep,
+        "weigh",
+        "used = sample.busy_threads or sample.waiting or sample.connections",
+        "used = False",
+    ),
+    Planted("an unused site never sleeps", Sleep, "weigh", "if idle and ready:", "if False:"),
+    Planted("a site with min = 1 sleeps", Sleep, "weigh", "site.settings.workers.least == 0 and ", ""),
+    Planted(
+        "a connection does not wake a site", Sleep, "connection_waits", "if self._site.asleep:", "if False:"
+    ),
+    Planted(
+        "the listeners of a site that sleeps are not watched",
+        Sleep,
+        "watch",
+        "if running and self._site.asleep:",
+        "if False:",
+    ),
+    Planted("a site that sleeps keeps its template", Sleep, "look", "now >= self._cold_at or", "False or"),
+    Planted(
+        "a site lies down before its addresses are bound",
+        Sleep,
+        "lie_down",
+        "if self._listeners.ready(self._site.name, rollout.settings.listen):",
+        "if True:",
+    ),
+    Planted(
+        "a site that may not sleep any more sleeps on",
+        Sleep,
+        "change",
+        "if self._site.asleep and self._site.settings.workers.least > 0:",
+        "if False:",
+    ),
+    Planted(
+        "a site that sleeps takes no other addresses",
+        Sleep,
+        "change",
+        "elif self.cold and bound_anew:",
+        "elif False:",
+    ),
+    Planted(
+        "a number by hand does not keep a site awake",
+        Sleep,
+        "weigh",
+        " or site.by_hand is not None",
+        "",
     ),
 ]

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from core.simulation.programs import ProgramWorld
+from core.simulation.visitors import Visitors
 from djsup.core.actions import (
     BindListener,
     BootWorker,
@@ -30,6 +31,8 @@ from djsup.core.actions import (
     StartProgram,
     StartTemplate,
     TellLimits,
+    UnwatchListener,
+    WatchListener,
 )
 from djsup.core.events import (
     DeadlinePassed,
@@ -68,7 +71,6 @@ from djsup.core.model import (
     SiteName,
     SiteSettings,
     Slot,
-    WorkerCount,
 )
 
 if TYPE_CHECKING:
@@ -159,12 +161,13 @@ class World:
         self.bound: set[Address] = set()
         self.taken: set[Address] = set()
         """Addresses that something else listens on."""
-        self.programs = ProgramWorld(seed, self)
-        self.settings = self._first_settings()
-        self.generations: dict[tuple[SiteName, Generation], SiteSettings] = {}
         self._queue: list[tuple[float, int, Callable[[], Event | None]]] = []
         self._count = 0
         self._pid = 1000
+        self.visitors = Visitors(seed, self)
+        self.programs = ProgramWorld(seed, self)
+        self.settings = self._first_settings()
+        self.generations: dict[tuple[SiteName, Generation], SiteSettings] = {}
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -203,6 +206,12 @@ class World:
                 self._bind(address)
             case CloseListener(address):
                 self.bound.discard(address)
+                self.visitors.watched.discard(address)
+            case WatchListener(address):
+                assert address in self.bound, "only a listener that is bound is watched"
+                self.visitors.watch(address)
+            case UnwatchListener(address):
+                self.visitors.watched.discard(address)
             case StartTemplate(proc, generation, site):
                 self.generations[site.name, generation] = site
                 self._start(Proc(proc, "template", site.name, generation, self.now))
@@ -396,7 +405,8 @@ class World:
                 f"/srv/{name}",
                 "/usr/bin/python3",
                 (ADDRESSES[index],),
-                workers=WorkerCount(*[self.random.randint(1, 5)] * 2),
+                workers=self.visitors.count(self.random.randint(1, 5)),
+                scaling=self.visitors.policy(),
                 preload=self.random.choice([Preload.AUTO, Preload.AUTO, Preload.ALWAYS, Preload.NEVER]),
                 limits=self._limits(),
                 reload=ReloadPolicy(self.random.choice([1, 1, 2]), self.random.choice([0.0, 5.0])),
@@ -488,7 +498,12 @@ class World:
         if what == "add" and len(sites) < len(NAMES):
             name = next(each for each in NAMES if all(each != site.name for site in sites))
             site = SiteSettings(
-                name, f"/srv/{name}", "/usr/bin/python3", (self.random.choice(free),), limits=self._limits()
+                name,
+                f"/srv/{name}",
+                "/usr/bin/python3",
+                (self.random.choice(free),),
+                limits=self._limits(),
+                scaling=self.visitors.policy(),
             )
             site = replace(site, programs=self.programs.some())
             sites.append(site)
@@ -502,7 +517,7 @@ class World:
         elif what == "limits":
             sites[index] = replace(sites[index], limits=self._limits())
         elif what == "workers":
-            sites[index] = replace(sites[index], workers=WorkerCount(*[self.random.randint(1, 6)] * 2))
+            sites[index] = replace(sites[index], workers=self.visitors.count(self.random.randint(1, 6)))
         elif what == "env":
             sites[index] = replace(sites[index], env=(("VERSION", str(self.random.random())),))
         elif what == "dashboard":

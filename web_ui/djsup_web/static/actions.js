@@ -69,6 +69,9 @@ function tellReloads({ sites }) {
   for (const site of sites.filter((each) => each.result === "superseded")) {
     toast("info", `${site.name}: a newer reload took over`);
   }
+  for (const site of sites.filter((each) => each.result === "asleep")) {
+    toast("info", `${site.name} sleeps, nothing of it is loaded`, "Its next connection loads the new code.");
+  }
   const done = sites.filter((site) => site.result === "done");
   if (done.length === 1) {
     toast("good", `${done[0].name} reloaded`, `Generation ${done[0].generation} serves, after ${duration(done[0].duration_s ?? 0)}.`);

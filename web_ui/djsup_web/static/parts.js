@@ -121,7 +121,7 @@ export function stepper(name, { editable = false } = {}) {
     ? h("input", { type: "number", min: "1", max: "128", required: true, "aria-label": `Workers of ${name}; Enter sets the number` })
     : h("output", { "aria-label": `Workers asked for, ${name}` });
   const fewer = h("button", { type: "button", "aria-label": `One worker fewer for ${name}`, onclick: () => scaleSite(name, "-1") }, "−");
-  const more = h("button", { type: "button", "aria-label": `One worker more for ${name}`, onclick: () => scaleSite(name, "+1") }, "+");
+  const more = h("button", { type: "button", "aria-label": `One worker more for ${name}`, onclick: () => scaleSite(name, asked ? "+1" : 1) }, "+");
   const element = h(editable ? "form" : "span", { class: "stepper" }, fewer, number, more);
   let asked = 0;
   if (editable) {
@@ -151,6 +151,13 @@ export function stepper(name, { editable = false } = {}) {
 /** How many workers a site is asked to have. */
 export function asks(site) {
   return site.workers_asked ?? site.workers.length;
+}
+
+/** How many workers a site is asked to have, and where the load decides: between which bounds, and why so many. */
+export function asksInWords(site) {
+  const words = `${asks(site)} asked for`;
+  if (!(site.workers_min < site.workers_max)) return words;
+  return `${words}, ${site.workers_min} to ${site.workers_max} allowed${site.workers_why ? `: ${site.workers_why}` : ""}`;
 }
 
 /** Workers of the site that answer, and how many of them run a request. */

@@ -3,7 +3,7 @@
 import { h, keyedList, setAttribute, setText } from "./dom.js";
 import { age, bytes, count, duration, figure } from "./format.js";
 import { followLog } from "./log.js";
-import { addresses, asks, buttons, eventItem, lastReload, milliseconds, pill, problem, stepper, workersOf } from "./parts.js";
+import { addresses, asksInWords, buttons, eventItem, lastReload, milliseconds, pill, problem, stepper, workersOf } from "./parts.js";
 import { programsPanel } from "./programs.js";
 import { sparkline } from "./sparkline.js";
 import { series, siteNamed, store } from "./store.js";
@@ -117,7 +117,7 @@ function figures(name) {
       setText(memorySub, `CPU ${figure(site.cpu_percent)} %`);
       const workers = workersOf(site);
       setText(busy, `${workers.busy} / ${workers.serving}`);
-      setText(busySub, `${asks(site)} asked for`);
+      setText(busySub, asksInWords(site));
       reload.update(site);
     },
   };
