@@ -213,9 +213,15 @@ class ProgramJudge:
         self.check = check
         self.deaths: dict[tuple[SiteName, str, int], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
         """Early deaths in a row and the time of the last."""
+        self.served: dict[SiteName, int] = defaultdict(int)
+        """The generation that served last."""
+        self.hung_up: dict[ProcId, int] = {}
+        """The generation for which a program was sent its last SIGHUP."""
 
     def before(self, event: Event) -> None:
         """Note who ends, and whether somebody wanted it."""
+        for site in self.fleet.snapshot(self.world.world.now):
+            self.served[SiteName(site.name)] = site.generation or self.served[SiteName(site.name)]
         if not isinstance(event, (ProcessExited, SpawnFailed)) or event.proc not in self.world.procs:
             return
         each, now = self.world.procs[event.proc], self.world.world.now
@@ -234,7 +240,8 @@ class ProgramJudge:
         name, program, now = action.site.name, action.program, self.world.world.now
         self.check(not ends, "no program is started for what ends")
         shown = self._shown(name)
-        serves = shown is not None and action.generation == shown.generation > 0
+        # While a site sleeps its programs go on with what served last.
+        serves = shown is not None and action.generation == (shown.generation or self.served[name]) > 0
         self.check(serves, "a program is started when its site serves, for the generation that does")
         twins = [
             each for each in self.world.living(name) if each.key == (name, program.name, action.instance)
@@ -254,7 +261,8 @@ class ProgramJudge:
         each, now = self.world.procs[action.proc], self.world.world.now
         program, name = each.action.program, each.action.site.name
         shown, site = self._shown(name), self.world.world.settings.site(name)
-        moved = shown is not None and shown.generation != each.action.generation
+        belongs_to = self.hung_up.get(action.proc, each.action.generation)
+        moved = shown is not None and shown.generation != belongs_to
         match action.signal:
             case _ if ends:
                 pass
@@ -264,6 +272,8 @@ class ProgramJudge:
                 self.check(late, "a program is killed when it was told to end and had its time")
             case "SIGHUP":
                 self.check(moved and program.schedule is None, "SIGHUP follows a reload")
+                assert shown is not None
+                self.hung_up[action.proc] = shown.generation
             case "SIGABRT":
                 silent = now - each.heard_at >= program.watchdog_s - SLACK_S
                 self.check(program.watchdog_s and silent, "SIGABRT is for silent programs")
