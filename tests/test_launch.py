@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +82,20 @@ def test_watchdog_is_told_in_microseconds(site: SiteSettings) -> None:
 def test_interpreter_outside_a_virtualenv_has_none(site: SiteSettings, tmp_path: Path) -> None:
     (tmp_path / ".venv" / "pyvenv.cfg").unlink()
     assert "VIRTUAL_ENV" not in environment(site, ProgramSettings("x", "celery"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs a program as somebody else")
+def test_program_runs_as_its_own_user_in_that_users_groups_else_as_the_sites(site: SiteSettings) -> None:
+    nobody = pwd.getpwnam("nobody")
+    own = launch.command(site, ProgramSettings("x", "celery", user="nobody"), 0, 1, 2).identity
+    assert (own.uid, own.gid, own.home) == (nobody.pw_uid, nobody.pw_gid, nobody.pw_dir)
+    assert own.groups == tuple(os.getgrouplist("nobody", nobody.pw_gid))
+    of_site = launch.command(replace(site, user="nobody"), ProgramSettings("x", "celery"), 0, 1, 2).identity
+    assert of_site == own
+    both = launch.command(
+        replace(site, user="root", group="root"), ProgramSettings("x", "celery", user="nobody"), 0, 1, 2
+    )
+    assert both.identity == own
 
 
 def test_unknown_user_is_an_error_of_the_program(site: SiteSettings) -> None:

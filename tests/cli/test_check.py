@@ -115,6 +115,13 @@ def test_interpreter_that_is_none_is_reported(
     assert "cannot run" in answer["sites"][0]["error"]
 
 
+def test_program_that_is_not_there_is_reported(check: Callable[..., tuple[int, dict[str, Any]]]) -> None:
+    programs = '[sites.x.programs.a]\ncommand = "sh -c true"\n[sites.x.programs.b]\ncommand = "no-such-thing"'
+    status, answer = check("def app(environ, start_response): ...", programs)
+    assert status == 1
+    assert "program b cannot be run: there is no program 'no-such-thing'" in answer["sites"][0]["error"]
+
+
 def test_environment_of_the_site_is_its_own(
     check: Callable[..., tuple[int, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

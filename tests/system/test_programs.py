@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from system.daemon import DaemonUnderTest, Project, wait_for
+from djsup.client import Client, Refused
+from system.daemon import WAIT_S, DaemonUnderTest, Project, wait_for
 
 PLAIN = """
 import json, os, signal, sys, time
@@ -92,9 +93,8 @@ class Site:
         """The line of a program that begins with these words, once it is there."""
 
         def look() -> str | None:
-            lines = [
-                json.loads(line) for line in self.daemon.done("logs", "blog", "--json").stdout.splitlines()
-            ]
+            stream = Client(str(self.daemon.runtime)).stream("logs", WAIT_S, site="blog", limit=1000)
+            lines = [line.value for line in stream if line.kind == "log"]
             return next(
                 (
                     each["text"]
@@ -279,11 +279,9 @@ def test_scheduled_command_runs_when_asked_and_tells_how_it_went(site: Site) -> 
         '[sites.blog.programs.clearsessions]\ncommand = "python manage.py clearsessions"\nschedule = "0 3 * * *"\n'
     )
     site.program("fails", "print('half done')\nraise SystemExit(4)\n", 'schedule = "0 3 * * *"')
-    site.program(
-        "slow",
-        "import time\nprint('begun', flush=True)\ntime.sleep(600)\n",
-        'schedule = "0 3 * * *"\ntimeout = 0.5',
-    )
+    endless = "import time\ntime.sleep(600)\n"
+    site.program("late", endless, 'schedule = "0 3 * * *"\ntimeout = 0.3')
+    site.program("endless", endless, 'schedule = "0 3 * * *"')
     site.daemon.start()
     shown = site.one("clearsessions", "waiting")
     assert shown["next_run_at"].endswith(":00Z")
@@ -303,12 +301,12 @@ def test_scheduled_command_runs_when_asked_and_tells_how_it_went(site: Site) -> 
     assert "exited with status 4" in finished["text"]
     assert finished["details"] == "half done"
 
-    assert site.daemon.run("run", "blog", "slow", "--no-wait").status == 0
-    again = site.daemon.run("run", "blog", "slow")
-    assert (again.status, "a run of it is not over yet" in again.stderr) == (1, True)
-    wait_for(lambda: "took longer than timeout" in site.events("program-finished")[-1]["text"], "the timeout")
-    assert site.one("slow", "waiting")["runs"] == 1
-    assert len(site.events("program-skipped")) == 1
+    late = site.daemon.ask("run", site="blog", program="late")
+    assert (late["well"], "took longer than timeout (0.3 s) and was stopped" in late["text"]) == (False, True)
+    site.daemon.ask("run", site="blog", program="endless", wait=False)
+    with pytest.raises(Refused, match="a run of it is not over yet"):
+        site.daemon.ask("run", site="blog", program="endless")
+    assert "the run by" in site.events("program-skipped")[0]["text"]
 
 
 def test_command_runs_by_its_schedule(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

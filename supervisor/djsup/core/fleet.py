@@ -185,9 +185,9 @@ class Fleet:
         site = self._owners[proc]
         if site is None:
             return ProcessView(proc, ProcessKind.DASHBOARD, self._dashboard.pid)
-        program = self._pools[site].programs.pid(proc)
+        program = self._pools[site].programs.process(proc)
         if program is not None:
-            return ProcessView(proc, ProcessKind.PROGRAM, program[0], site)
+            return ProcessView(proc, ProcessKind.PROGRAM, program.pid, site)
         found = self._pools[site].process(proc)
         if isinstance(found, Template):
             return ProcessView(proc, ProcessKind.TEMPLATE, found.pid, site, found.generation)

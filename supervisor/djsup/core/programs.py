@@ -88,10 +88,10 @@ class Programs:
         """Whether any process of them is left."""
         return bool(self._by_proc)
 
-    def pid(self, proc: ProcId) -> tuple[Pid | None] | None:
-        """The pid of one of their processes, as far as it is known; None: it is none of theirs."""
+    def process(self, proc: ProcId) -> Program | None:
+        """One of their processes; None: it is none of theirs."""
         found = self._by_proc.get(proc)
-        return None if found is None else (found.process.pid,)
+        return None if found is None else found.process
 
     def deadlines(self) -> Iterator[float]:
         """Every time at which something has to be done about one of them."""

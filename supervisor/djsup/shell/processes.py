@@ -255,13 +255,13 @@ def _kill_session(leader: Pid) -> None:
     """
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == leader:
-            continue
-        with suppress(OSError):
-            pidfd = os.pidfd_open(int(entry.name))
+    for name in os.listdir("/proc"):  # noqa: PTH208 -- thousands of paths would be made for nothing
+        with suppress(ValueError, OSError):
+            if (pid := int(name)) == leader or os.getsid(pid) != leader:
+                continue
+            pidfd = os.pidfd_open(pid)
             try:
-                if os.getsid(int(entry.name)) == leader:
+                if os.getsid(pid) == leader:  # asked again: now that the pidfd holds it, it is no other
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
                 os.close(pidfd)
