@@ -183,20 +183,16 @@ def test_site_that_starts_asleep_and_cannot_be_bound_says_so_and_is_tried_again(
 def test_site_that_cannot_wake_backs_off_and_is_not_watched_meanwhile() -> None:
     play = cold()
     play >> ConnectionWaiting(HTTP) << ...
-    proc = 1
+    proc, wait_s = ProcId(1), None
     for _ in range(12):
-        (
-            play
-            >> started(proc)
-            >> TemplateFailed(ProcId(proc), "cannot import", "")
-            << Said(NoticeKind.LOAD_FAILED)
-        )
+        (play >> started(proc) >> TemplateFailed(proc, "cannot import", "") << Said(NoticeKind.LOAD_FAILED))
         play >> exited(proc, ENDED) << like(ForgetGeneration)
         wait_s = play.site().next_try_s
         assert wait_s is not None
         play >> wait_s << like(StartTemplate)
         proc = play.asked(StartTemplate)
-    assert (wait_s or 0.0) >= 30.0
+    assert wait_s is not None
+    assert wait_s >= 30.0
     assert play.all.count(WatchListener(HTTP)) == 1
 
 

@@ -38,27 +38,26 @@ def test_socket_that_does_not_listen_any_more_has_nobody_waiting() -> None:
 
 
 def test_watch_tells_of_a_connection_once_and_accepts_nothing() -> None:
-    async def story() -> list[Address]:
-        told: list[Address] = []
-        watches = Watches(told.append)
+    async def story() -> None:
+        told: asyncio.Queue[Address] = asyncio.Queue()
+        watches = Watches(told.put_nowait)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             watches.watch(HTTP, listener)
             with socket.create_connection(listener.getsockname()):
                 async with asyncio.timeout(30):
-                    while not told:  # noqa: ASYNC110  # it is the loop itself that is to have turns
-                        await asyncio.sleep(0)
+                    assert await told.get() == HTTP
                 for _ in range(100):
                     await asyncio.sleep(0)
+                assert told.empty(), "told once, though the listener stays readable"
                 assert queues.waiting(listener) == 1
                 watches.watch(HTTP, listener)  # who waits already is told of too
                 async with asyncio.timeout(30):
-                    while len(told) < 2:  # noqa: ASYNC110  # as above
-                        await asyncio.sleep(0)
+                    assert await told.get() == HTTP
                 watches.watch(HTTP, listener)
                 watches.drop(HTTP)
                 watches.drop(HTTP)
                 for _ in range(100):
                     await asyncio.sleep(0)
-        return told
+                assert told.empty()
 
-    assert asyncio.run(story()) == [HTTP, HTTP]
+    asyncio.run(story())

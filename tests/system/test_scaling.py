@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
-import signal
 import socket
 import time
 from pathlib import Path
@@ -82,14 +80,8 @@ def test_a_site_that_sleeps_answers_its_first_request_from_its_template(
     print(f"woken from the template in {(time.monotonic() - begun) * 1000:.1f} ms")
     assert daemon.status("blog")["generation"] == site["generation"]
     assert kinds(daemon).count("site-wakes") == 1
-
-
-def test_connections_that_come_together_while_it_sleeps_are_all_served(
-    daemon: DaemonUnderTest, sleeper: Project
-) -> None:
-    daemon.start()
     asleep(daemon)
-    with Load(daemon.ports["blog"], connections=16) as load:
+    with Load(daemon.ports["blog"], connections=16) as load:  # all come at once, and none is lost
         load.wait_for_requests(64)
     assert load.outcome.closed == 0, load.outcome.summary()
 
@@ -109,16 +101,6 @@ def test_a_site_that_is_cold_loads_its_code_for_the_first_connection(
     begun = time.monotonic()
     assert daemon.get("blog") == (200, b"two")
     print(f"woken from cold in {(time.monotonic() - begun) * 1000:.1f} ms")
-
-
-def test_a_site_that_starts_asleep_has_no_process_before_its_first_connection(
-    daemon: DaemonUnderTest, django: Path, sleeper: Project
-) -> None:
-    configure(daemon, django, start_asleep=True)
-    daemon.start()
-    assert daemon.status("blog")["state"] == "sleeping"
-    assert daemon.family() == []
-    assert daemon.get("blog") == (200, b"one")
 
 
 def test_a_site_that_cannot_wake_backs_off_and_answers_the_same_connection_once_it_is_mended(
@@ -154,39 +136,23 @@ def test_a_reload_of_a_site_that_sleeps_proves_the_new_code(
     assert site["last_reload"]["result"] == "done"
 
 
-def test_a_template_that_dies_while_its_site_sleeps_makes_it_cold(
-    daemon: DaemonUnderTest, sleeper: Project
+def test_a_site_that_starts_asleep_wakes_for_a_unix_socket_or_for_a_number_by_hand(
+    daemon: DaemonUnderTest, django: Path, sleeper: Project
 ) -> None:
-    daemon.start()
-    (template,) = asleep(daemon)["templates"]
-    os.kill(template["pid"], signal.SIGKILL)
-    wait_for(lambda: daemon.status("blog")["generation"] == 0, "the site to be cold")
-    assert daemon.get("blog") == (200, b"one")
-
-
-def test_a_site_on_a_unix_socket_wakes_too(daemon: DaemonUnderTest, django: Path, sleeper: Project) -> None:
     path = daemon.folder / "blog.sock"
-    daemon.site(
-        "blog",
-        django,
-        listen=f"unix:{path}",
-        more="workers = { min = 0, max = 1 }\nscaling.start_asleep = true",
-    )
+    more = "workers = { min = 0, max = 2 }\nscaling.start_asleep = true"
+    daemon.site("blog", django, listen=f"unix:{path}", more=more)
+    daemon.site("wiki", django, directory=daemon.folder / "blog", more=more)
     daemon.start()
+    assert [site["state"] for site in daemon.status()["sites"]] == ["sleeping", "sleeping"]
+    assert daemon.family() == []
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(30)
         client.connect(str(path))
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
-    asked = daemon.ask("scale", site="blog", workers=5)
-    assert asked["workers"] == 1, "max binds what is asked for by hand"
-
-
-def test_a_number_by_hand_wakes_a_site_and_keeps_it_awake(daemon: DaemonUnderTest, sleeper: Project) -> None:
-    daemon.start()
-    asleep(daemon)
-    daemon.signal(signal.SIGTTIN)  # one more for all is no reason to wake those that sleep
-    assert daemon.ask("scale", site="blog", workers="+1")["workers"] == 0
-    assert daemon.ask("scale", site="blog", workers=2)["workers"] == 2
-    daemon.wait_state("blog", "serving")
-    assert daemon.status("blog")["workers_asked"] == 2
+    # One more for all is no reason to wake those that sleep.
+    assert daemon.ask("scale", site="wiki", workers="+1")["workers"] == 0
+    assert daemon.status("wiki")["state"] == "sleeping"
+    assert daemon.ask("scale", site="wiki", workers=5)["workers"] == 2, "max binds what is asked for by hand"
+    daemon.wait_state("wiki", "serving")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from core.simulation.invariants import Judge
 from core.simulation.world import World
-from djsup.core.events import SettingsChanged
+from djsup.core.events import ScaleAsked, SettingsChanged
 from djsup.core.fleet import Fleet
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class History:
             self.step(world.change_settings(world.settings, reload_all=True))
             self.rest()
             self.judge.is_as_configured()
+        self.disturb()
         self.visit(sure=True)  # whoever sleeps wakes
         self.rest()
         self.stop()
@@ -66,6 +67,16 @@ class History:
         """From now on the visitors of each site stay as they are."""
         self.world.visitors.change(self.world.settings.sites, steady=True, sure=sure)
         self.judge.scales.steady()
+
+    def disturb(self) -> None:
+        """What is asked of every site wakes none that sleeps; one that sleeps can listen elsewhere."""
+        sleepers = [site for site in self.world.settings.sites if self.judge.sleeps(site.name)]
+        for site in sleepers:
+            self.step(ScaleAsked(site.name, 1, "SIGTTIN", relative=True))
+            self.judge.check(self.judge.sleeps(site.name), "one worker more for all wakes nobody")
+        if sleepers:
+            self.step(self.world.move(sleepers[0]))
+            self.rest()
 
     def stop(self) -> None:
         """Ask for the end, some two times, and see it come."""

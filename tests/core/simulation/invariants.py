@@ -116,7 +116,7 @@ class Judge:
             case SettingsChanged(settings=settings, reload=reload) if self.stopping_at is None:
                 self._new_settings(settings, reload)
             case ScaleAsked(site=site, workers=workers, relative=relative) if self._known(site):
-                if not (relative and self._sleeps(site)):  # one more for all wakes nobody
+                if not (relative and self.sleeps(site)):  # one more for all wakes nobody
                     number = workers + (self.promise(site) if relative else 0)
                     self.by_hand[site] = self._bounded(site, number)
             case ReloadAsked(site=site) if self._known(site):
@@ -266,7 +266,7 @@ class Judge:
             return max(1, min(number, WORKERS_MAX))
         return max(1, site.workers.least, min(number, site.workers.most))
 
-    def _sleeps(self, name: SiteName) -> bool:
+    def sleeps(self, name: SiteName) -> bool:
         shown = self.scales.shown(name)
         return shown is not None and shown.state is SiteState.SLEEPING
 
@@ -551,7 +551,7 @@ class Judge:
         assert self.settings is not None
         for shown in self.fleet.snapshot(self.world.now):
             site = self.settings.site(SiteName(shown.name))
-            if shown.generation == 0 and self._sleeps(SiteName(shown.name)):
+            if shown.generation == 0 and self.sleeps(SiteName(shown.name)):
                 continue  # what it loads when it wakes is what is configured
             loaded = self.world.generations[SiteName(shown.name), Generation(shown.generation)]
             same = site is not None and not plan.needs_generation(plan.changes(loaded, site))

@@ -525,6 +525,14 @@ class World:
             return replace(self.settings, dashboard=dashboard)
         return replace(self.settings, sites=tuple(sites))
 
+    def move(self, site: SiteSettings) -> SettingsChanged:
+        """A site listens elsewhere, and nothing else is asked for."""
+        free = [each for each in ADDRESSES if all(each not in one.listen for one in self.settings.sites)]
+        moved = replace(site, listen=(free[0],))
+        sites = tuple(moved if each is site else each for each in self.settings.sites)
+        self.settings = replace(self.settings, sites=sites)
+        return SettingsChanged(self.settings, "root (HUP)")
+
     def stop(self) -> StopAsked:
         return StopAsked("root (SIGTERM)", at_once=self.random.random() < 0.2)
 
