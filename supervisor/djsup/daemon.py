@@ -34,6 +34,7 @@ from djsup.shell.history import History
 from djsup.shell.logs import Logs, Writer
 from djsup.shell.processes import become_subreaper
 from djsup.shell.runtime import RuntimeDirectory, RuntimeTaken, RuntimeUnusable
+from djsup.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -87,6 +88,7 @@ class Daemon:
         self.fleet = Fleet()
         self.performer = Performer(runtime, self.tell, self.log, self.history)
         self.observer = Observer(self.performer, self.tell)
+        self.tracer = Tracer(self.performer)
         self._file = Path(settings.file)
         self._runtime_dir = settings.runtime_dir
         self._queue: asyncio.Queue[tuple[Event, asyncio.Future[Snapshot] | None]] = asyncio.Queue()
@@ -306,7 +308,8 @@ class Daemon:
             "ok": not any(site.state in failed for site in sites),
             "sites": {site.name: site.error or site.state.value for site in sites},
         }
-        os.write(self._ready_fd, json.dumps(line).encode() + b"\n")
+        with suppress(BrokenPipeError):  # whoever started us did not stay to hear it
+            os.write(self._ready_fd, json.dumps(line).encode() + b"\n")
         os.close(self._ready_fd)
         self._ready_fd = None
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from djsup.core.snapshot import Snapshot
     from djsup.shell.history import History
     from djsup.shell.logs import Logs
+    from djsup.tracer import Tracer
 
     Answer = AsyncGenerator[dict[str, Any], None]
 
@@ -40,6 +41,7 @@ class Daemon(Protocol):
     pid: int
     log: Logs
     history: History
+    tracer: Tracer
 
     async def tell_and_see(self, event: Event) -> Snapshot:
         """Have an event handled; the picture just after it."""
@@ -75,6 +77,7 @@ class Desk:
             "stop": self.stop,
             "events": self.events,
             "logs": self.logs,
+            "trace": self.trace,
         }
 
     def answer(self, request: dict[str, Any], peer: Peer) -> Answer:
@@ -214,6 +217,10 @@ class Desk:
         finally:
             self._daemon.log.unfollow(queue)
         yield {"result": {}}
+
+    async def trace(self, request: dict[str, Any], _by: str) -> Answer:
+        """What every thread of a site does at this moment."""
+        yield {"result": await self._daemon.tracer.trace(self._site(request))}
 
     async def _access_log(self, site: SiteName, limit: int, *, follow: bool) -> Answer:
         path = self._daemon.access_log(site)

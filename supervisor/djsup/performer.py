@@ -20,9 +20,10 @@ from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
 from djsup.keyring import Keyring
-from djsup.shell import access_logs, channels, logs, processes, samples, shipment, sockets
+from djsup.shell import access_logs, channels, logs, processes, samples, shipment, sockets, stack_files
 from djsup.shell.runtime import read_token
 from djsup_worker import messages
+from djsup_worker.stacks import TRACE_SIGNAL
 
 if TYPE_CHECKING:
     import socket
@@ -70,6 +71,7 @@ class Performer:
     ) -> None:
         self.roster: dict[ProcId, Process] = {}
         self.scoreboards: dict[SiteName, samples.Scoreboard] = {}
+        self.stack_files: dict[SiteName, stack_files.StackFile] = {}
         self.retired: Callable[[Process], None] = lambda _process: None
         """Called when a worker is gone, before its row may be used again."""
         self.listeners = sockets.Listeners()
@@ -125,6 +127,8 @@ class Performer:
                 self.access.forget(name)
                 if board := self.scoreboards.pop(name, None):
                     board.close()
+                if file := self.stack_files.pop(name, None):
+                    file.close()
             case actions.Publish():
                 self._publish(action)
             case actions.StartDashboard(proc):
@@ -200,7 +204,9 @@ class Performer:
         process.pid = capture.pid = pid
         self._tell(events.ProcessStarted(proc, pid))
         board = self._scoreboard(site.name)
-        fds = [board.fd, self._handovers.receiving_end(site.name, generation)]
+        if site.name not in self.stack_files:
+            self.stack_files[site.name] = stack_files.StackFile(site.name)
+        fds = [board.fd, self._handovers.receiving_end(site.name, generation), self.stack_files[site.name].fd]
         fds += [self.listeners.fileno(address) for address in site.listen]
         self._send(proc, self._boot_message(generation, slot, site), fds)
         self._give_certificates(process)
@@ -325,6 +331,10 @@ class Performer:
             process.kill_when_known = name
         else:
             self.processes.kill(process.pid, name)
+
+    def ask_for_stacks(self, pid: Pid) -> None:
+        """Have a process write the stacks of its threads into the file of its site."""
+        self.processes.send_number(pid, TRACE_SIGNAL)
 
     def tell_access(self, sites: list[SiteName]) -> None:
         """Tell the running workers of these sites how they log, and hand them the files that are open now."""

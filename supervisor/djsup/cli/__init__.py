@@ -24,6 +24,7 @@ VERBS = (
     "check",
     "logs",
     "events",
+    "trace",
     "schema",
     "version",
 )
@@ -34,6 +35,7 @@ ALSO_CALLED = {
     "list": "status",
     "log": "logs",
     "tail": "logs",
+    "stacks": "trace",
     "up": "start",
     "down": "stop",
     "run": "start",
