@@ -287,6 +287,7 @@ class Performer:
                 "DJSUP_DASHBOARD_FD": str(listener),
                 "DJSUP_DAEMON_PID": str(os.getpid()),
                 "DJSUP_TOKEN_SHA256": read_token(Path(dashboard.token_file)),
+                "DJSUP_METRICS_PUBLIC": "1" if dashboard.metrics_public else "",
             }
             if (uid := self.dashboard_uid(dashboard)) is not None:
                 # It drops to this user when it has read its own files, which may lie in a folder of root's.

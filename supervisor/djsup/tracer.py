@@ -55,7 +55,7 @@ class Tracer:
             "site": site,
             "threads": len(found),
             "processes": processes,
-            "places": [_to_json(place) for place in stacks.together(found)],
+            "places": [to_json(place) for place in stacks.together(found)],
         }
 
     def _processes(self, site: SiteName) -> list[Process]:
@@ -99,7 +99,8 @@ def _request(
     return stacks.Request(method, path, round(max(0.0, time.monotonic() - since_ns / 1e9), 3))
 
 
-def _to_json(place: stacks.Place) -> dict[str, Any]:
+def to_json(place: stacks.Place) -> dict[str, Any]:
+    """One place as the control socket shows it."""
     return {
         "idle": place.idle,
         "frames": [asdict(frame) for frame in place.frames],

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from cli.fake_daemon import FakeDaemon
 
-ASKING = ("stop", "status", "reload", "restart", "scale", "logs", "events")
-ARGUMENTS = {"restart": ["blog"], "scale": ["blog=2"]}
+ASKING = ("stop", "status", "reload", "restart", "scale", "logs", "events", "trace")
+ARGUMENTS = {"restart": ["blog"], "trace": ["blog"], "scale": ["blog=2"]}
 
 
 NOW = 1_767_323_045.0

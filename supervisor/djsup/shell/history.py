@@ -6,7 +6,7 @@ Kept in memory; knows nothing of why an event happened.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +46,8 @@ class History:
         self._entries: deque[Entry] = deque(maxlen=KEPT)
         self._numbers = count(1)
         self._followers: set[asyncio.Queue[Entry]] = set()
+        self.counts: Counter[tuple[str | None, str]] = Counter()
+        """How many events of each site and kind there were."""
 
     def add(
         self,
@@ -64,6 +66,7 @@ class History:
         details = details[-DETAILS_MAX:]
         entry = Entry(next(self._numbers), at, kind, level, text, site, generation, pid, by, details)
         self._entries.append(entry)
+        self.counts[site, kind] += 1
         for follower in self._followers:
             with suppress(asyncio.QueueFull):
                 follower.put_nowait(entry)
