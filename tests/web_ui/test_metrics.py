@@ -32,7 +32,7 @@ async def samples(here: World) -> list[Sample]:
     async with here.http.get(f"{here.url}/metrics", headers=BEARER) as answer:
         assert answer.status == 200
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
-        families = list(text_string_to_metric_families(await answer.text()))
+        families = list(text_string_to_metric_families(await answer.text()))  # type: ignore[no-untyped-call]
     return [sample for family in families for sample in family.samples]
 
 

@@ -35,7 +35,7 @@ def expose(figures: dict[str, Any], accept: str) -> tuple[bytes, str]:
     registry.register(Figures(figures))
     if "text/plain" in accept and "application/openmetrics-text" not in accept:
         return exposition.generate_latest(registry), TEXT
-    return openmetrics.generate_latest(registry), OPENMETRICS
+    return openmetrics.generate_latest(registry), OPENMETRICS  # type: ignore[no-untyped-call]
 
 
 class Figures(Collector):

@@ -25,6 +25,7 @@ VERBS = (
     "logs",
     "events",
     "trace",
+    "top",
     "schema",
     "version",
 )
@@ -36,6 +37,7 @@ ALSO_CALLED = {
     "log": "logs",
     "tail": "logs",
     "stacks": "trace",
+    "htop": "top",
     "up": "start",
     "down": "stop",
     "run": "start",

@@ -11,6 +11,7 @@ import click
 from rich.text import Text
 
 from djsup.cli import figures, output
+from djsup.cli.status import age_style
 from djsup.cli.verb import FAILED, Target, Verb
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ TIMEOUT_S = 60.0
 THREADS_SHOWN = 5
 """Threads at one place that are listed without --full; how many there are is always said."""
 SOURCE_MAX_BYTES = 4 * 1024 * 1024
-LONG_S, TOO_LONG_S = 1.0, 5.0
-"""Ages of a request that are worth a colour."""
 _LIBRARY = re.compile(r".*/(?:site|dist)-packages/([^/]+)")
 _PYTHON = re.compile(r".*/lib/python3\.\d+/(?!(?:site|dist)-packages/)")
 
@@ -47,11 +46,6 @@ def command(ctx: click.Context, site: str, full: bool) -> None:
         for line in _lines(found, full=full):
             output.show(console, line)
     ctx.exit(FAILED if silent else 0)
-
-
-def age_style(age_s: float) -> str:
-    """The colour of a running request's age."""
-    return "bold red" if age_s >= TOO_LONG_S else "yellow" if age_s >= LONG_S else "green"
 
 
 def _lines(found: dict[str, Any], *, full: bool) -> Iterator[Text]:
