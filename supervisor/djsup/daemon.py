@@ -29,8 +29,9 @@ from djsup.desk import Desk
 from djsup.observer import SAMPLE_S, Observer
 from djsup.performer import Performer
 from djsup.shell import signals
+from djsup.shell.archive import Archive
 from djsup.shell.control import Control, Peer, Refused
-from djsup.shell.history import History
+from djsup.shell.history import KEPT, History
 from djsup.shell.logs import Logs, Writer
 from djsup.shell.processes import become_subreaper
 from djsup.shell.runtime import RuntimeDirectory, RuntimeTaken, RuntimeUnusable
@@ -84,6 +85,9 @@ class Daemon:
     def __init__(self, runtime: RuntimeDirectory, settings: Settings, ready_fd: int | None) -> None:
         self.pid = os.getpid()
         self.history = History()
+        self.archive = Archive(runtime.events)
+        self.history.recall(self.archive.recall(KEPT))
+        self.history.keep = lambda entry: self.archive.add(entry.id, entry.at, entry.to_json())
         self.log = Logs(settings.log, Writer())
         self.fleet = Fleet()
         self.performer = Performer(runtime, self.tell, self.log, self.history)
@@ -151,6 +155,8 @@ class Daemon:
         signals.listen(self._signalled)
         loop = asyncio.get_running_loop()
         self.log.writer.trouble = lambda reason: loop.call_soon_threadsafe(self._log_trouble, reason)
+        self.archive.trouble = lambda reason: loop.call_soon_threadsafe(self._archive_trouble, reason)
+        self.archive.start()
         await self._control.start()
         await self._dashboard_control.start(owner=self.performer.dashboard_uid(settings.dashboard))
         self._in_background(self._look_every_second())
@@ -165,6 +171,7 @@ class Daemon:
         await self._dashboard_control.stop()
         self.performer.close()
         self.log.say("djsup has stopped", pid=self.pid)
+        self.archive.close()
         self.log.writer.close()
 
     # --- what others call ---------------------------------------------------------------------
@@ -273,6 +280,10 @@ class Daemon:
     def _log_trouble(self, reason: str) -> None:
         """The log can't be written, so the event list says it; serving goes on."""
         self.history.add("log-trouble", reason, level="error")
+
+    def _archive_trouble(self, reason: str) -> None:
+        """Events are kept in memory alone; serving goes on."""
+        self.performer.say("history-trouble", reason, Level.ERROR)
 
     # --- small things -------------------------------------------------------------------------
 
