@@ -214,7 +214,8 @@ def _boot(site: SiteSettings, channel: socket.socket) -> None:
             static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
             tls_listeners=[str(address) for address in site.tls_listen],
         )
-        messages.send(channel, boot, (memory, receiving.fileno()))
+        # Nobody asks this process for its stacks: any memory will do for them.
+        messages.send(channel, boot, (memory, receiving.fileno(), memory))
 
 
 def _wait(channel: socket.socket, deadline: float) -> messages.Message | None:

@@ -29,12 +29,14 @@ from djsup.desk import Desk
 from djsup.observer import SAMPLE_S, Observer
 from djsup.performer import Performer
 from djsup.shell import signals
+from djsup.shell.archive import Archive
 from djsup.shell.control import Control, Peer, Refused
-from djsup.shell.history import History
+from djsup.shell.history import KEPT, History
 from djsup.shell.logs import Logs, Writer
 from djsup.shell.processes import become_subreaper
 from djsup.shell.runtime import RuntimeDirectory, RuntimeTaken, RuntimeUnusable
 from djsup.timetable import Timetable
+from djsup.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -84,11 +86,15 @@ class Daemon:
     def __init__(self, runtime: RuntimeDirectory, settings: Settings, ready_fd: int | None) -> None:
         self.pid = os.getpid()
         self.history = History()
+        self.archive = Archive(runtime.events)
+        self.history.recall(self.archive.recall(KEPT))
+        self.history.keep = lambda entry: self.archive.add(entry.id, entry.at, entry.to_json())
         self.log = Logs(settings.log, Writer())
         self.fleet = Fleet()
         self.performer = Performer(runtime, self.tell, self.log, self.history)
         self.observer = Observer(self.performer, self.tell)
         self.timetable = Timetable(self.tell)
+        self.tracer = Tracer(self.performer)
         self._file = Path(settings.file)
         self._runtime_dir = settings.runtime_dir
         self._queue: asyncio.Queue[tuple[Event, asyncio.Future[Snapshot] | None]] = asyncio.Queue()
@@ -151,6 +157,8 @@ class Daemon:
         signals.listen(self._signalled)
         loop = asyncio.get_running_loop()
         self.log.writer.trouble = lambda reason: loop.call_soon_threadsafe(self._log_trouble, reason)
+        self.archive.trouble = lambda reason: loop.call_soon_threadsafe(self._archive_trouble, reason)
+        self.archive.start()
         await self._control.start()
         await self._dashboard_control.start(owner=self.performer.dashboard_uid(settings.dashboard))
         self._in_background(self._look_every_second())
@@ -165,6 +173,7 @@ class Daemon:
         await self._dashboard_control.stop()
         self.performer.close()
         self.log.say("djsup has stopped", pid=self.pid)
+        self.archive.close()
         self.log.writer.close()
 
     # --- what others call ---------------------------------------------------------------------
@@ -278,6 +287,10 @@ class Daemon:
         """The log can't be written, so the event list says it; serving goes on."""
         self.history.add("log-trouble", reason, level="error")
 
+    def _archive_trouble(self, reason: str) -> None:
+        """Events are kept in memory alone; serving goes on."""
+        self.performer.say("history-trouble", reason, Level.ERROR)
+
     # --- small things -------------------------------------------------------------------------
 
     def _in_background(self, story: Coroutine[None, None, None]) -> None:
@@ -312,7 +325,8 @@ class Daemon:
             "ok": not any(site.state in failed for site in sites),
             "sites": {site.name: site.error or site.state.value for site in sites},
         }
-        os.write(self._ready_fd, json.dumps(line).encode() + b"\n")
+        with suppress(BrokenPipeError):  # whoever started us did not stay to hear it
+            os.write(self._ready_fd, json.dumps(line).encode() + b"\n")
         os.close(self._ready_fd)
         self._ready_fd = None
 

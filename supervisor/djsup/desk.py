@@ -14,6 +14,7 @@ from djsup import __version__
 from djsup.core import events
 from djsup.core.model import SiteName
 from djsup.core.snapshot import ReloadResult, SiteSnapshot, SiteState, to_json
+from djsup.figures import figures
 from djsup.shell.control import Peer, Refused
 from djsup.shell.tail import Tail
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
     from djsup.core.events import Event
     from djsup.core.snapshot import ProgramSnapshot, Snapshot
+    from djsup.observer import Observer
     from djsup.shell.history import Entry, History
     from djsup.shell.logs import Logs
+    from djsup.tracer import Tracer
 
     Answer = AsyncGenerator[dict[str, Any], None]
 
@@ -40,6 +43,8 @@ class Daemon(Protocol):
     pid: int
     log: Logs
     history: History
+    tracer: Tracer
+    observer: Observer
 
     async def tell_and_see(self, event: Event) -> Snapshot:
         """Have an event handled; the picture just after it."""
@@ -77,6 +82,8 @@ class Desk:
             "stop": self.stop,
             "events": self.events,
             "logs": self.logs,
+            "trace": self.trace,
+            "metrics": self.metrics,
         }
 
     def answer(self, request: dict[str, Any], peer: Peer) -> Answer:
@@ -272,6 +279,15 @@ class Desk:
         finally:
             self._daemon.log.unfollow(queue)
         yield {"result": {}}
+
+    async def trace(self, request: dict[str, Any], _by: str) -> Answer:
+        """What every thread of a site does at this moment."""
+        yield {"result": await self._daemon.tracer.trace(self._site(request))}
+
+    async def metrics(self, _request: dict[str, Any], _by: str) -> Answer:
+        """Counters and gauges of every site, for monitoring."""
+        daemon = self._daemon
+        yield {"result": figures(daemon.snapshot(), daemon.observer, daemon.history)}
 
     async def _access_log(self, site: SiteName, limit: int, *, follow: bool) -> Answer:
         path = self._daemon.access_log(site)

@@ -15,7 +15,7 @@ from djsup.core import events
 from djsup.core.model import Pid, SiteName
 from djsup.core.snapshot import CurrentRequest, ReloadReport, SiteSnapshot, WorkerSnapshot, WorkerState
 from djsup.shell import queues
-from djsup.shell.samples import Cores, Meter, SiteSamples
+from djsup.shell.samples import Cores, Measured, Meter, SiteSamples, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +50,9 @@ class Observer:
             self._sites.setdefault(process.site, SiteSamples()).retire(row)
         self._overdue.pop(process.proc, None)
         if process.pid is not None:
-            self._meter.forget(process.pid)
+            cpu_s = self._meter.forget(process.pid)
+            if process.site in self._sites:
+                self._sites[process.site].retired_cpu_s += cpu_s
 
     def look(self, settings: Settings) -> None:
         """One look at every scoreboard: figures are added, what is over its limit is told."""
@@ -165,6 +167,23 @@ class Observer:
             workers=workers,
             templates=templates,
         )
+
+    def totals(self, site: SiteName) -> tuple[Totals, float]:
+        """What a site has done since it is known, workers that are gone counted on; and its processor time (s).
+
+        Neither ever gets less while the site is there: what is measured of a process is added for good as
+        soon as it is gone.
+        """
+        figures = self._sites.get(site) or SiteSamples()
+        totals = figures.totals([row for _, row in self._rows(site)])
+        pids = [
+            each.pid for each in self._performer.roster.values() if each.site == site and each.pid is not None
+        ]
+        return totals, figures.retired_cpu_s + sum(self._meter.measure(pid).cpu_s for pid in pids)
+
+    def measure(self, pid: int) -> Measured:
+        """What the kernel says of a process of ours."""
+        return self._meter.measure(Pid(pid))
 
     def _pss(self, pid: int | None) -> int:
         return 0 if pid is None else self._meter.measure(Pid(pid)).pss_bytes

@@ -30,10 +30,12 @@ from djsup.shell import (
     samples,
     shipment,
     sockets,
+    stack_files,
     watches,
 )
 from djsup.shell.runtime import read_token
 from djsup_worker import messages
+from djsup_worker.stacks import TRACE_SIGNAL
 
 if TYPE_CHECKING:
     import socket
@@ -87,6 +89,7 @@ class Performer:
     ) -> None:
         self.roster: dict[ProcId, Process] = {}
         self.scoreboards: dict[SiteName, samples.Scoreboard] = {}
+        self.stack_files: dict[SiteName, stack_files.StackFile] = {}
         self.retired: Callable[[Process], None] = lambda _process: None
         """Called when a worker is gone, before its row may be used again."""
         self.listeners = sockets.Listeners()
@@ -149,6 +152,8 @@ class Performer:
                 self.keyring.forget(name)
                 self.access.forget(name)
                 self._forget_scoreboard(name)
+                if file := self.stack_files.pop(name, None):
+                    file.close()
             case actions.Publish():
                 self._publish(action)
             case actions.StartProgram():
@@ -226,7 +231,9 @@ class Performer:
         process.pid = capture.pid = pid
         self._tell(events.ProcessStarted(proc, pid))
         board = self._scoreboard(site.name)
-        fds = [board.fd, self._handovers.receiving_end(site.name, generation)]
+        if site.name not in self.stack_files:
+            self.stack_files[site.name] = stack_files.StackFile(site.name)
+        fds = [board.fd, self._handovers.receiving_end(site.name, generation), self.stack_files[site.name].fd]
         fds += [self.listeners.fileno(address) for address in site.listen]
         self._send(proc, self._boot_message(generation, slot, site), fds)
         self._give_certificates(process)
@@ -342,6 +349,7 @@ class Performer:
                 "DJSUP_DASHBOARD_FD": str(listener),
                 "DJSUP_DAEMON_PID": str(os.getpid()),
                 "DJSUP_TOKEN_SHA256": read_token(Path(dashboard.token_file)),
+                "DJSUP_METRICS_PUBLIC": "1" if dashboard.metrics_public else "",
             }
             if (uid := self.dashboard_uid(dashboard)) is not None:
                 # It drops to this user when it has read its own files, which may lie in a folder of root's.
@@ -386,6 +394,10 @@ class Performer:
             process.kill_when_known = name
         else:
             self.processes.kill(process.pid, name)
+
+    def ask_for_stacks(self, pid: Pid) -> None:
+        """Have a process write the stacks of its threads into the file of its site."""
+        self.processes.send_number(pid, TRACE_SIGNAL)
 
     def tell_access(self, sites: list[SiteName]) -> None:
         """Tell the running workers of these sites how they log, and hand them the files that are open now."""

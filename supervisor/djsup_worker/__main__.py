@@ -19,7 +19,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from djsup_worker import application, boot, forksafety
+from djsup_worker import application, boot, forksafety, stacks
 from djsup_worker.boot import SiteError
 from djsup_worker.messages import Boot, Loaded, LoadFailed, receive, send, shorten
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 LOAD_FAILED = 3
 """Exit status of a process that could not load its application."""
 WRONG_USE = 2
-BOOT_FDS = 2
-"""The scoreboard and the handover socket; the listeners follow."""
+BOOT_FDS = 3
+"""The scoreboard, the handover socket and the file for stacks; the listeners follow."""
 
 
 def main() -> None:
@@ -65,6 +65,7 @@ def _run(argv: list[str]) -> int:
             raise SiteError(
                 "the daemon sent %d descriptors for %d listeners" % (len(fds), len(told.listeners))
             )
+        stacks.show_on_signal(fds[2])
         with boot.httptools_at_hand(folder):
             # All that this process will ever need of its own is imported here, before the site's code:
             # nothing that the site does to its import path can get in between.

@@ -177,6 +177,7 @@ class Crew:
 
     def _live(self, hand: Hand, *, polling: bool) -> None:
         hand.live()
+        self._loop.row.name_thread(hand.index, threading.get_ident())
         while True:
             if polling:
                 hand.lost = False

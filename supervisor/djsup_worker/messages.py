@@ -38,7 +38,8 @@ class Boot:
     """First message to a process that was run with exec: what it is to be.
 
     File descriptors: the scoreboard (a memfd), the receiving end of the generation's
-    handover socket, then one listening socket for each of ``listeners``.
+    handover socket, the file that stacks are written to (a memfd, one for all processes
+    of the site), then one listening socket for each of ``listeners``.
     """
 
     role: str

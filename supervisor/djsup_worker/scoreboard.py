@@ -20,7 +20,7 @@ Row layout, in 64-bit words:
     24..31   reserved
     32..191  latency histogram: HISTOGRAM_BUCKETS counts of answers
     256..    THREADS_MAX records of THREAD_WORDS words:
-             0 since (ns; 0: nothing runs)   1 reserved
+             0 since (ns; 0: nothing runs)   1 the thread's ident (pthread_self), as faulthandler names it
              2 length of the method and path   3.. method, a space, path (UTF-8, cut)
 """
 
@@ -88,6 +88,8 @@ class Running:
     since_ns: int
     method: str
     path: str
+    ident: int
+    """As ``threading.get_ident`` gives it."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def read(words: memoryview, slot: int) -> "Row | None":
         length = min(row[start + 2], TEXT_MAX_BYTES)
         text = bytes(row[start + 3 : start + THREAD_WORDS])[:length].decode("utf-8", "replace")
         method, _, path = text.partition(" ")
-        running.append(Running(thread, since_ns, method, path))
+        running.append(Running(thread, since_ns, method, path, row[start + 1]))
     classes = numbers[CLASSES_AT : CLASSES_AT + 5]
     histogram = tuple(row[HISTOGRAM_AT : HISTOGRAM_AT + HISTOGRAM_BUCKETS].tolist())
     return Row(
@@ -200,6 +202,11 @@ class RowWriter:
             self._texts[thread] = what
             _TEXT(self._bytes, (at + 2) * 8, min(len(what), TEXT_MAX_BYTES), what)
         self._row[at] = now_ns
+
+    def name_thread(self, thread: int, ident: int) -> None:
+        """Record who a thread is, once, when it begins to live."""
+        if thread < THREADS_MAX:
+            self._row[THREADS_START + thread * THREAD_WORDS + 1] = ident
 
     def rest(self, thread: int) -> None:
         """A thread runs nothing any more, for now."""

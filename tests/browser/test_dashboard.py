@@ -138,6 +138,29 @@ def test_site_page_shows_the_programs_and_a_site_without_any_has_no_table_of_the
     expect(page.get_by_role("table", name="Programs of shop")).to_be_hidden()
 
 
+def test_a_request_that_is_stuck_is_found_in_two_clicks(page: Page, fleet: Fleet) -> None:
+    def be_stuck(daemon: FakeDaemon) -> None:
+        daemon.lively = False
+        for worker in daemon.sites["blog"].workers:
+            worker.state = WorkerState.BUSY
+            worker.current = (CurrentRequest("GET", f"/report/{worker.slot}/<b>", 42.0 + worker.slot),)
+
+    fleet.fake.do(be_stuck)
+    open_dashboard(page, fleet)
+    flows.open_site(page, "blog")
+    expect(page.locator(".age[data-long]")).to_have_count(2)
+    page.get_by_role("button", name="Stacks now").click()
+    place = page.get_by_role("article")
+    expect(place.get_by_role("heading")).to_have_text("2 of 4 threads are here")
+    expect(place.locator("li").first).to_have_text(re.compile(r"4\d\.0 s.*GET.*/report/1/<b>.*worker 1"))
+    expect(place).to_contain_text("<report>")
+    expect(place).to_contain_text("… 9 calls in django")
+    expect(page.locator("section", has=page.get_by_role("heading", name="Stacks"))).to_contain_text(
+        "2 threads: monitor"
+    )
+    assert page.evaluate(CONTRASTS) == []
+
+
 def test_site_page_shows_events_and_follows_the_log(page: Page, fleet: Fleet) -> None:
     fleet.fake.do(lambda daemon: daemon.say("blog", "said before"))
     open_dashboard(page, fleet)

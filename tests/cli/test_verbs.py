@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from cli.fake_daemon import FakeDaemon
 
-ASKING = ("stop", "status", "reload", "restart", "scale", "run", "logs", "events")
-ARGUMENTS = {"restart": ["blog"], "scale": ["blog=2"], "run": ["blog", "clean"]}
+ASKING = ("stop", "status", "reload", "restart", "scale", "run", "logs", "events", "trace")
+ARGUMENTS = {"restart": ["blog"], "trace": ["blog"], "scale": ["blog=2"], "run": ["blog", "clean"]}
 
 
 NOW = 1_767_323_045.0

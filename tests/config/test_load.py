@@ -383,6 +383,7 @@ def test_token_file_is_beside_the_configuration_by_default(
     assert dashboard is not None
     assert dashboard.token_file == str(folder / "djsup.token")
     assert str(dashboard.listen) == "127.0.0.1:9000"
+    assert not dashboard.metrics_public
 
 
 LOG = '[log]\ndirectory = "logs"\n'

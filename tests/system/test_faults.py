@@ -209,3 +209,15 @@ def wait_for_settled(process: psutil.Process, daemon: DaemonUnderTest) -> int:
     """Descriptors of the daemon once only one generation is left."""
     wait_for(lambda: len(daemon.status("blog")["templates"]) == 1, "the old template to go")
     return int(process.num_fds())
+
+
+def test_events_outlive_the_daemon(daemon: DaemonUnderTest, blog: Project) -> None:
+    daemon.start()
+    before = daemon.events("blog")
+    daemon.signal(signal.SIGTERM)
+    daemon.wait_end()
+    daemon.start()
+    after = daemon.events("blog")
+    assert before
+    assert after[: len(before)] == before
+    assert [event["id"] for event in after] == sorted({event["id"] for event in after})

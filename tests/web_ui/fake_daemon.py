@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from djsup import tracer
 from djsup.core.snapshot import (
     CurrentRequest,
     DaemonSnapshot,
@@ -34,8 +35,14 @@ from djsup.core.snapshot import (
     TemplateSnapshot,
     WorkerSnapshot,
     WorkerState,
+    from_json,
     to_json,
 )
+from djsup.figures import figures
+from djsup.shell.history import History
+from djsup.shell.samples import Measured, Totals
+from djsup.stacks import Frame, Request, Stack, Thread, together
+from djsup_worker import scoreboard
 
 MIB = 1024 * 1024
 PROGRAMS = {
@@ -60,6 +67,14 @@ TRACEBACK = """Traceback (most recent call last):
                                  ^
 SyntaxError: invalid syntax
 """
+DJANGO = "/srv/shop/.venv/lib/python3.12/site-packages/django"
+WAITS_FOR_DATABASE = (
+    Frame("/srv/shop/.venv/lib/python3.12/site-packages/psycopg/connection.py", 453, "wait"),
+    Frame(f"{DJANGO}/db/backends/utils.py", 105, "_execute"),
+    Frame(f"{DJANGO}/db/models/query.py", 400, "__iter__"),
+    Frame("/srv/shop/orders/views.py", 31, "<report>"),
+    *(Frame(f"{DJANGO}/core/handlers/exception.py", 55, "inner") for _ in range(9)),
+)
 NAMES = [
     "blog",
     "shop",
@@ -160,6 +175,7 @@ class FakeDaemon:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._pids = 41_200
+        self._history = History()
         self.sites = {name: self._site(name, number) for number, name in enumerate(self._names(sites))}
 
     # --- what tests turn -------------------------------------------------------------------------
@@ -195,6 +211,7 @@ class FakeDaemon:
                 "by": by,
             }
         )
+        self._history.add(kind, text, site=site)
         self._wake()
 
     def say(self, site: str, text: str, stream: str = "stdout", slot: int | None = 0) -> None:
@@ -285,6 +302,53 @@ class FakeDaemon:
             dashboard="http://127.0.0.1:9000/",
         )
         return to_json(Snapshot(daemon, tuple(self._snapshot(site, now) for site in self.sites.values())))
+
+    def metrics(self) -> dict[str, Any]:
+        """The figures for monitoring, made by the real daemon's code of what this one plays."""
+        return figures(from_json(self.picture()), self, self._history)
+
+    def totals(self, site: str) -> tuple[Totals, float]:
+        """What the real daemon's observer has counted."""
+        classes = (0, *self.sites[site].status)
+        histogram = [0] * scoreboard.HISTOGRAM_BUCKETS
+        for age_s, share in ((0.004, 2), (0.03, 3), (0.4, 12)):
+            histogram[scoreboard.bucket_of(age_s)] = sum(classes) // share
+        return Totals(sum(histogram), classes, tuple(histogram), 1_000, 2_000_000, 300), 12.5
+
+    def measure(self, _pid: int) -> Measured:
+        """What the kernel says of the real daemon."""
+        return Measured(pss_bytes=40 * MIB, cpu_s=3.25)
+
+    def trace(self, site: FakeSite) -> dict[str, Any]:
+        """Where the threads are: those that run a request wait for the database, all others are idle."""
+        found = []
+        for worker in site.workers:
+            monitor = Frame("/run/djsup/worker/djsup_worker/crew.py", 225, "_watch")
+            found.append((Thread(worker.slot, worker.pid, 2), Stack(2, False, (monitor,))))
+            polls = Frame("/run/djsup/worker/djsup_worker/loop.py", 210, "poll")
+            if not worker.current:
+                found.append((Thread(worker.slot, worker.pid, 1), Stack(1, True, (polls,))))
+            for number, each in enumerate(worker.current):
+                request = Request(each.method, each.path, each.age_s)
+                frames = (*WAITS_FOR_DATABASE, polls)
+                found.append(
+                    (Thread(worker.slot, worker.pid, 10 + number, request), Stack(10 + number, False, frames))
+                )
+        return {
+            "site": site.name,
+            "threads": len(found),
+            "processes": [
+                {
+                    "slot": each.slot,
+                    "pid": each.pid,
+                    "generation": each.generation,
+                    "threads": 2,
+                    "error": None,
+                }
+                for each in site.workers
+            ],
+            "places": [tracer.to_json(place) for place in together(found)],
+        }
 
     def _snapshot(self, site: FakeSite, now: float) -> SiteSnapshot:
         p50 = 4 + 3 * math.sin(now / 20 + site.phase) + site.load / 40
@@ -398,6 +462,10 @@ class FakeDaemon:
             case "scale":
                 self._scale(self.sites[names[0]], request["workers"])
                 await send({"ok": True, "result": {"site": names[0], "workers": self.sites[names[0]].asked}})
+            case "metrics":
+                await send({"ok": True, "result": self.metrics()})
+            case "trace":
+                await send({"ok": True, "result": self.trace(self.sites[names[0]])})
             case "events" | "logs" as verb:
                 await self._tell(request, "event" if verb == "events" else "log", send)
             case verb:

@@ -102,7 +102,9 @@ class Events:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, sites: int = 2, listen: str | None = None) -> AsyncIterator[World]:
+async def world(
+    folder: Path, *, sites: int = 2, listen: str | None = None, metrics_public: bool = False
+) -> AsyncIterator[World]:
     """A dashboard before a fake daemon."""
     daemon = FakeDaemon(folder / "control.sock", sites, lively=False)
     daemon.interval_s = 0.05
@@ -115,6 +117,7 @@ async def world(folder: Path, *, sites: int = 2, listen: str | None = None) -> A
         StaticFiles(),
         hosts.rule_for(listener, listen or f"127.0.0.1:{port}"),
         hashlib.sha256(TOKEN.encode()).digest(),
+        metrics_public=metrics_public,
         clock=clock,
         wall_clock=clock,
     )
@@ -123,7 +126,11 @@ async def world(folder: Path, *, sites: int = 2, listen: str | None = None) -> A
         for route in application.router.routes()
         if route.resource is not None and route.method != "HEAD"
     }
-    api = {(path, method) for path, method in routes if path.startswith("/api/") or path == "/healthz"}
+    api = {
+        (path, method)
+        for path, method in routes
+        if path.startswith("/api/") or path in {"/healthz", "/metrics"}
+    }
     async with AsyncExitStack() as stack:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
         stack.push_async_callback(daemon.stop)

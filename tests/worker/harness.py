@@ -178,6 +178,7 @@ class Site:
         self.scoreboard = os.memfd_create("scoreboard")
         os.ftruncate(self.scoreboard, scoreboard.SIZE_BYTES)
         self.words = scoreboard.open_words(self.scoreboard)
+        self.stacks = os.memfd_create("stacks")
         self.handover_out, self.handover_in = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.processes: list[Process] = []
         self.template: Process | None = None
@@ -213,7 +214,12 @@ class Site:
         }  # fmt: skip
         process.channel.send(
             Boot(**fields),
-            [self.scoreboard, self.handover_in.fileno(), *(each.fileno() for each in self.listeners)],
+            [
+                self.scoreboard,
+                self.handover_in.fileno(),
+                self.stacks,
+                *(each.fileno() for each in self.listeners),
+            ],
         )
         return process
 
@@ -282,6 +288,7 @@ class Site:
             sock.close()
         self.words.release()
         os.close(self.scoreboard)
+        os.close(self.stacks)
 
 
 def _expect(process: Process, kind: type[MessageT]) -> MessageT:

@@ -28,6 +28,7 @@ def test_a_row_that_nobody_uses_is_none(words: memoryview) -> None:
 def test_what_is_written_is_read(words: memoryview) -> None:
     writer = RowWriter(words, 2, pid=77, generation=9, threads=4)
     writer.state("draining")
+    writer.name_thread(3, 0x7F0000001234)
     writer.begin(3, 123, "GET /ä".encode())
     writer.begin(0, 124, b"POST /x")
     writer.end(0, 204, 60_000, 10, 20)
@@ -39,7 +40,7 @@ def test_what_is_written_is_read(words: memoryview) -> None:
     assert row is not None
     assert (row.pid, row.generation, row.state, row.requests) == (77, 9, "draining", 3)
     assert (row.classes, row.bytes_in, row.bytes_out, row.connections) == ((0, 1, 0, 1, 0), 10, 25, 1)
-    assert row.running == (Running(3, 123, "GET", "/ä"),)
+    assert row.running == (Running(3, 123, "GET", "/ä", 0x7F0000001234),)
     assert row.histogram[0] == 1
     assert row.histogram[scoreboard.bucket_of(60e-6)] == 1
     assert row.histogram[-1] == 1

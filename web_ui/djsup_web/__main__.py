@@ -33,6 +33,7 @@ async def serve(settings: environment.Environment, listener: socket.socket, stat
         static,
         hosts.rule_for(listener, settings.listen),
         settings.token_sha256,
+        metrics_public=settings.metrics_public,
     )
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=FINISH_S, handle_signals=False)
     await runner.setup()

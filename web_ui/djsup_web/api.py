@@ -9,11 +9,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from djsup.client import ClientError
 from djsup.core.snapshot import SiteState
-from djsup_web import openapi, streams
+from djsup_web import metrics, openapi, streams
 from djsup_web.shield import Refusal
 
 if TYPE_CHECKING:
@@ -43,12 +43,14 @@ class Api:
         """Every path below /api/, and /healthz."""
         return [
             web.get("/healthz", self.health),
+            web.get("/metrics", self.metrics),
             web.get("/api/openapi.json", self.description),
             web.get("/api/session", self.session),
             web.get("/api/status", self.status),
             web.get("/api/events", self.events),
             web.get("/api/history", self.history),
             web.get("/api/sites/{name}/logs", self.logs),
+            web.get("/api/sites/{name}/stacks", self.stacks),
             web.post("/api/reload", self.reload_all),
             web.post("/api/sites/{name}/reload", self.reload),
             web.post("/api/sites/{name}/rollback", self.rollback),
@@ -66,6 +68,13 @@ class Api:
         if down:
             return web.json_response({"status": "failing", "sites": down}, status=503)
         return web.json_response({"status": "ok", "sites": []})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """The figures for Prometheus, in the format that is asked for."""
+        body, content_type = metrics.expose(
+            await self._upstream.metrics(), request.headers.get(hdrs.ACCEPT, "")
+        )
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
     async def description(self, _request: web.Request) -> web.Response:
         """This API, for programs."""
@@ -97,6 +106,12 @@ class Api:
         limit = _limit(request)
         await self._known(site)
         return web.json_response({"lines": await self._upstream.log_lines(site, limit)})
+
+    async def stacks(self, request: web.Request) -> web.Response:
+        """Where every thread of a site is, now."""
+        site = _site(request.match_info["name"])
+        await self._known(site)
+        return web.json_response(await self._upstream.trace(site))
 
     async def reload(self, request: web.Request) -> web.Response:
         """Load a site's code anew; answers when it is done or rolled back."""

@@ -12,7 +12,7 @@ from djsup_web.api import Api
 from djsup_web.auth import Attempts, Sessions, Token
 from djsup_web.live import Live
 from djsup_web.pages import Pages
-from djsup_web.shield import Shield
+from djsup_web.shield import METRICS, PUBLIC, Shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,11 +31,13 @@ def build(
     hosts: HostRule,
     token_sha256: bytes,
     *,
+    metrics_public: bool = False,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
 ) -> web.Application:
     """The application, ready to be served."""
-    shield = Shield(hosts, Token(token_sha256), Sessions(token_sha256, wall_clock), Attempts(clock))
+    public = PUBLIC | {METRICS} if metrics_public else PUBLIC
+    shield = Shield(hosts, Token(token_sha256), Sessions(token_sha256, wall_clock), Attempts(clock), public)
     live = Live(upstream)
     app = web.Application(middlewares=shield.middlewares(), client_max_size=BODY_MAX_BYTES)
     app.add_routes(Pages(shield, static).routes())

@@ -38,6 +38,8 @@ class Environment:
     uid: int | None
     """The user to become, None: stay who we are."""
     gid: int | None
+    metrics_public: bool = False
+    """Whether /metrics needs no token."""
 
 
 def read(variables: Mapping[str, str]) -> Environment:
@@ -54,6 +56,7 @@ def read(variables: Mapping[str, str]) -> Environment:
         daemon_pid=_number_or_none(variables, "DJSUP_DAEMON_PID"),
         uid=_number_or_none(variables, "DJSUP_DASHBOARD_UID"),
         gid=_number_or_none(variables, "DJSUP_DASHBOARD_GID"),
+        metrics_public=variables.get("DJSUP_METRICS_PUBLIC") == "1",
     )
 
 

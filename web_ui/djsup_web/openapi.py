@@ -120,6 +120,44 @@ _WORKER: _Json = _object(
         "current": _list(_object({"method": _TEXT, "path": _TEXT, "age_s": _NUMBER})),
     },
 )
+_STACKS: _Json = _object(
+    {
+        "site": _TEXT,
+        "threads": _WHOLE,
+        "processes": _list(
+            _object(
+                {
+                    "slot": _MAYBE_WHOLE,
+                    "pid": _WHOLE,
+                    "generation": _WHOLE,
+                    "threads": _WHOLE,
+                    "error": _MAYBE_TEXT,
+                },
+            ),
+        ),
+        "places": _list(
+            _object(
+                {
+                    "idle": _MAYBE_TEXT,
+                    "frames": _list(_object({"file": _TEXT, "line": _WHOLE, "function": _TEXT})),
+                    "threads": _list(
+                        _object(
+                            {
+                                "slot": _MAYBE_WHOLE,
+                                "pid": _WHOLE,
+                                "ident": _WHOLE,
+                                "request": {
+                                    "type": ["object", "null"],
+                                    "properties": {"method": _TEXT, "path": _TEXT, "age_s": _NUMBER},
+                                },
+                            },
+                        ),
+                    ),
+                },
+            ),
+        ),
+    },
+)
 _MAYBE_MS: _Json = {"type": ["number", "null"]}
 _STATUS: _Json = _object(
     {
@@ -252,6 +290,16 @@ DOCUMENT: _Json = {
                 },
             },
         },
+        "/metrics": _get(
+            "The figures for Prometheus",
+            _answer(
+                "OpenMetrics; the older text format where only text/plain is accepted. "
+                "No token is needed with [dashboard] metrics_public.",
+                _TEXT,
+                "application/openmetrics-text",
+            ),
+            **_FAILED,
+        ),
         "/api/session": {
             "get": {
                 "summary": "Whether the cookie is a session",
@@ -323,6 +371,13 @@ DOCUMENT: _Json = {
             **_NO_SITE,
             **_BAD,
         ),
+        "/api/sites/{name}/stacks": _get(
+            "Where every thread of a site is, now; threads at the same place are put together",
+            _answer("Processes and places.", _schema("Stacks")),
+            _SITE,
+            **_FAILED,
+            **_NO_SITE,
+        ),
         "/api/sites/{name}/logs": _get(
             "The last lines of a site's log",
             {
@@ -356,6 +411,7 @@ DOCUMENT: _Json = {
             "Event": _EVENT,
             "LogLine": _LOG_LINE,
             "Reloaded": _RELOADED,
+            "Stacks": _STACKS,
             "Health": _object(
                 {"status": {"enum": ["ok", "failing", "unknown"]}}, sites=_list(_TEXT), error=_TEXT
             ),

@@ -26,6 +26,7 @@ log = logging.getLogger("djsup_web")
 
 LOGIN = "/login"
 STATIC = "/static/{name}"
+METRICS = "/metrics"
 PUBLIC = frozenset({LOGIN, STATIC, "/healthz", "/api/session"})
 """Routes that need neither token nor session."""
 CHANGE_HEADER = "X-Djsup"
@@ -62,6 +63,7 @@ class Shield:
     token: Token
     sessions: Sessions
     attempts: Attempts
+    public: frozenset[str] = PUBLIC
 
     @property
     def cookie(self) -> str:
@@ -130,7 +132,7 @@ class Shield:
     @web.middleware
     async def _login(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         route = _route(request)
-        if route in PUBLIC or self.logged_in(request):
+        if route in self.public or self.logged_in(request):
             return await handler(request)
         scheme, _, shown = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() == "bearer":

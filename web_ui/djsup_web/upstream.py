@@ -24,6 +24,8 @@ STATUS_KEEP_S = 1.0
 """How long an answer to ``status`` is good enough for the next who asks."""
 ANSWER_S = 5.0
 """How long a question may take. An order (reload, restart) takes as long as the daemon's own limits."""
+TRACE_S = 60.0
+"""How long the stacks of all threads may take: some process may not answer."""
 EVENTS_REPLAYED = 200
 LOG_LINES_REPLAYED = 500
 
@@ -38,6 +40,8 @@ class Upstream:
             self._client.runtime_dir = folder
         self._picture: dict[str, Any] | None = None
         self._picture_at = 0.0
+        self._figures: dict[str, Any] | None = None
+        self._figures_at = 0.0
         self._asking = asyncio.Lock()
 
     async def status(self) -> dict[str, Any]:
@@ -48,6 +52,19 @@ class Upstream:
                 self._picture = await self._client.call("status", ANSWER_S)
                 self._picture_at = time.monotonic()
             return self._picture
+
+    async def metrics(self) -> dict[str, Any]:
+        """Counters and gauges for monitoring, at most STATUS_KEEP_S old: everybody may ask, if so configured."""
+        async with self._asking:
+            if self._figures is None or time.monotonic() - self._figures_at > STATUS_KEEP_S:
+                self._figures = None
+                self._figures = _object(await self._client.call("metrics", ANSWER_S))
+                self._figures_at = time.monotonic()
+            return self._figures
+
+    async def trace(self, site: str) -> dict[str, Any]:
+        """Where every thread of a site is, now."""
+        return _object(await self._client.call("trace", TRACE_S, site=site))
 
     async def history(self, site: str | None, limit: int) -> list[dict[str, Any]]:
         """The last events, of all sites or of one, oldest first."""

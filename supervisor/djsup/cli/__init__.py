@@ -26,6 +26,8 @@ VERBS = (
     "check",
     "logs",
     "events",
+    "trace",
+    "top",
     "schema",
     "version",
 )
@@ -36,6 +38,8 @@ ALSO_CALLED = {
     "list": "status",
     "log": "logs",
     "tail": "logs",
+    "stacks": "trace",
+    "htop": "top",
     "up": "start",
     "down": "stop",
     "deploy": "reload",

@@ -72,6 +72,6 @@ def clock(at: str) -> str:
     return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 site``, ``3 sites``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """``1 site``, ``3 sites``; ``nouns`` where an s does not do."""
+    return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 PIPED_WIDTH = 100_000
 """A pipe has no edge at which to wrap."""
@@ -58,8 +61,8 @@ def table(to: Console, *headers: str, right: tuple[str, ...] = (), elastic: str 
     return found
 
 
-def show(to: Console, what: Table | Text | str = "") -> None:
-    """Print a table or a line, without blanks at the ends of lines when piped."""
+def show(to: Console, what: RenderableType = "") -> None:
+    """Print a table, a line, or a group of them, without blanks at the ends of lines when piped."""
     if to.is_terminal:
         to.print(what, overflow="fold" if isinstance(what, Text) else None)
         return

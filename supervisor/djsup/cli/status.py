@@ -48,6 +48,8 @@ WORKER_STYLES = {
     WorkerState.OVERDUE: "bold red",
     WorkerState.GONE: "dim",
 }
+LONG_S, TOO_LONG_S = 1.0, 5.0
+"""Ages of a running request that are worth a colour."""
 AT_WORK = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.OVERDUE)
 DETAILS_LINES = 15
 
@@ -74,6 +76,11 @@ def command(target: Target, site: str | None) -> None:
     else:
         for each in snapshot.sites:
             show_one(console, each, time.time())
+
+
+def age_style(age_s: float) -> str:
+    """The colour of a running request's age."""
+    return "bold red" if age_s >= TOO_LONG_S else "yellow" if age_s >= LONG_S else "green"
 
 
 def show_all(console: Console, snapshot: Snapshot, now: float) -> None:
@@ -263,6 +270,11 @@ def _worker_table(console: Console, site: SiteSnapshot) -> Table:
 
 def _now(worker: WorkerSnapshot) -> Text:
     """What a worker does now, a request a line, the oldest first."""
-    requests = sorted(worker.current, key=lambda each: -each.age_s)
-    lines = [f"{figures.duration(each.age_s)} {each.method} {output.clean(each.path)}" for each in requests]
-    return Text("\n".join(lines), style="cyan", no_wrap=True, overflow="ellipsis")
+    lines = [
+        Text.assemble(
+            (figures.duration(each.age_s), age_style(each.age_s)),
+            f" {output.clean(each.method)} {output.clean(each.path)}",
+        )
+        for each in sorted(worker.current, key=lambda each: -each.age_s)
+    ]
+    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)

@@ -594,6 +594,12 @@ class DashboardTable(Table):
         description="The user that the dashboard's process runs as. Only when started as root.",
         examples=["nobody"],
     )
+    metrics_public: bool = Field(
+        default=False,
+        description="Whether `/metrics` is answered without the token, to everybody who can reach `listen`. "
+        "It tells the names of sites, their requests, memory and processes.",
+        examples=[True],
+    )
 
 
 class LogTable(Table):

@@ -439,6 +439,7 @@ class _Settler:
             listen=self._address(("dashboard", "listen"), table.listen),
             token_file=token_file,
             user=table.user,
+            metrics_public=table.metrics_public,
         )
 
     def _log(self) -> LogSettings:

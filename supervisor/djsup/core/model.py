@@ -268,6 +268,7 @@ class DashboardSettings:
     listen: Address
     token_file: str
     user: str | None = None
+    metrics_public: bool = False
 
 
 @dataclass(frozen=True, slots=True)

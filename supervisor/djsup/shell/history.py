@@ -1,16 +1,20 @@
 """History: the events that operators ask for, numbered and bounded.
 
-Kept in memory; knows nothing of why an event happened.
+Kept in memory; ``keep`` may have them kept elsewhere, too. Knows nothing of why an event happened.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KEPT = 5000
 """Events that are kept."""
@@ -46,6 +50,10 @@ class History:
         self._entries: deque[Entry] = deque(maxlen=KEPT)
         self._numbers = count(1)
         self._followers: set[asyncio.Queue[Entry]] = set()
+        self.keep: Callable[[Entry], None] = lambda _entry: None
+        """Called with each new event."""
+        self.counts: Counter[tuple[str | None, str]] = Counter()
+        """How many events of each site and kind there were."""
 
     def add(
         self,
@@ -64,10 +72,23 @@ class History:
         details = details[-DETAILS_MAX:]
         entry = Entry(next(self._numbers), at, kind, level, text, site, generation, pid, by, details)
         self._entries.append(entry)
+        self.counts[site, kind] += 1
+        self.keep(entry)
         for follower in self._followers:
             with suppress(asyncio.QueueFull):
                 follower.put_nowait(entry)
         return entry
+
+    def recall(self, entries: list[dict[str, Any]]) -> None:
+        """Begin with the events of a daemon that was here before; what cannot be read is left out.
+
+        They are not counted: whoever watches the counts saw them begin anew.
+        """
+        for each in entries:
+            with suppress(TypeError):
+                self._entries.append(Entry(**each))
+        if self._entries:
+            self._numbers = count(self._entries[-1].id + 1)
 
     def last(self, site: str | None, limit: int) -> list[Entry]:
         """The last events of one site, or of all, oldest first."""

@@ -85,6 +85,11 @@ class RuntimeDirectory:
         return self.path / "dashboard.sock"
 
     @property
+    def events(self) -> Path:
+        """The archive of events, which outlives the daemon."""
+        return self.path / "events.sqlite3"
+
+    @property
     def worker(self) -> Path:
         """The folder that sites' interpreters run."""
         return self.path / "worker"

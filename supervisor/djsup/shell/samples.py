@@ -7,6 +7,7 @@ figure to show. Rates are over some seconds, percentiles over the last minute.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import time
 from collections import deque
@@ -53,11 +54,14 @@ class Scoreboard:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over workers: answers, by class, and by latency."""
+    """Sums over workers: answers, by class, and by latency; bytes; connections."""
 
     requests: int = 0
     classes: tuple[int, ...] = (0, 0, 0, 0, 0)
     histogram: tuple[int, ...] = (0,) * scoreboard.HISTOGRAM_BUCKETS
+    bytes_in: int = 0
+    bytes_out: int = 0
+    accepted: int = 0
 
     def plus(self, row: scoreboard.Row) -> Totals:
         """With one worker's figures added."""
@@ -65,6 +69,9 @@ class Totals:
             self.requests + row.requests,
             tuple(map(sum, zip(self.classes, row.classes, strict=True))),
             tuple(map(sum, zip(self.histogram, row.histogram, strict=True))),
+            self.bytes_in + row.bytes_in,
+            self.bytes_out + row.bytes_out,
+            self.accepted + row.accepted,
         )
 
 
@@ -73,6 +80,8 @@ class SiteSamples:
     """The figures of one site over the last minute; workers that are gone are counted on."""
 
     retired: Totals = Totals()
+    retired_cpu_s: float = 0.0
+    """Processor time of processes that are gone, as it was when they were last measured."""
     _seconds: deque[tuple[float, Totals]] = field(default_factory=lambda: deque(maxlen=WINDOW_S + 1))
 
     def retire(self, row: scoreboard.Row) -> None:
@@ -119,6 +128,24 @@ class SiteSamples:
         return Latency(p50, p95, p99)
 
 
+DURATION_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""The bounds of the coarse histogram for monitoring: each means the nearest of the scoreboard's, which is within 5 %."""
+_LAST_BELOW = tuple(
+    round(math.log(bound_s / scoreboard.BUCKET_FIRST_S, scoreboard.BUCKET_RATIO))
+    for bound_s in DURATION_BOUNDS_S
+)
+"""For each of them the last of the scoreboard's buckets that is below it."""
+
+
+def coarse(histogram: tuple[int, ...]) -> tuple[list[int], float]:
+    """How many answers took no longer than each of DURATION_BOUNDS_S, and what all took together in seconds (to 5 %)."""
+    counts = [sum(histogram[: last + 1]) for last in _LAST_BELOW]
+    took_s = sum(
+        count * scoreboard.bucket_middle_s(bucket) for bucket, count in enumerate(histogram) if count
+    )
+    return counts, took_s
+
+
 def percentile_ms(counts: list[int], total: int, share: float) -> float:
     """The latency in milliseconds below which this share of ``total`` counted answers lies."""
     wanted = share * total
@@ -138,6 +165,8 @@ class Measured:
     pss_bytes: int = 0
     private_bytes: int = 0
     cpu_percent: float = 0.0
+    cpu_s: float = 0.0
+    """Processor time so far, in user and kernel mode."""
 
 
 class Cores:
@@ -180,12 +209,15 @@ class Meter:
         try:
             process = known[0] if known is not None else psutil.Process(pid)
             memory = process.memory_full_info()
-            measured = Measured(memory.rss, memory.pss, memory.uss, process.cpu_percent(None))
+            times = process.cpu_times()
+            cpu_s = times.user + times.system
+            measured = Measured(memory.rss, memory.pss, memory.uss, process.cpu_percent(None), cpu_s)
         except (psutil.Error, OSError):
             return Measured()
         self._processes[pid] = (process, now, measured)
         return measured
 
-    def forget(self, pid: Pid) -> None:
-        """A process is gone."""
-        self._processes.pop(pid, None)
+    def forget(self, pid: Pid) -> float:
+        """A process is gone; gives the processor time that it was last seen to have used, in seconds."""
+        _process, _at, measured = self._processes.pop(pid, (None, 0.0, Measured()))
+        return measured.cpu_s

@@ -6,16 +6,16 @@ import { followLog } from "./log.js";
 import { addresses, asksInWords, buttons, eventItem, lastReload, milliseconds, pill, problem, stepper, workersOf } from "./parts.js";
 import { programsPanel } from "./programs.js";
 import { sparkline } from "./sparkline.js";
+import { markAge, stacksPanel } from "./stacks.js";
 import { series, siteNamed, store } from "./store.js";
 
 const EVENTS_SHOWN = 30;
 const MINUTE_S = 60;
 const AGE_TICK_MS = 100;
-const LONG_S = 5; // a request that runs so long is worth a colour
 
 /** Build the page of one site into `main`; gives what updates and ends it. */
 export function sitePage(main, name) {
-  const parts = [heading(name), trouble(), figures(name), workersPanel(name), programsPanel(name), eventsPanel(name)];
+  const parts = [heading(name), trouble(), figures(name), workersPanel(name), stacksPanel(name), programsPanel(name), eventsPanel(name)];
   const log = followLog(name);
   const gone = h("p", { class: "state-page", hidden: true }, `There is no site “${name}” now. `, h("a", { href: "#/" }, "Back to all sites"));
   const page = h("div", { class: "site-page" }, ...parts.map((part) => part.element), log.element);
@@ -215,7 +215,7 @@ function currentRequest() {
 function showAge(time) {
   const seconds = Number(time.dataset.age) + (performance.now() - store.receivedAt) / 1000;
   setText(time, age(seconds));
-  setAttribute(time, "data-long", seconds >= LONG_S);
+  markAge(time, seconds);
 }
 
 function tickAges(page) {

@@ -1,0 +1,88 @@
+"""Events on disk outlive the daemon, in bounds, and nothing that a disk does harms anybody."""
+
+from __future__ import annotations
+
+import queue
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from djsup.shell import archive
+from djsup.shell.archive import Archive
+from djsup.shell.history import History
+
+NOW = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def fill(path: Path, numbers: range, at: str = NOW, text: str = "x") -> None:
+    kept = Archive(path)
+    kept.start()
+    for number in numbers:
+        kept._queue.put((number, at, {"id": number, "text": text}), timeout=20)
+    kept.close(20)
+
+
+def ids(path: Path) -> list[int]:
+    return [each["id"] for each in Archive(path).recall(100_000)]
+
+
+def test_a_history_goes_on_where_the_one_before_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    first, kept = History(), Archive(path)
+    first.keep = lambda entry: kept.add(entry.id, entry.at, entry.to_json())
+    kept.start()
+    first.add("worker-died", "why", site="blog", details="traceback")
+    first.add("site-serving", "again")
+    kept.close(20)
+    second = History()
+    second.recall(Archive(path).recall(100))
+    assert second.last(None, 10) == first.last(None, 10)
+    assert second.add("more", "after").id == 3
+    assert second.counts["blog", "worker-died"] == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_oldest_events_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "KEPT", 100)
+    monkeypatch.setattr(archive, "PRUNE_EVERY", 50)
+    path = tmp_path / "events"
+    fill(path, range(1, 11), at="2020-01-01T00:00:00.000Z")
+    fill(path, range(11, 500))
+    left = ids(path)
+    assert left[-1] == 499
+    assert 100 <= len(left) <= 150
+
+
+def test_the_file_stays_below_its_size_and_takes_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "SIZE_MAX_BYTES", 1024 * 1024)
+    monkeypatch.setattr(archive, "KEPT", 40)
+    path = tmp_path / "events"
+    fill(path, range(1, 200), text="x" * 32_000)
+    assert path.stat().st_size <= 1024 * 1024
+    assert ids(path)[-1] == 199
+
+
+def test_a_disk_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    kept = Archive(tmp_path / "missing" / "events")
+    assert kept.recall(10) == []
+    kept.trouble = said.put
+    kept.start()
+    for number in range(20):
+        kept.add(number, NOW, {"id": number})
+    kept.close(20)
+    assert said.qsize() == 1
+    assert "cannot write the events" in said.get()
+
+
+def test_a_file_that_is_no_database_is_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    path.write_bytes(b"no database, and long enough to be taken for a header of one" * 100)
+    assert Archive(path).recall(10) == []
+    fill(path, range(1, 3))
+    assert ids(path) == [1, 2]
+    assert path.with_suffix(".broken").exists()
