@@ -22,6 +22,7 @@ from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
 from djsup.keyring import Keyring
 from djsup.shell import access_logs, channels, logs, processes, samples, shipment, sockets
 from djsup.shell.runtime import read_token
+from djsup.stacks import Stacks
 from djsup_worker import messages
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Process:
     pid: Pid | None = None
     kill_when_known: str | None = None
     ready: bool = False
+    stacks: Stacks | None = None
+    """The dump of its stacks that was asked for last."""
     tls: bool = False
     """Whether it, or a worker forked from it, has listeners that speak TLS."""
 
@@ -113,10 +116,8 @@ class Performer:
                 self._send(proc, messages.NewLimits(asdict(limits)))
             case actions.KillProcess(proc, name):
                 self._kill(proc, name)
-            case actions.DumpStacks(proc):
-                process = self.roster.get(proc)
-                if process is not None and process.pid is not None:
-                    self.processes.send_number(process.pid, STACKS_SIGNAL)
+            case actions.DumpStacks():
+                self._dump_stacks(action)
             case actions.ForgetGeneration(name, generation):
                 self._handovers.forget(name, generation)
             case actions.ForgetSite(name):
@@ -317,6 +318,16 @@ class Performer:
             fds.append(self._handovers.sending_end(process.site, action.handover_to))
         self._send(action.proc, messages.Drain(action.timeout_s), fds)
 
+    def _dump_stacks(self, action: actions.DumpStacks) -> None:
+        process = self.roster.get(action.proc)
+        if process is None or process.pid is None:
+            self._publish(action.notice)
+            return
+        process.stacks = Stacks(
+            process.capture, lambda found: self._publish(replace(action.notice, details=found))
+        )
+        self.processes.send_number(process.pid, STACKS_SIGNAL)
+
     def _kill(self, proc: ProcId, name: str) -> None:
         process = self.roster.get(proc)
         if process is None:
@@ -423,10 +434,28 @@ class Performer:
                 )
                 level = Level.WARNING if cut else Level.INFO
                 self._history.add("drained", text, level=level.value, site=process.site, pid=process.pid)
+            case messages.TimedOut() as timed_out:
+                self._say_of_timeout(process, timed_out)
             case messages.AccessLogTrouble(error, dropped):
                 self.access.trouble(process.site, proc, error, dropped)
             case _:
                 pass  # a worker's Loaded is followed by its Ready; the rest only the daemon says
+
+    def _say_of_timeout(self, process: Process, told: messages.TimedOut) -> None:
+        """A soft timeout, for the history: the worker has written it to the site's log itself."""
+        text = (
+            f'site "{process.site}": worker {process.slot} has run {told.request} for {told.age_s:.1f} s, longer '
+            f"than soft_timeout; it was {told.outcome}"
+        )
+        self._history.add(
+            "request-timeout",
+            text[:1000],
+            level="warning",
+            site=process.site,
+            generation=process.generation,
+            pid=process.pid,
+            details=told.traceback,
+        )
 
     def _greet(self, process: Process, pid: Pid) -> None:
         """A forked worker said hello: the kernel told its pid, so watch over it and let it go on."""
@@ -446,6 +475,8 @@ class Performer:
         self._read_channel(process)
         self._close_channel(process)
         process.capture.finish()
+        if process.stacks is not None:
+            process.stacks.finish()
         self.retired(process)
         self.access.gone(process.site, process.proc)
         self.roster.pop(process.proc, None)
@@ -482,5 +513,6 @@ class Performer:
             details=notice.details,
         )
         # What stands in the log already, line by line as it was printed, is not said again.
-        details = "" if notice.kind is NoticeKind.WORKER_DIED else notice.details
+        printed = notice.kind in {NoticeKind.WORKER_DIED, NoticeKind.REQUEST_OVERDUE}
+        details = "" if printed else notice.details
         self._log.say(notice.text, notice.level.value, details, by=notice.by)

@@ -20,8 +20,9 @@ Row layout, in 64-bit words:
     24..31   reserved
     32..191  latency histogram: HISTOGRAM_BUCKETS counts of answers
     256..    THREADS_MAX records of THREAD_WORDS words:
-             0 since (ns; 0: nothing runs)   1 reserved
+             0 since (ns; 0: nothing runs)   1 until when it has asked for more time (ns)
              2 length of the method and path   3.. method, a space, path (UTF-8, cut)
+             26 since when the request runs that has asked: what another left behind in 1 counts for nothing
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ HISTOGRAM_AT = 32
 HISTOGRAM_BUCKETS = 160
 THREADS_START = 256
 THREAD_WORDS = 27
-TEXT_MAX_BYTES = (THREAD_WORDS - 3) * 8
+ASKED_AT = THREAD_WORDS - 1
+TEXT_MAX_BYTES = (ASKED_AT - 3) * 8
 THREADS_MAX = 64
 
 ROW_STATES = ("booting", "serving", "draining")
@@ -88,6 +90,8 @@ class Running:
     since_ns: int
     method: str
     path: str
+    until_ns: int = 0
+    """It has asked for time up to here; 0: it has not."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +145,10 @@ def read(words: memoryview, slot: int) -> "Row | None":
         if since_ns == 0:
             continue
         length = min(row[start + 2], TEXT_MAX_BYTES)
-        text = bytes(row[start + 3 : start + THREAD_WORDS])[:length].decode("utf-8", "replace")
+        text = bytes(row[start + 3 : start + ASKED_AT])[:length].decode("utf-8", "replace")
         method, _, path = text.partition(" ")
-        running.append(Running(thread, since_ns, method, path))
+        until_ns = row[start + 1] if row[start + ASKED_AT] == since_ns else 0
+        running.append(Running(thread, since_ns, method, path, until_ns))
     classes = numbers[CLASSES_AT : CLASSES_AT + 5]
     histogram = tuple(row[HISTOGRAM_AT : HISTOGRAM_AT + HISTOGRAM_BUCKETS].tolist())
     return Row(
@@ -205,6 +210,19 @@ class RowWriter:
         """A thread runs nothing any more, for now."""
         if thread < THREADS_MAX:
             self._row[THREADS_START + thread * THREAD_WORDS] = 0
+
+    def since_ns(self, thread: int) -> int:
+        """When a thread began what it runs; 0: it runs nothing, or has no record."""
+        return self._row[THREADS_START + thread * THREAD_WORDS] if thread < THREADS_MAX else 0
+
+    def extend(self, thread: int, until_ns: int) -> None:
+        """What a thread runs asks for time up to here, if it has not asked for more; called by that thread."""
+        at = THREADS_START + thread * THREAD_WORDS
+        row = self._row
+        if row[at + ASKED_AT] == row[at]:
+            until_ns = max(until_ns, row[at + 1])
+        row[at + 1] = until_ns
+        row[at + ASKED_AT] = row[at]
 
     def end(self, thread: int, status: int, latency_ns: int, bytes_in: int, bytes_out: int) -> None:
         """A request has ended, and its thread runs nothing any more (-1: that was said already).

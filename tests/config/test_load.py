@@ -91,6 +91,7 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
         [sites.blog.limits]
         request_timeout = 31
         soft_timeout = "20s"
+        max_timeout = "2h"
         boot_timeout = "1.5m"
         drain_timeout = 32.5
         stable_after = "500ms"
@@ -150,6 +151,7 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
             limits=Limits(
                 request_timeout_s=31,
                 soft_timeout_s=20,
+                max_timeout_s=7200,
                 boot_timeout_s=90,
                 drain_timeout_s=32.5,
                 stable_after_s=0.5,
@@ -390,7 +392,6 @@ def test_site_logs_as_it_says_else_as_all_do(
         ('hosts = ["a.example.com"]', 4, "sites.blog.hosts"),
         ("default = true", 4, "sites.blog.default"),
         ("workers = { min = 1, max = 2 }", 4, "sites.blog.workers"),
-        ("[sites.blog.limits]\nsoft_timeout = 3", 5, "sites.blog.limits.soft_timeout"),
         ("reload.canary = {}", 4, "sites.blog.reload.canary"),
         ('[sites.blog.programs.mail]\ncommand = "x"', 4, "sites.blog.programs.mail"),
         ('[log]\naccess = "json"', 5, "log.access"),
@@ -412,7 +413,7 @@ def test_setting_without_effect_is_warned_of_at_its_place(
         "default = false",
         "workers = { min = 2, max = 2 }",
         "workers = 3",
-        "limits.soft_timeout = 0",
+        "limits.soft_timeout = 3",
         "limits.max_lifetime = 60",
         "limits.max_memory = 1",
         '[log]\naccess = "off"',

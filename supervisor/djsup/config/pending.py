@@ -50,11 +50,6 @@ PENDING = (
         "does not scale yet: min workers are run, at least one",
         lambda value: isinstance(value, dict) and value.get("min", 0) != value.get("max"),
     ),
-    Pending(
-        ("sites", "*", "limits", "soft_timeout"),
-        "has no effect yet: only request_timeout acts",
-        lambda value: value not in (0, "0", "0s"),
-    ),
     Pending(("sites", "*", "reload", "canary"), "has no effect yet: new code takes over without a trial"),
     Pending(("sites", "*", "programs", "*"), "has no effect yet: the program is not run"),
 )

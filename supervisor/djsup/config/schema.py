@@ -112,9 +112,16 @@ class LimitsTable(Table):
     )
     soft_timeout: Annotated[float, duration(0, 7 * DAY_S)] = Field(
         default=_LIMITS.soft_timeout_s,
-        description="After this long an exception is raised in the request's thread, so that Django can "
-        "answer 503 and the worker lives on; 0: never. Shorter than request_timeout.",
+        description="After this long an exception is raised in the request's thread: the transaction is rolled back, "
+        "503 is answered, and the worker lives on; 0: never. Shorter than request_timeout. See "
+        "docs/how-to/long-requests.md.",
         examples=[0, "20s"],
+    )
+    max_timeout: Annotated[float, duration(0, 7 * DAY_S)] = Field(
+        default=_LIMITS.max_timeout_s,
+        description='The longest that a request may run which asks for more time with environ["djsup.extend_timeout"]; '
+        "0: asking has no effect.",
+        examples=["1h", 0],
     )
     boot_timeout: Annotated[float, duration(0.1, HOUR_S)] = Field(
         default=_LIMITS.boot_timeout_s,

@@ -358,6 +358,7 @@ class _Settler:
         return Limits(
             request_timeout_s=table.request_timeout,
             soft_timeout_s=table.soft_timeout,
+            max_timeout_s=table.max_timeout,
             boot_timeout_s=table.boot_timeout,
             drain_timeout_s=table.drain_timeout,
             stable_after_s=table.stable_after,

@@ -75,6 +75,7 @@ class Limits:
 
     request_timeout_s: float = 30.0
     soft_timeout_s: float = 0.0
+    max_timeout_s: float = 3600.0
     boot_timeout_s: float = 60.0
     drain_timeout_s: float = 30.0
     stable_after_s: float = 10.0

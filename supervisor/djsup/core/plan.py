@@ -62,6 +62,7 @@ SITE_FIELDS: Mapping[str, Change] = {
 LIMITS_FIELDS: Mapping[str, Change] = {
     "request_timeout_s": Change.TELL_LIMITS,
     "soft_timeout_s": Change.TELL_LIMITS,
+    "max_timeout_s": Change.TELL_LIMITS,
     "boot_timeout_s": Change.NOTHING,
     "drain_timeout_s": Change.TELL_LIMITS,  # a worker that the daemon left drains by itself
     "stable_after_s": Change.NOTHING,
