@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from djsup import jails
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
 from djsup.keyring import Keyring
-from djsup.shell import access_logs, channels, logs, processes, samples, shipment, sockets
+from djsup.shell import access_logs, channels, logs, private_folders, processes, samples, shipment, sockets
 from djsup.shell.runtime import read_token
 from djsup.stacks import Stacks
 from djsup_worker import messages
@@ -55,6 +56,8 @@ class Process:
     pid: Pid | None = None
     kill_when_known: str | None = None
     ready: bool = False
+    spoke: bool = False
+    """Whether it has said anything: so it is the worker, and no longer the stage before it."""
     stacks: Stacks | None = None
     """The dump of its stacks that was asked for last."""
     tls: bool = False
@@ -83,6 +86,7 @@ class Performer:
         self.quitting = False
         self.keyring = Keyring(self.say, self._give_certificates_again)
         self.access = access_logs.AccessLogs(self._say_of_access)
+        self._private_folders = private_folders.PrivateFolders()
         self._handovers = sockets.Handovers()
         self._runtime = runtime
         self._tell = tell
@@ -124,6 +128,7 @@ class Performer:
                 self._log.forget(name)
                 self.keyring.forget(name)
                 self.access.forget(name)
+                self._private_folders.forget(name)
                 if board := self.scoreboards.pop(name, None):
                     board.close()
             case actions.Publish():
@@ -145,6 +150,7 @@ class Performer:
     def close(self) -> None:
         """Give everything back at the end."""
         self.listeners.close_all()
+        self._private_folders.forget_all()
 
     @staticmethod
     def dashboard_uid(dashboard: DashboardSettings | None) -> int | None:
@@ -171,22 +177,14 @@ class Performer:
         ours, theirs = channels.open_pair()
         out, err = capture.open()
         try:
-            identity = processes.Identity.of(site.user, site.group)
-            command = processes.Command(
-                (
-                    site.python,
-                    "-u",
-                    str(self._runtime.worker),
-                    site.name,
-                    str(generation),
-                    str(theirs.fileno()),
-                ),
-                site.directory,
-                processes.environment(identity, dict(site.env)),
-                identity,
+            command = jails.command_of(
+                site,
+                self._runtime.worker,
+                theirs.fileno(),
+                generation,
                 out,
                 err,
-                (theirs.fileno(),),
+                lambda: self._private_folders.of(site.name),
             )
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except processes.CannotRun as error:
@@ -402,6 +400,7 @@ class Performer:
     def _heard(self, process: Process, received: channels.Received) -> None:
         """Turn one message into an event, if its sender is whom it should be."""
         proc = process.proc
+        process.spoke = True
         if isinstance(received.message, messages.Hello) and process.pid is None:
             self._greet(process, received.pid)
             return
@@ -482,6 +481,11 @@ class Performer:
         self.roster.pop(process.proc, None)
         if process.pid is not None and process.pid == self.dashboard_pid:
             self.dashboard_pid = None
+        if end.status == jails.FAILED and not process.spoke:
+            said = process.capture.last_stderr
+            error = said[-1].removeprefix("djsup: ") if said else "its isolation cannot be had"
+            failed = events.TemplateFailed if process.slot is None else events.WorkerFailed
+            self._tell(failed(process.proc, error))
         self._tell(
             events.ProcessExited(process.proc, replace(end, stderr=tuple(process.capture.last_stderr)))
         )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from djsup.config import access_format, dotenv, static_folders
 from djsup.config.find import default_runtime_dir
 from djsup.config.forms import unix_path_problem
+from djsup.config.isolation import IsolationRules
 from djsup.config.problem import Problem, shown
 from djsup.core.model import (
     AccessSettings,
@@ -76,6 +77,7 @@ class _Settler:
         self.documents = documents
         self.warnings: list[Problem] = []
         self.euid = os.geteuid()
+        self.runtime_dir = ""
         self._listened: dict[str, KeyPath] = {}  # address as text: the key that named it first
 
     def settings(self) -> Settings:
@@ -86,6 +88,7 @@ class _Settler:
         too_long = unix_path_problem(f"{runtime_dir}/{CONTROL_SOCKET}")
         if too_long:
             self._wrong(("runtime_dir",), hint=too_long)
+        self.runtime_dir = runtime_dir
         shared = self._shared_listen()
         settings = Settings(
             file=documents.file,
@@ -167,6 +170,12 @@ class _Settler:
             if not listen and table.tls is None:
                 self._wrong((*path, "listen"), hint="at least one address is needed, or no listen at all")
         self._identity(path, table.user, table.group)
+        python = self._python((*path, "python"), table.python, directory)
+        isolation = IsolationRules(self.documents, self._wrong, self.warnings, (*path, "isolation")).settle(
+            table.isolation,
+            table.user,
+            {"directory": directory or "/", "python": python, "runtime_dir": self.runtime_dir},
+        )
         if self.euid == 0 and table.user is None and not self.documents.is_broken((*path, "user")):
             hint = "is not set: the site runs as root; name a user who owns nothing but the site"
             self.warnings.append(self.documents.problem((*path, "user"), hint=hint))
@@ -175,7 +184,7 @@ class _Settler:
         return SiteSettings(
             name=name,
             directory=directory or "",
-            python=self._python((*path, "python"), table.python, directory),
+            python=python,
             listen=listen if tls is None else (*listen, *tls.listen),
             trusted_proxies=self._trusted_proxies(path, table),
             proxy_protocol=table.proxy_protocol,
@@ -199,6 +208,7 @@ class _Settler:
             ),
             tls=tls,
             access=self._access((*path, "log", "access"), table.log),
+            isolation=isolation,
         )
 
     def _access(self, path: KeyPath, table: SiteLogTable) -> AccessSettings:

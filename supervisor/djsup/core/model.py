@@ -132,6 +132,24 @@ class ProgramSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Isolation:
+    """What keeps a site's processes from the rest of the machine, beyond whom they run as."""
+
+    groups: tuple[str, ...] = ()
+    """Groups beside those that the user has."""
+    umask: int = 0o022
+    nice: int = 0
+    cpu_affinity: tuple[int, ...] = ()
+    """Numbers of the processors that it may use; empty: all."""
+    rlimits: tuple[tuple[str, int], ...] = ()
+    """Names as in setrlimit(2), small and without RLIMIT_; -1: no limit."""
+    no_new_privs: bool = False
+    private_tmp: bool = False
+    read_only: tuple[str, ...] = ()
+    """Absolute paths that it cannot write to, whatever its user may."""
+
+
+@dataclass(frozen=True, slots=True)
 class StaticFolder:
     """A folder whose files the workers serve by themselves."""
 
@@ -212,6 +230,7 @@ class SiteSettings:
     reload: ReloadPolicy = ReloadPolicy()
     programs: tuple[ProgramSettings, ...] = ()
     access: AccessSettings = AccessSettings()
+    isolation: Isolation = Isolation()
     tls: TlsSettings | None = None
 
     @property

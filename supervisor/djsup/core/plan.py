@@ -45,6 +45,7 @@ SITE_FIELDS: Mapping[str, Change] = {
     "env": Change.GENERATION,
     "user": Change.GENERATION,
     "group": Change.GENERATION,
+    "isolation": Change.GENERATION,
     "hosts": Change.GENERATION,  # the first name is the Host of the health question
     "default": Change.NOTHING,
     "workers": Change.SCALE,

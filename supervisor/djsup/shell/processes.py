@@ -15,15 +15,16 @@ import pwd
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from djsup.core.events import Exit
 from djsup.core.model import Pid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
@@ -54,8 +55,8 @@ class Identity:
     home: str | None = None
 
     @staticmethod
-    def of(user: str | None, group: str | None) -> Identity:
-        """The identity that a site's settings name.
+    def of(user: str | None, group: str | None, more: Sequence[str] = ()) -> Identity:
+        """The identity that a site's settings name; ``more`` are groups beside the user's own.
 
         Raises:
             CannotRun: there is no such user or group.
@@ -70,9 +71,23 @@ class Identity:
             gid = grp.getgrnam(group).gr_gid if group is not None else entry.pw_gid
         except KeyError as error:
             raise CannotRun(f"there is no group {group!r} on this machine") from error
-        if entry.pw_uid == os.geteuid() and gid == os.getegid():
+        try:
+            others = [grp.getgrnam(name).gr_gid for name in more]
+        except KeyError as error:
+            raise CannotRun(f"there is no such group on this machine: {error}") from error
+        if entry.pw_uid == os.geteuid() and gid == os.getegid() and not others:
             return Identity(home=entry.pw_dir)
-        return Identity(entry.pw_uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)), entry.pw_dir)
+        groups = dict.fromkeys((*os.getgrouplist(entry.pw_name, gid), *others))
+        return Identity(entry.pw_uid, gid, tuple(groups), entry.pw_dir)
+
+
+class Stage(Protocol):
+    """A program that is run first and becomes the one that was meant."""
+
+    def command(
+        self, arguments: Sequence[str], directory: str, environment: Mapping[str, str], identity: Identity
+    ) -> AbstractContextManager[tuple[list[str], int]]:
+        """Its own command, and a descriptor that it needs, for the time of its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +101,51 @@ class Command:
     stdout: int
     stderr: int
     keep_fds: tuple[int, ...] = ()
+    umask: int = 0o022
+    jail: Stage | None = None
+    """The stage through which it is run; None: it is run as it is."""
+
+
+def start(command: Command) -> subprocess.Popen[bytes]:
+    """Run a command in a session of its own.
+
+    Raises:
+        CannotRun: it could not be run.
+    """
+    identity, jail = command.identity, command.jail
+    try:
+        if jail is None:
+            return _popen(command, command.arguments, command.directory, command.environment, ())
+        stage = jail.command(command.arguments, command.directory, command.environment, identity)
+        with stage as (arguments, fd):
+            # As we are, and with nothing of the site's: the stage drops its rights by itself.
+            return _popen(replace(command, identity=Identity()), arguments, "/", {}, (fd,))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise CannotRun(f"cannot run {command.arguments[0]} in {command.directory}: {error}") from error
+
+
+def _popen(
+    command: Command,
+    arguments: Sequence[str],
+    directory: str,
+    environment: Mapping[str, str],
+    fds: tuple[int, ...],
+) -> subprocess.Popen[bytes]:
+    identity = command.identity
+    return subprocess.Popen(
+        arguments,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=command.stdout,
+        stderr=command.stderr,
+        pass_fds=(*command.keep_fds, *fds),
+        start_new_session=True,
+        umask=command.umask,
+        user=identity.uid,
+        group=identity.gid,
+        extra_groups=identity.groups if identity.uid is not None else None,
+    )
 
 
 def environment(identity: Identity, own: Mapping[str, str]) -> dict[str, str]:
@@ -113,24 +173,7 @@ class Processes:
         Raises:
             CannotRun: it could not be run.
         """
-        identity = command.identity
-        try:
-            process = subprocess.Popen(
-                command.arguments,
-                cwd=command.directory,
-                env=command.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=command.stdout,
-                stderr=command.stderr,
-                pass_fds=command.keep_fds,
-                start_new_session=True,
-                umask=0o022,
-                user=identity.uid,
-                group=identity.gid,
-                extra_groups=identity.groups if identity.uid is not None else None,
-            )
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            raise CannotRun(f"cannot run {command.arguments[0]} in {command.directory}: {error}") from error
+        process = start(command)
         process.returncode = 0  # the reaping is done here, not by the object's destructor
         pid = Pid(process.pid)
         if not self.adopt(pid, on_exit):
