@@ -77,7 +77,7 @@ class IsolationRules:
             self._wrong((*self._path, "groups"), hint="only root can give a process other groups")
 
     def _nice(self, level: int) -> None:
-        if level < 0 and not self._may(CAP_SYS_NICE):
+        if level and level < os.getpriority(os.PRIO_PROCESS, 0) and not self._may(CAP_SYS_NICE):
             self._warn(
                 "nice", f"{level} cannot be had without CAP_SYS_NICE; the site runs at the usual priority"
             )

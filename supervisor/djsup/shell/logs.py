@@ -25,6 +25,7 @@ import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import TextIOWrapper
 
     from djsup.core.model import LogSettings, Pid, SiteName
 
@@ -40,6 +41,8 @@ QUEUE_LINES = 10_000
 """Lines that wait for the disk; more are dropped and counted."""
 FILE_MAX_BYTES = 50 * 1024 * 1024
 FILES_KEPT = 5
+FILE_MODE = 0o640
+"""As that of the access logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ class Writer:
             sys.stderr.flush()
             return
         if file not in self._files:
-            self._files[file] = RotatingFileHandler(
+            self._files[file] = LogFile(
                 file, maxBytes=FILE_MAX_BYTES, backupCount=FILES_KEPT, encoding="utf-8", delay=True
             )
         handler = self._files[file]
@@ -141,6 +144,19 @@ class Writer:
         stream.flush()
         if stream.tell() > FILE_MAX_BYTES:
             handler.doRollover()
+
+
+class LogFile(RotatingFileHandler):
+    """A log in a folder: made so that the user of one site cannot read what another has printed."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename, "a", encoding=self.encoding, opener=_open_private
+        )
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
 
 
 class Logs:
