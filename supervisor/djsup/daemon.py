@@ -257,6 +257,7 @@ class Daemon:
         while True:
             await asyncio.sleep(SAMPLE_S)
             self.performer.keyring.look()
+            self.performer.processes.look_at_memory()
             if self.fleet.settings is not None:
                 self.observer.look(self.fleet.settings)
                 self.performer.tell_access(self.performer.access.rotate())

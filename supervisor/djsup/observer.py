@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SAMPLE_S = 1.0
 """How often the scoreboards are looked at."""
-MEMORY_EVERY = 10
+MEMORY_EVERY = 5
 """Memory of the workers that have a limit is measured every so many looks."""
 
 

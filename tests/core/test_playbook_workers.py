@@ -89,11 +89,12 @@ def test_early_deaths_in_a_row_wait_longer_and_longer_and_a_stable_life_ends_the
     play = curtain_up()
     proc = ProcId(3)
     waits = []
-    for _ in range(12):
+    for count in range(12):
         play >> exited(proc, Exit(1)) << ...
         wait_s = play.site().next_try_s
         assert wait_s is not None
         waits.append(wait_s)
+        assert play.site().failures_in_row == count + 1
         play >> wait_s << like(ForkWorker)
         proc = play.asked(ForkWorker)
         play >> started(proc) >> ready(proc) << ...

@@ -185,6 +185,7 @@ _STATUS: _Json = _object(
                 workers_asked=_WHOLE,
                 notes=_list(_TEXT),
                 next_try_s={"type": ["number", "null"]},
+                failures_in_row=_WHOLE,
                 python=_TEXT,
                 django=_TEXT,
                 templates=_list(

@@ -54,6 +54,7 @@ def site_snapshot(pool: Pool, now: float) -> SiteSnapshot:
         error=site.error,
         notes=_notes(pool, now),
         next_try_s=_next_try_s(pool, now),
+        failures_in_row=_failures_in_row(pool),
         workers_asked=site.promise,
         python="" if shown is None else shown.python,
         django="" if shown is None else shown.django,
@@ -96,6 +97,14 @@ def _next_try_s(pool: Pool, now: float) -> float | None:
     elif len(pool.workers.serving()) < pool.site.promise:
         next_at = generations.serving.deaths.next_at
     return None if next_at is None or next_at <= now else next_at - now
+
+
+def _failures_in_row(pool: Pool) -> int:
+    """Failed loads in a row where nothing can make workers, else early deaths of the workers that serve."""
+    generations = pool.generations
+    if generations.serving is None or generations.needs_load:
+        return generations.loads.count
+    return generations.serving.deaths.count
 
 
 def _notes(pool: Pool, now: float) -> tuple[str, ...]:

@@ -147,6 +147,8 @@ class SiteSnapshot:
     """What an operator should know though it serves, as why it runs without a template."""
     next_try_s: float | None = None
     """Seconds until the next try, while it backs off."""
+    failures_in_row: int = 0
+    """Early deaths of workers, or failed loads, in a row: the next try waits the longer for each."""
     workers_asked: int = 0
     python: str = ""
     django: str = ""

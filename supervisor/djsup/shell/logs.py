@@ -150,9 +150,7 @@ class LogFile(RotatingFileHandler):
     """A log in a folder: made so that the user of one site cannot read what another has printed."""
 
     def _open(self) -> TextIOWrapper:
-        return open(
-            self.baseFilename, "a", encoding=self.encoding, opener=_open_private
-        )
+        return open(self.baseFilename, "a", encoding=self.encoding, opener=_open_private)
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -165,7 +165,8 @@ class Processes:
         self._on_exit: dict[Pid, Callable[[Exit], None]] = {}
         self._killed_by_us: set[Pid] = set()
         self._claim_strays = claim_strays
-        self._oom_kills = _count_oom_kills()
+        self._oom_kills = [_count_oom_kills()] * 2
+        """How many there were at the last two looks: a kill of ours came after the older one."""
 
     def run(self, command: Command, on_exit: Callable[[Exit], None]) -> Pid:
         """Run a process in a session of its own; ``on_exit`` is called once, when it is gone and reaped.
@@ -206,6 +207,15 @@ class Processes:
         """Send a signal by its number (the real-time ones have no names)."""
         with suppress(ProcessLookupError, KeyError):
             signal.pidfd_send_signal(self._pidfds[pid], number)
+
+    def look_at_memory(self) -> None:
+        """Forget the kernel's kills for memory that were others'; called once a second.
+
+        The kernel says how many there were in the machine, and not whose: one of long ago must not explain a SIGKILL
+        that somebody sends today.
+        """
+        now = _count_oom_kills()
+        self._oom_kills = [min(self._oom_kills[1], now), now]
 
     def reap_strays(self) -> None:
         """Reap every child that has ended: known ones are told of, others pass in silence."""
@@ -251,9 +261,9 @@ class Processes:
             return Exit(status=result.si_status)
         out_of_memory = False
         if result.si_status == signal.SIGKILL and pid not in self._killed_by_us:
-            kills = _count_oom_kills()
-            out_of_memory = kills > self._oom_kills
-            self._oom_kills = kills
+            out_of_memory = _count_oom_kills() > self._oom_kills[0]
+            if out_of_memory:
+                self._oom_kills = [each + 1 for each in self._oom_kills]  # one death each
         return Exit(
             signal=_signal_name(result.si_status),
             core_dumped=result.si_code == os.CLD_DUMPED,

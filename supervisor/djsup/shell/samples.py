@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -132,6 +133,8 @@ class Measured:
     rss_bytes: int = 0
     pss_bytes: int = 0
     private_bytes: int = 0
+    """What it alone has written, in memory or swapped out: what it shares with its template is not in it, nor what the
+    kernel can read again from a file."""
     cpu_percent: float = 0.0
 
 
@@ -149,9 +152,10 @@ class Meter:
             return known[2]
         try:
             process = known[0] if known is not None else psutil.Process(pid)
-            memory = process.memory_full_info()
-            measured = Measured(memory.rss, memory.pss, memory.uss, process.cpu_percent(None))
-        except (psutil.Error, OSError):
+            memory = _memory(pid)
+            private = memory["Private_Dirty"] + memory["SwapPss"] + memory.get("Private_Hugetlb", 0)
+            measured = Measured(memory["Rss"], memory["Pss"], private, process.cpu_percent(None))
+        except (psutil.Error, OSError, KeyError, ValueError):
             return Measured()
         self._processes[pid] = (process, now, measured)
         return measured
@@ -159,3 +163,9 @@ class Meter:
     def forget(self, pid: Pid) -> None:
         """A process is gone."""
         self._processes.pop(pid, None)
+
+
+def _memory(pid: Pid) -> dict[str, int]:
+    """The sums over a process's mappings in bytes (proc(5), smaps_rollup), each only once."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {name: int(value.split()[0]) * 1024 for name, _, value in (line.partition(":") for line in lines)}
