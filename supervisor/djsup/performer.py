@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 from djsup import jails
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
-from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
+from djsup.core.model import DASHBOARD_USER, Generation, Pid, ProcId, SiteName, SiteSettings
 from djsup.keyring import Keyring
 from djsup.shell import access_logs, channels, logs, private_folders, processes, samples, shipment, sockets
 from djsup.shell.runtime import read_token
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 STACKS_SIGNAL = signal.SIGRTMIN + 3
 """The signal on which a worker writes the stacks of its threads (faulthandler, registered at its start)."""
-DASHBOARD_USER = "nobody"
-"""Whom the dashboard runs as when the daemon is root and the settings name nobody."""
 
 
 @dataclass(slots=True)

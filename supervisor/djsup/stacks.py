@@ -33,8 +33,7 @@ class Stacks:
         self._capture = capture
         self._done = done
         self._lines: list[str] = []
-        self._before = capture.listener
-        capture.listener = self._hear
+        capture.listeners.append(self._hear)
         self._timer = asyncio.get_running_loop().call_later(WAIT_S, self.finish)
 
     def _hear(self, line: str) -> None:
@@ -44,8 +43,8 @@ class Stacks:
             self._timer = asyncio.get_running_loop().call_later(QUIET_S, self.finish)
 
     def finish(self) -> None:
-        """That was all; also when the worker is gone before the time is over."""
+        """That was all; also when the worker is gone before the time is over. Does nothing the second time."""
         self._timer.cancel()
-        if self._capture.listener == self._hear:
-            self._capture.listener = self._before
+        if self._hear in self._capture.listeners:
+            self._capture.listeners.remove(self._hear)
             self._done("\n".join(self._lines))

@@ -71,6 +71,7 @@ class IsolationRules:
                 grp.getgrnam(name)
             except KeyError:
                 self._wrong(path, hint=f"there is no group {name} on this machine")
+                return
         if table.groups and user is None:
             self._wrong((*self._path, "groups"), hint="needs user: they are groups beside those of a user")
         elif table.groups and not self._may(CAP_SETGID):

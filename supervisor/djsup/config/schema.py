@@ -350,7 +350,6 @@ RlimitKey = Annotated[
     text(
         "a limit of setrlimit(2): " + ", ".join(RLIMITS),
         "|".join(RLIMITS),
-        lambda value: f'write "{value.lower().removeprefix("rlimit_")}"' if value != value.lower() else "",
     ),
 ]
 

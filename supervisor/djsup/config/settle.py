@@ -21,6 +21,7 @@ from djsup.config.forms import unix_path_problem
 from djsup.config.isolation import IsolationRules
 from djsup.config.problem import Problem, shown
 from djsup.core.model import (
+    DASHBOARD_USER,
     AccessSettings,
     Address,
     AddressKind,
@@ -100,6 +101,7 @@ class _Settler:
             log=self._log(),
             orphan_grace_s=configuration.orphan_grace,
         )
+        self._keep_apart(settings)
         if not settings.sites and not documents.is_broken(("sites",)):
             self.warnings.append(Problem(file=documents.file, hint="no site is configured"))
         return settings
@@ -111,6 +113,18 @@ class _Settler:
             if raw is not None:
                 words.setdefault("found", shown(raw))
             self.documents.problems.append(self.documents.problem(path, **words))
+
+    def _keep_apart(self, settings: Settings) -> None:
+        """The dashboard may do what an operator may: no site should run as its user."""
+        if settings.dashboard is None or self.euid != 0:
+            return
+        its_user = settings.dashboard.user or DASHBOARD_USER
+        for site in settings.sites:
+            if site.user == its_user:
+                hint = (
+                    f"{its_user} is the dashboard's user, too: the site can act as an operator; name another"
+                )
+                self.warnings.append(self.documents.problem(("sites", site.name, "user"), hint=hint))
 
     # --- addresses -----------------------------------------------------------------------------
 

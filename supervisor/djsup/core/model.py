@@ -239,6 +239,10 @@ class SiteSettings:
         return self.tls.listen if self.tls is not None else ()
 
 
+DASHBOARD_USER = "nobody"
+"""Whom the dashboard runs as when the daemon is root and the settings name nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class DashboardSettings:
     """Where the dashboard listens and where its token is kept."""

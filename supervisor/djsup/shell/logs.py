@@ -237,8 +237,8 @@ class Capture:
     def __init__(self, logs: Logs, site: SiteName, slot: int | None) -> None:
         self.pid: Pid | None = None
         self.last_stderr: deque[str] = deque(maxlen=STDERR_LINES)
-        self.listener: Callable[[str], None] | None = None
-        """Hears each line of its standard error, too."""
+        self.listeners: list[Callable[[str], None]] = []
+        """Hear each line of its standard error, too."""
         self._logs = logs
         self._site = site
         self._slot = slot
@@ -302,8 +302,8 @@ class Capture:
         text = "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
         if stream == "stderr":
             self.last_stderr.append(text)
-            if self.listener is not None:
-                self.listener(text)
+            for listener in self.listeners:
+                listener(text)
         self._logs.add(Line(datetime.now(UTC), self._site, self._slot, self.pid, stream, text))
 
     def close(self, stream: Stream) -> None:
