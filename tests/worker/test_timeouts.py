@@ -17,8 +17,10 @@ from worker.harness import Site, client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from worker.conftest import MakeSite
+    from worker.interpreters import Interpreter
 
     MakeBench = Callable[[float], "Bench"]
 
@@ -124,6 +126,18 @@ def test_a_thread_of_several_is_freed_from_an_endless_loop_while_another_request
         assert [user.answer().status for user in users] == [503, 200, 503, 503]
         assert users[0].get("/pid").body.decode() == str(worker.pid)
     site.wait_for(lambda row: not row.running)
+
+
+def test_soft_timeouts_work_in_every_python(
+    make_site: MakeSite, interpreter: Interpreter, folder_for: Callable[[Interpreter], Path]
+) -> None:
+    site = make_site(STUCK, python=interpreter.path, folder=folder_for(interpreter), threads=2, limits=SOFT)
+    site.start_worker()
+    with client(site) as one, client(site) as other:
+        for user in (one, other):
+            user.send(b"GET /loop HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (one.answer().status, other.answer().status) == (503, 503)
+        assert one.get("/pid").status == other.get("/pid").status == 200
 
 
 def test_an_application_that_keeps_the_exception_to_itself_is_told_of_and_hurts_no_other_request(
