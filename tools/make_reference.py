@@ -21,6 +21,7 @@ from djsup.config.schema import (
     Configuration,
     DashboardTable,
     HealthTable,
+    IsolationTable,
     LimitsTable,
     LogTable,
     ProgramTable,
@@ -48,6 +49,7 @@ TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
     ("`[sites.NAME.reload.canary]`", ("sites", "*", "reload", "canary"), CanaryTable),
     ("`[sites.NAME.tls]`", ("sites", "*", "tls"), TlsTable),
     ("`[[sites.NAME.tls.certificates]]`", ("sites", "*", "tls", "certificates", "*"), CertificateTable),
+    ("`[sites.NAME.isolation]`", ("sites", "*", "isolation"), IsolationTable),
     ("`[sites.NAME.log]`", ("sites", "*", "log"), SiteLogTable),
     ("`[sites.NAME.programs.PROGRAM]`", ("sites", "*", "programs", "*"), ProgramTable),
 )

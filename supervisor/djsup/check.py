@@ -12,7 +12,6 @@ import select
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +20,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from djsup import launch
+from djsup import jails, launch
 from djsup.core.model import AddressKind
 from djsup.shell import processes, shipment, sockets
 from djsup_worker import messages, scoreboard
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Sequence
 
     from djsup.core.model import Address, Settings, SiteSettings
@@ -104,9 +104,8 @@ def check_site(site: SiteSettings, worker: Path) -> SiteCheck:
         output = cleanup.enter_context(tempfile.TemporaryFile())
         try:
             process = _run(site, worker, theirs, output.fileno())
-        except (OSError, subprocess.SubprocessError, processes.CannotRun) as error:
-            text = f"cannot run {site.python} in {site.directory}: {error}"
-            return SiteCheck(site.name, site.python, error=text)
+        except processes.CannotRun as error:
+            return SiteCheck(site.name, site.python, error=str(error))
         pidfd = os.pidfd_open(process.pid)
         cleanup.callback(os.close, pidfd)
         cleanup.callback(_end, process, pidfd)
@@ -170,21 +169,17 @@ def _try(address: Address) -> str | None:
 
 
 def _run(site: SiteSettings, worker: Path, channel: socket.socket, output: int) -> subprocess.Popen[bytes]:
-    identity = processes.Identity.of(site.user, site.group)
-    return subprocess.Popen(
-        (site.python, "-u", str(worker), site.name, "0", str(channel.fileno())),
-        cwd=site.directory,
-        env=processes.environment(identity, dict(site.env)),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        pass_fds=(channel.fileno(),),
-        start_new_session=True,
-        umask=0o022,
-        user=identity.uid,
-        group=identity.gid,
-        extra_groups=identity.groups if identity.uid is not None else None,
+    return processes.start(
+        jails.command_of(site, worker, channel.fileno(), 0, output, output, lambda: str(_tmp_for(worker)))
     )
+
+
+def _tmp_for(worker: Path) -> Path:
+    """An empty folder that stands in for /tmp while a site is checked."""
+    folder = worker.with_name("tmp")
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o1777)
+    return folder
 
 
 def _boot(site: SiteSettings, channel: socket.socket) -> None:

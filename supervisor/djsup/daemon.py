@@ -271,6 +271,7 @@ class Daemon:
             await asyncio.sleep(SAMPLE_S)
             self.performer.keyring.look()
             self.timetable.look(time.time(), time.monotonic())
+            self.performer.processes.look_at_memory()
             if self.fleet.settings is not None:
                 self.observer.look(self.fleet.settings)
                 self.performer.tell_access(self.performer.access.rotate())

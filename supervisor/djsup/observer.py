@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from djsup.core.events import Event
-    from djsup.core.model import Address, ProcId, Settings, SiteSettings
+    from djsup.core.model import Address, Limits, ProcId, Settings, SiteSettings
     from djsup.performer import Performer, Process
-    from djsup_worker.scoreboard import Row
+    from djsup_worker.scoreboard import Row, Running
 
 SAMPLE_S = 1.0
 """How often the scoreboards are looked at."""
-MEMORY_EVERY = 10
+MEMORY_EVERY = 5
 """Memory of the workers that have a limit is measured every so many looks."""
 
 
@@ -74,7 +74,7 @@ class Observer:
             limits = site.limits
             for process, row in found:
                 if limits.request_timeout_s:
-                    self._look_for_overdue(process, row, now, limits.request_timeout_s)
+                    self._look_for_overdue(process, row, now, limits)
                 if limits.max_requests or limits.max_memory_bytes or limits.max_lifetime_s:
                     self._tell(
                         events.MemorySampled(
@@ -107,13 +107,13 @@ class Observer:
             return 0
         return self._meter.measure(process.pid).private_bytes
 
-    def _look_for_overdue(self, process: Process, row: Row, now: float, timeout_s: float) -> None:
+    def _look_for_overdue(self, process: Process, row: Row, now: float, limits: Limits) -> None:
         if not process.ready:
             return  # its health question has the boot's time limit
         told = self._overdue.setdefault(process.proc, set())
         for running in row.running:
             age_s = now - running.since_ns / 1e9
-            if age_s > timeout_s and running.since_ns not in told:
+            if age_s > patience_s(running, limits) and running.since_ns not in told:
                 told.add(running.since_ns)
                 self._tell(events.RequestOverdue(process.proc, running.method, running.path, age_s))
 
@@ -218,6 +218,17 @@ class Observer:
                 for running in row.running
             ),
         )
+
+
+def patience_s(running: Running, limits: Limits) -> float:
+    """How long a request may run: ``request_timeout``, or as long as it has asked for, ``max_timeout`` at most.
+
+    Where it is first asked to end by itself, at ``soft_timeout``, the time for that comes on top.
+    """
+    asked_s = min(max(0, running.until_ns - running.since_ns) / 1e9, limits.max_timeout_s)
+    if asked_s and limits.soft_timeout_s:
+        asked_s += limits.request_timeout_s - limits.soft_timeout_s
+    return max(limits.request_timeout_s, asked_s)
 
 
 def _on_the_wall(report: ReloadReport | None, offset: float) -> ReloadReport | None:

@@ -16,16 +16,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from djsup import launch
+from djsup import jails, launch
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
-from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
+from djsup.core.model import DASHBOARD_USER, Generation, Pid, ProcId, SiteName, SiteSettings
 from djsup.keyring import Keyring
 from djsup.shell import (
     access_logs,
     channels,
     logs,
     notifications,
+    private_folders,
     processes,
     samples,
     shipment,
@@ -34,6 +35,7 @@ from djsup.shell import (
     watches,
 )
 from djsup.shell.runtime import read_token
+from djsup.stack_dump import StackDump
 from djsup_worker import messages
 from djsup_worker.stacks import TRACE_SIGNAL
 
@@ -49,11 +51,14 @@ if TYPE_CHECKING:
 
 STACKS_SIGNAL = signal.SIGRTMIN + 3
 """The signal on which a worker writes the stacks of its threads (faulthandler, registered at its start)."""
-DASHBOARD_USER = "nobody"
-"""Whom the dashboard runs as when the daemon is root and the settings name nobody."""
 
 
-PRINTED = {NoticeKind.WORKER_DIED, NoticeKind.PROGRAM_DIED, NoticeKind.PROGRAM_FINISHED}
+PRINTED = {
+    NoticeKind.WORKER_DIED,
+    NoticeKind.REQUEST_OVERDUE,
+    NoticeKind.PROGRAM_DIED,
+    NoticeKind.PROGRAM_FINISHED,
+}
 """Notices whose details are what a process has printed."""
 
 
@@ -73,6 +78,10 @@ class Process:
     pid: Pid | None = None
     kill_when_known: str | None = None
     ready: bool = False
+    spoke: bool = False
+    """Whether it has said anything: so it is the worker, and no longer the stage before it."""
+    stacks: StackDump | None = None
+    """The dump of its stacks that was asked for last."""
     tls: bool = False
     """Whether it, or a worker forked from it, has listeners that speak TLS."""
 
@@ -100,6 +109,7 @@ class Performer:
         self.quitting = False
         self.keyring = Keyring(self.say, self._give_certificates_again)
         self.access = access_logs.AccessLogs(self._say_of_access)
+        self._private_folders = private_folders.PrivateFolders()
         self._handovers = sockets.Handovers()
         self._watches = watches.Watches(lambda address: tell(events.ConnectionWaiting(address)))
         self._runtime = runtime
@@ -139,10 +149,8 @@ class Performer:
                 self._send(proc, messages.NewLimits(asdict(limits)))
             case actions.KillProcess(proc, name):
                 self._kill(proc, name)
-            case actions.DumpStacks(proc):
-                process = self.roster.get(proc)
-                if process is not None and process.pid is not None:
-                    self.processes.send_number(process.pid, STACKS_SIGNAL)
+            case actions.DumpStacks():
+                self._dump_stacks(action)
             case actions.ForgetGeneration(name, generation):
                 self._handovers.forget(name, generation)
                 if all(each.site != name for each in self.roster.values()):
@@ -151,6 +159,7 @@ class Performer:
                 self._log.forget(name)
                 self.keyring.forget(name)
                 self.access.forget(name)
+                self._private_folders.forget(name)
                 self._forget_scoreboard(name)
                 if file := self.stack_files.pop(name, None):
                     file.close()
@@ -175,6 +184,7 @@ class Performer:
     def close(self) -> None:
         """Give everything back at the end."""
         self.listeners.close_all()
+        self._private_folders.forget_all()
 
     @staticmethod
     def dashboard_uid(dashboard: DashboardSettings | None) -> int | None:
@@ -201,22 +211,14 @@ class Performer:
         ours, theirs = channels.open_pair()
         out, err = capture.open()
         try:
-            identity = processes.Identity.of(site.user, site.group)
-            command = processes.Command(
-                (
-                    site.python,
-                    "-u",
-                    str(self._runtime.worker),
-                    site.name,
-                    str(generation),
-                    str(theirs.fileno()),
-                ),
-                site.directory,
-                processes.environment(identity, dict(site.env)),
-                identity,
+            command = jails.command_of(
+                site,
+                self._runtime.worker,
+                theirs.fileno(),
+                generation,
                 out,
                 err,
-                (theirs.fileno(),),
+                lambda: self._private_folders.of(site.name),
             )
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except processes.CannotRun as error:
@@ -386,6 +388,16 @@ class Performer:
             fds.append(self._handovers.sending_end(process.site, action.handover_to))
         self._send(action.proc, messages.Drain(action.timeout_s), fds)
 
+    def _dump_stacks(self, action: actions.DumpStacks) -> None:
+        process = self.roster.get(action.proc)
+        if process is None or process.pid is None:
+            self._publish(action.notice)
+            return
+        process.stacks = StackDump(
+            process.capture, lambda found: self._publish(replace(action.notice, details=found))
+        )
+        self.processes.send_number(process.pid, STACKS_SIGNAL)
+
     def _kill(self, proc: ProcId, name: str) -> None:
         process = self.roster.get(proc)
         if process is None:
@@ -464,6 +476,7 @@ class Performer:
     def _heard(self, process: Process, received: channels.Received) -> None:
         """Turn one message into an event, if its sender is whom it should be."""
         proc = process.proc
+        process.spoke = True
         if isinstance(received.message, messages.Hello) and process.pid is None:
             self._greet(process, received.pid)
             return
@@ -496,10 +509,28 @@ class Performer:
                 )
                 level = Level.WARNING if cut else Level.INFO
                 self._history.add("drained", text, level=level.value, site=process.site, pid=process.pid)
+            case messages.TimedOut() as timed_out:
+                self._say_of_timeout(process, timed_out)
             case messages.AccessLogTrouble(error, dropped):
                 self.access.trouble(process.site, proc, error, dropped)
             case _:
                 pass  # a worker's Loaded is followed by its Ready; the rest only the daemon says
+
+    def _say_of_timeout(self, process: Process, told: messages.TimedOut) -> None:
+        """A soft timeout, for the history: the worker has written it to the site's log itself."""
+        text = (
+            f'site "{process.site}": worker {process.slot} has run {told.request} for {told.age_s:.1f} s, longer '
+            f"than soft_timeout; it was {told.outcome}"
+        )
+        self._history.add(
+            "request-timeout",
+            text[:1000],
+            level="warning",
+            site=process.site,
+            generation=process.generation,
+            pid=process.pid,
+            details=told.traceback,
+        )
 
     def _greet(self, process: Process, pid: Pid) -> None:
         """A forked worker said hello: the kernel told its pid, so watch over it and let it go on."""
@@ -520,11 +551,18 @@ class Performer:
         self._close_channel(process)
         self._close_notifications(process)
         process.capture.finish()
+        if process.stacks is not None:
+            process.stacks.finish()
         self.retired(process)
         self.access.gone(process.site, process.proc)
         self.roster.pop(process.proc, None)
         if process.pid is not None and process.pid == self.dashboard_pid:
             self.dashboard_pid = None
+        if end.status == jails.FAILED and not process.spoke:
+            said = process.capture.last_stderr
+            error = said[-1].removeprefix("djsup: ") if said else "its isolation cannot be had"
+            failed = events.TemplateFailed if process.slot is None else events.WorkerFailed
+            self._tell(failed(process.proc, error))
         self._tell(
             events.ProcessExited(process.proc, replace(end, stderr=tuple(process.capture.last_stderr)))
         )

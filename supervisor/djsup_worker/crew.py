@@ -67,7 +67,18 @@ class Task(Protocol):
 class Hand:
     """A thread that can run the application."""
 
-    __slots__ = ("backlog", "cpu_clock", "index", "lost", "mail", "native_id", "since_ns", "token", "why")
+    __slots__ = (
+        "backlog",
+        "cpu_clock",
+        "ident",
+        "index",
+        "lost",
+        "mail",
+        "native_id",
+        "since_ns",
+        "token",
+        "why",
+    )
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -86,10 +97,13 @@ class Hand:
         self.cpu_clock = 0
         """The clock of its CPU time, and the kernel's number for it, once it lives."""
         self.native_id = 0
+        self.ident = 0
+        """Python's name for its thread, once it lives."""
 
     def live(self) -> None:
         """Called by its own thread, at its beginning."""
-        self.cpu_clock = time.pthread_getcpuclockid(threading.get_ident())
+        self.ident = threading.get_ident()
+        self.cpu_clock = time.pthread_getcpuclockid(self.ident)
         self.native_id = threading.get_native_id()
 
     def sleeps(self) -> bool:
@@ -127,6 +141,11 @@ class Crew:
         """Poll in this thread, and live as one of the crew until ``stop``."""
         self._loop = loop
         self._live(self.first, polling=True)
+
+    def here(self) -> Optional[Hand]:
+        """The hand whose thread asks; None: it is none of ours."""
+        ident = threading.get_ident()
+        return next((each for each in self._hands if each.ident == ident), None)
 
     def stop(self) -> None:
         """End the life of every thread that is parked, and of every other when it would park."""

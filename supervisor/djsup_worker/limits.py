@@ -16,6 +16,9 @@ BYTE_NS = SECOND_NS // RATE_MIN_BYTES_S
 class Limits:
     """The part of the daemon's limits that a worker keeps by itself. Seconds and bytes."""
 
+    request_timeout_s: float = 30.0
+    soft_timeout_s: float = 0.0
+    max_timeout_s: float = 3600.0
     drain_timeout_s: float = 30.0
     max_body_bytes: int = 100 * 1024 * 1024
     max_header_bytes: int = 32 * 1024

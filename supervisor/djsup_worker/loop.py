@@ -17,6 +17,7 @@ import time
 from collections import deque
 from email.utils import formatdate
 from itertools import count
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple, Type
 
 from djsup_worker.body import Room
@@ -43,6 +44,7 @@ from djsup_worker.scoreboard import (
     LISTENER_ERRORS_AT,
     RowWriter,
 )  # fmt: skip
+from djsup_worker.timeouts import Timeouts
 from djsup_worker.trust import Trust
 from djsup_worker.wsgi import base_environ, complain, describe
 
@@ -109,7 +111,10 @@ class Loop:
         self.date_until_ns = 0
         self.on_wake: Dict[int, Callable[[], None]] = {}
         """What to do for a signal's number written to the wake-up socket."""
+        self.poller.ident = get_ident()
+        self.timeouts = Timeouts(site, row, self._here)
         self._base = base_environ("http", multithread=threads > 1, errors=errors)
+        self._base["djsup.extend_timeout"] = self.timeouts.extend
         self._bases: Dict[Tuple[str, ...], Dict[str, Any]] = {}
         self._epoll = select.epoll()
         self._ready: Dict[int, Callable[[int], None]] = {}
@@ -136,9 +141,16 @@ class Loop:
     def run(self) -> None:
         """Poll until ``end``."""
         if self.crew is None:
+            self.poller.ident = get_ident()
             self.poll(self.poller)
         else:
             self.crew.run(self)
+
+    def _here(self) -> Optional[Hand]:
+        """The hand whose thread asks; a lone one is the thread of whoever made the loop."""
+        if self.crew is not None:
+            return self.crew.here()
+        return self.poller if self.poller.ident == get_ident() else None
 
     def end(self) -> None:
         """Make ``run`` return, in the main thread, as soon as that is free."""
@@ -150,6 +162,7 @@ class Loop:
         """Close what is open, once ``run`` has returned. A worker need not: it ends."""
         for connection in list(self.connections.values()):
             connection.close()
+        self.timeouts.close()
         self._epoll.close()
         self._wake_in.close()
         self._wake_out.close()
@@ -396,6 +409,7 @@ class Loop:
     def new_limits(self, limits: Limits) -> None:
         """Keep these limits from now on."""
         self.limits = limits
+        self.timeouts.new_limits(limits)
         seconds = {
             FRESH: limits.header_timeout_s,
             IDLE: limits.keepalive_s,

@@ -201,6 +201,19 @@ class Drained:
 
 
 @dataclass(frozen=True)
+class TimedOut:
+    """A request has run longer than ``soft_timeout``, and an exception was raised in it."""
+
+    request: str
+    """Its method, a space and its path."""
+    age_s: float
+    outcome: str
+    """What became of it, as ``ended with 503``."""
+    traceback: str
+    """Where it was; empty when the application kept that to itself."""
+
+
+@dataclass(frozen=True)
 class AccessLogTrouble:
     """The worker cannot write its access log, or can again."""
 
@@ -212,7 +225,7 @@ class AccessLogTrouble:
 
 Message = Union[
     Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog,
-    Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble,
+    Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble, TimedOut,
 ]  # fmt: skip
 
 KINDS: Dict[str, Type[Any]] = {
@@ -233,6 +246,7 @@ KINDS: Dict[str, Type[Any]] = {
         Unhealthy,
         Drained,
         AccessLogTrouble,
+        TimedOut,
     )
 }
 

@@ -22,6 +22,8 @@ Row layout, in 64-bit words:
     256..    THREADS_MAX records of THREAD_WORDS words:
              0 since (ns; 0: nothing runs)   1 the thread's ident (pthread_self), as faulthandler names it
              2 length of the method and path   3.. method, a space, path (UTF-8, cut)
+             25 until when it has asked for more time (ns)
+             26 since when the request runs that has asked: what another left behind in 25 counts for nothing
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ HISTOGRAM_AT = 32
 HISTOGRAM_BUCKETS = 160
 THREADS_START = 256
 THREAD_WORDS = 27
-TEXT_MAX_BYTES = (THREAD_WORDS - 3) * 8
+UNTIL_AT, ASKED_AT = THREAD_WORDS - 2, THREAD_WORDS - 1
+TEXT_MAX_BYTES = (UNTIL_AT - 3) * 8
 THREADS_MAX = 64
 
 ROW_STATES = ("booting", "serving", "draining")
@@ -90,6 +93,8 @@ class Running:
     path: str
     ident: int
     """As ``threading.get_ident`` gives it."""
+    until_ns: int = 0
+    """It has asked for time up to here; 0: it has not."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +148,10 @@ def read(words: memoryview, slot: int) -> "Row | None":
         if since_ns == 0:
             continue
         length = min(row[start + 2], TEXT_MAX_BYTES)
-        text = bytes(row[start + 3 : start + THREAD_WORDS])[:length].decode("utf-8", "replace")
+        text = bytes(row[start + 3 : start + UNTIL_AT])[:length].decode("utf-8", "replace")
         method, _, path = text.partition(" ")
-        running.append(Running(thread, since_ns, method, path, row[start + 1]))
+        until_ns = row[start + UNTIL_AT] if row[start + ASKED_AT] == since_ns else 0
+        running.append(Running(thread, since_ns, method, path, row[start + 1], until_ns))
     classes = numbers[CLASSES_AT : CLASSES_AT + 5]
     histogram = tuple(row[HISTOGRAM_AT : HISTOGRAM_AT + HISTOGRAM_BUCKETS].tolist())
     return Row(
@@ -212,6 +218,19 @@ class RowWriter:
         """A thread runs nothing any more, for now."""
         if thread < THREADS_MAX:
             self._row[THREADS_START + thread * THREAD_WORDS] = 0
+
+    def since_ns(self, thread: int) -> int:
+        """When a thread began what it runs; 0: it runs nothing, or has no record."""
+        return self._row[THREADS_START + thread * THREAD_WORDS] if thread < THREADS_MAX else 0
+
+    def extend(self, thread: int, until_ns: int) -> None:
+        """What a thread runs asks for time up to here, if it has not asked for more; called by that thread."""
+        at = THREADS_START + thread * THREAD_WORDS
+        row = self._row
+        if row[at + ASKED_AT] == row[at]:
+            until_ns = max(until_ns, row[at + UNTIL_AT])
+        row[at + UNTIL_AT] = until_ns
+        row[at + ASKED_AT] = row[at]
 
     def end(self, thread: int, status: int, latency_ns: int, bytes_in: int, bytes_out: int) -> None:
         """A request has ended, and its thread runs nothing any more (-1: that was said already).

@@ -41,6 +41,7 @@ from djsup_worker.messages import (
     shorten,
 )  # fmt: skip
 from djsup_worker.scoreboard import RowWriter, open_words
+from djsup_worker.timeouts import TIMEOUT_SIGNAL
 from djsup_worker.trust import Trust
 from djsup_worker.wsgi import complain
 
@@ -98,6 +99,8 @@ class Worker:
         self._access.ids.trusts = self._loop.trust.trusts
         self._opened = False
         self._application = application
+        self._redirect = self._hsts = ""
+        self._loop.timeouts.tell = self._tell
         self._certificates: Optional[Certificates] = None
         self._healthy_without = False
         """Whether it is healthy, and has no certificates yet."""
@@ -145,6 +148,7 @@ class Worker:
         signal.signal(signal.SIGTERM, lambda _number, _frame: None)
         signal.set_wakeup_fd(self._loop.wake_fd(), warn_on_full_buffer=False)
         self._loop.on_wake[signal.SIGTERM] = lambda: self._leave(self._limits.drain_timeout_s, None)
+        signal.signal(TIMEOUT_SIGNAL, self._loop.timeouts.interrupt)
         with contextlib.suppress(AttributeError, OSError, ValueError, RuntimeError):
             faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
 
@@ -168,6 +172,7 @@ class Worker:
             self._loop.add_door(door)
         self._loop.add_door(self._intake)
         self._opened = True
+        self._arrange()
         self._let_log()
         self._row.state("serving")
         self._tell(Ready())
@@ -201,6 +206,7 @@ class Worker:
         elif isinstance(message, NewLimits):
             self._limits = Limits.from_message(message.limits)
             self._loop.new_limits(self._limits)
+            self._arrange()
         elif isinstance(message, NewCertificates) and self._certificates is not None:
             self._renew(message, fds, self._certificates)
         elif isinstance(message, AccessLog):
@@ -208,6 +214,13 @@ class Worker:
             self._let_log()
         for fd in fds:
             os.close(fd)
+
+    def _arrange(self) -> None:
+        """Put around the application what its settings want; the health question has the boot's time limit."""
+        application = self._application
+        if self._opened:
+            application = self._loop.timeouts.guard(application)
+        self._loop.application = https.only(application, self._redirect, self._hsts)
 
     def _let_log(self) -> None:
         """Have requests written down, if that is wanted; the health question is nobody's request."""
@@ -224,7 +237,8 @@ class Worker:
             else:
                 self._judged(reason, "")
             return
-        self._loop.application = https.only(self._application, told.redirect, told.hsts)
+        self._redirect, self._hsts = told.redirect, told.hsts
+        self._arrange()
         if self._healthy_without:
             self._healthy_without = False
             self._healthy()

@@ -92,6 +92,7 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
         [sites.blog.limits]
         request_timeout = 31
         soft_timeout = "20s"
+        max_timeout = "2h"
         boot_timeout = "1.5m"
         drain_timeout = 32.5
         stable_after = "500ms"
@@ -159,6 +160,7 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
             limits=Limits(
                 request_timeout_s=31,
                 soft_timeout_s=20,
+                max_timeout_s=7200,
                 boot_timeout_s=90,
                 drain_timeout_s=32.5,
                 stable_after_s=0.5,
@@ -416,7 +418,6 @@ def test_site_logs_as_it_says_else_as_all_do(
         ("default = true", 4, "sites.blog.default"),
         ("scaling.down_after = 5", 4, "sites.blog.scaling.down_after"),
         ("workers = { min = 1, max = 2 }\nscaling.sleep_after = 5", 5, "sites.blog.scaling.sleep_after"),
-        ("[sites.blog.limits]\nsoft_timeout = 3", 5, "sites.blog.limits.soft_timeout"),
         ("reload.canary = {}", 4, "sites.blog.reload.canary"),
         ('[log]\naccess = "json"', 5, "log.access"),
         ('[sites.blog.log]\naccess = "combined"', 5, "sites.blog.log.access"),
@@ -437,7 +438,7 @@ def test_setting_without_effect_is_warned_of_at_its_place(
         "default = false",
         "workers = { min = 2, max = 2 }",
         "workers = 3",
-        "limits.soft_timeout = 0",
+        "limits.soft_timeout = 3",
         "limits.max_lifetime = 60",
         "limits.max_memory = 1",
         '[log]\naccess = "off"',

@@ -89,11 +89,12 @@ def test_early_deaths_in_a_row_wait_longer_and_longer_and_a_stable_life_ends_the
     play = curtain_up()
     proc = ProcId(3)
     waits = []
-    for _ in range(12):
+    for count in range(12):
         play >> exited(proc, Exit(1)) << ...
         wait_s = play.site().next_try_s
         assert wait_s is not None
         waits.append(wait_s)
+        assert play.site().failures_in_row == count + 1
         play >> wait_s << like(ForkWorker)
         proc = play.asked(ForkWorker)
         play >> started(proc) >> ready(proc) << ...
@@ -199,12 +200,12 @@ def test_worker_that_does_not_drain_in_time_is_killed() -> None:
 def test_overdue_request_is_said_with_stacks_and_its_worker_replaced_first() -> None:
     play = curtain_up()
     play >> 20.0
-    (
-        play
-        >> RequestOverdue(ProcId(2), "POST", "/report", 30.2)
-        << Said(NoticeKind.REQUEST_OVERDUE, "POST /report for 30.2 s")
-    )
-    play << DumpStacks(ProcId(2)) << like(ForkWorker, proc=4)
+    play >> RequestOverdue(ProcId(2), "POST", "/report", 30.2)
+    dump = play.came[0]
+    assert isinstance(dump, DumpStacks), "the notice waits for the stacks"
+    assert "POST /report for 30.2 s" in dump.notice.text
+    play << DumpStacks(ProcId(2), dump.notice) << like(ForkWorker, proc=4)
+    play >> RequestOverdue(ProcId(2), "GET", "/", 30.1) << Said(NoticeKind.REQUEST_OVERDUE, "GET /")
     assert play.site().workers[0].state is WorkerState.OVERDUE
     play >> started(4) >> ready(4) << Said(NoticeKind.WORKER_READY) << DrainWorker(ProcId(2), ONE, 30.0)
     assert play.site().workers[0].state is WorkerState.OVERDUE

@@ -219,3 +219,30 @@ def test_process_gets_its_orphan_signal_when_the_daemon_dies() -> None:
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
     assert gone(int(done.stdout))
+
+
+def test_a_kill_for_memory_is_told_from_one_by_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = [3]
+    monkeypatch.setattr("djsup.shell.processes._count_oom_kills", lambda: counted[0])
+    waiting = python("import signal; signal.pause()")
+
+    async def story(processes: Processes) -> None:
+        async def killed(kills_of_the_kernel: int) -> Exit:
+            def kill(pid: Pid) -> None:
+                counted[0] += kills_of_the_kernel
+                os.kill(pid, signal.SIGKILL)
+
+            return await end_of(processes, waiting, kill)
+
+        assert not (await killed(0)).out_of_memory
+        assert (await killed(1)).out_of_memory
+        assert not (await killed(0)).out_of_memory, "that one is explained already"
+        counted[0] += 1
+        processes.look_at_memory()
+        assert (await killed(0)).out_of_memory, "it may have been between the look and the reaping"
+        counted[0] += 1
+        processes.look_at_memory()
+        processes.look_at_memory()
+        assert not (await killed(0)).out_of_memory, "of long ago, and another process's"
+
+    in_loop(story)

@@ -4,6 +4,8 @@ import fcntl
 import math
 import mmap
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -103,3 +105,38 @@ def test_a_process_that_is_gone_measures_nothing() -> None:
     meter = Meter()
     assert meter.measure(Pid(os.getpid())).pss_bytes > 0
     assert meter.measure(Pid(2**22 - 1)).pss_bytes == 0
+
+
+SHARING = """
+import os, sys
+shared = bytearray(os.urandom(1)) * (40 << 20)
+ours, theirs = os.pipe()
+pids = []
+for work in (lambda: None, lambda: shared.__setitem__(slice(None), bytes(len(shared)))):
+    pid = os.fork()
+    if not pid:
+        work()
+        os.write(theirs, b"x")
+        sys.stdin.read()
+        os._exit(0)
+    pids.append(pid)
+    os.read(ours, 1)
+print(*pids, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_process_shares_with_its_template_is_not_its_private_memory() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHARING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        sharing, writing = (Pid(int(pid)) for pid in process.stdout.readline().split())
+        meter = Meter()
+        shares, writes = meter.measure(sharing), meter.measure(writing)
+        process.stdin.close()
+    assert shares.rss_bytes > 40 << 20
+    assert shares.private_bytes < 20 << 20
+    assert writes.private_bytes > 40 << 20

@@ -108,9 +108,14 @@ def test_an_overdue_request_is_reported_with_its_stack_and_its_worker_replaced(
     asking = threading.Thread(target=try_to_get, args=(daemon, "/slow?s=60"))
     asking.start()
     wait_for(lambda: len(pids(daemon) - before) == 1 and len(pids(daemon)) == 2, "the replacement")
-    (event,) = [event for event in daemon.events("blog") if event["kind"] == "request-overdue"]
+
+    def overdue() -> list[dict[str, str]]:
+        return [event for event in daemon.events("blog") if event["kind"] == "request-overdue"]
+
+    (event,) = wait_for(overdue, "the event, which waits a moment for the stacks")
     assert "/slow" in event["text"]
-    wait_for(lambda: "in slow" in daemon.log, "the stack of the view")
+    assert "in slow" in event["details"]
+    assert "in slow" in daemon.log
     asking.join(30)
     assert not asking.is_alive()
 

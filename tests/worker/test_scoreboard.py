@@ -62,6 +62,27 @@ def test_a_long_path_is_cut_and_a_short_one_after_it_is_clean(words: memoryview)
     assert row.running[0].path == "/b"
 
 
+def test_the_time_that_a_request_asks_for_is_its_own_and_never_becomes_less(words: memoryview) -> None:
+    writer = RowWriter(words, 0, 1, 1, 1)
+
+    def until() -> int:
+        row = scoreboard.read(words, 0)
+        assert row is not None
+        return row.running[0].until_ns
+
+    writer.begin(0, 100, b"GET /" + b"a" * 1000)
+    assert (writer.since_ns(0), until()) == (100, 0)
+    writer.extend(0, 5000)
+    writer.extend(0, 4000)
+    assert until() == 5000
+    writer.end(0, 200, 1, 0, 0)
+    writer.begin(0, 200, b"GET /" + b"b" * 1000)
+    assert until() == 0, "it has not asked"
+    writer.extend(0, 300)
+    assert until() == 300
+    assert writer.since_ns(scoreboard.THREADS_MAX) == 0
+
+
 def test_threads_beyond_the_rows_room_are_not_written(words: memoryview) -> None:
     writer = RowWriter(words, 0, 1, 1, threads=1000)
     writer.begin(scoreboard.THREADS_MAX, 1, b"GET /")

@@ -241,6 +241,7 @@ _STATUS: _Json = _object(
                 workers_why=_TEXT,
                 notes=_list(_TEXT),
                 next_try_s={"type": ["number", "null"]},
+                failures_in_row=_WHOLE,
                 python=_TEXT,
                 django=_TEXT,
                 templates=_list(

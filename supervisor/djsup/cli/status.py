@@ -197,7 +197,10 @@ def _remarks(site: SiteSnapshot) -> Iterator[Text]:
 
 
 def _next_try(site: SiteSnapshot) -> str:
-    return "" if site.next_try_s is None else f"; next try in {figures.duration(max(0.0, site.next_try_s))}"
+    if site.next_try_s is None:
+        return ""
+    row = f", after {site.failures_in_row} failures in a row" if site.failures_in_row > 1 else ""
+    return f"; next try in {figures.duration(max(0.0, site.next_try_s))}{row}"
 
 
 def _facts(site: SiteSnapshot, now: float) -> Iterator[tuple[str, Text]]:

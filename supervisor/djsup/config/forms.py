@@ -244,6 +244,17 @@ def _bytes(count: int) -> str:
     return str(count)
 
 
+def resource_limit() -> Form:
+    """A limit of setrlimit(2): a number, a size, or none (-1)."""
+    sized = size(0, TIB)
+
+    def read(value: Any) -> int:
+        return -1 if value == "unlimited" else int(sized.read(value))
+
+    alternatives = [*sized.schema["anyOf"], {"const": "unlimited"}]
+    return Form(read, 'a whole number, a size as "512MiB", or "unlimited"', {"anyOf": alternatives})
+
+
 # --- addresses ---------------------------------------------------------------------------------
 
 

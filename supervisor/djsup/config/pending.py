@@ -45,11 +45,6 @@ PENDING = (
         "has no effect yet: sockets are not taken over from outside",
         lambda value: isinstance(value, str) and value.startswith("fd:"),
     ),
-    Pending(
-        ("sites", "*", "limits", "soft_timeout"),
-        "has no effect yet: only request_timeout acts",
-        lambda value: value not in (0, "0", "0s"),
-    ),
     Pending(("sites", "*", "reload", "canary"), "has no effect yet: new code takes over without a trial"),
 )
 

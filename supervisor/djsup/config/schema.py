@@ -25,6 +25,7 @@ from djsup.config.forms import (
     https_redirect,
     network,
     number,
+    resource_limit,
     size,
     static_folder,
     text,
@@ -38,6 +39,7 @@ from djsup.core.model import (
     AddressKind,
     Canary,
     Health,
+    Isolation,
     Limits,
     LogSettings,
     ProgramReload,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from djsup.config.places import KeyPath
 
 _LIMITS = Limits()
+_ISOLATION = Isolation()
 _HEALTH = Health()
 _RELOAD = ReloadPolicy()
 _SCALING = ScalingPolicy()
@@ -68,6 +71,7 @@ SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
 PROGRAM_NAME = SITE_NAME
 VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 URL_PREFIX = r"/((?!\.{1,2}/)[A-Za-z0-9._~-]+/)*"
+RLIMITS = ("as", "core", "cpu", "data", "fsize", "memlock", "nofile", "nproc", "stack")
 STOP_SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
 
 
@@ -116,9 +120,16 @@ class LimitsTable(Table):
     )
     soft_timeout: Annotated[float, duration(0, 7 * DAY_S)] = Field(
         default=_LIMITS.soft_timeout_s,
-        description="After this long an exception is raised in the request's thread, so that Django can "
-        "answer 503 and the worker lives on; 0: never. Shorter than request_timeout.",
+        description="After this long an exception is raised in the request's thread: the transaction is rolled back, "
+        "503 is answered, and the worker lives on; 0: never. Shorter than request_timeout. See "
+        "docs/how-to/long-requests.md.",
         examples=[0, "20s"],
+    )
+    max_timeout: Annotated[float, duration(0, 7 * DAY_S)] = Field(
+        default=_LIMITS.max_timeout_s,
+        description='The longest that a request may run which asks for more time with environ["djsup.extend_timeout"]; '
+        "0: asking has no effect.",
+        examples=["1h", 0],
     )
     boot_timeout: Annotated[float, duration(0.1, HOUR_S)] = Field(
         default=_LIMITS.boot_timeout_s,
@@ -400,6 +411,62 @@ class TlsTable(Table):
     )
 
 
+RlimitKey = Annotated[
+    str,
+    text(
+        "a limit of setrlimit(2): " + ", ".join(RLIMITS),
+        "|".join(RLIMITS),
+    ),
+]
+
+
+class IsolationTable(Table):
+    """What keeps a site's processes from the rest of the machine, beyond user and group."""
+
+    groups: list[GroupName] = Field(
+        default=[],
+        description="Groups that the site runs with beside those of its user. Only when started as root.",
+        examples=[["media"]],
+    )
+    umask: Annotated[str, text('an octal number in quotes, as "027"', r"0?[0-7]{3}")] = Field(
+        default=f"{_ISOLATION.umask:03o}",
+        description="The rights that files made by the site do not get.",
+        examples=["022", "027"],
+    )
+    nice: Annotated[int, whole(-20, 19)] = Field(
+        default=_ISOLATION.nice,
+        description="How willingly the site leaves the processor to others. Where it cannot be had, a warning says so.",
+        examples=[5],
+    )
+    cpu_affinity: list[Annotated[int, whole(0, 1023)]] = Field(
+        default=[],
+        description="The processors that the site may use, by number. Default: all. Where they cannot be had, a "
+        "warning says so.",
+        examples=[[0, 1]],
+    )
+    rlimits: dict[RlimitKey, Annotated[int, resource_limit()]] = Field(
+        default={},
+        description="Resource limits of each of its processes, by their names in setrlimit(2).",
+        examples=[{"nofile": 1024, "core": 0, "as": "2GiB", "nproc": 200}],
+    )
+    no_new_privs: Annotated[bool, yes_no()] = Field(
+        default=_ISOLATION.no_new_privs,
+        description="Whether no program that the site runs can get more rights than the site has: sudo and other "
+        "set-user-ID programs have no effect.",
+        examples=[True],
+    )
+    private_tmp: Annotated[bool, yes_no()] = Field(
+        default=_ISOLATION.private_tmp,
+        description="Whether the site has a /tmp and /var/tmp of its own, removed with it. Needs root.",
+        examples=[True],
+    )
+    read_only: list[Path] = Field(
+        default=[],
+        description="Paths that the site cannot write to, whatever its user may. Needs root.",
+        examples=[["/srv/blog/project", "/etc"]],
+    )
+
+
 LoggedPath = Annotated[str, text('a path that begins with "/"', r"/[^?#\s]*")]
 RequestId = Annotated[str | bool, choice(True, False, "respond")]
 
@@ -565,6 +632,12 @@ class SiteTable(Table):
         default=None,
         description="TLS, on addresses of the site's own; without this table there is none.",
         examples=[{"listen": ["0.0.0.0:443"], "certificate": "blog.pem", "key": "blog.key"}],
+    )
+    isolation: IsolationTable = Field(
+        default=IsolationTable(),
+        description="What keeps the site's processes from the rest of the machine.",
+        examples=[{"no_new_privs": True, "private_tmp": True}],
+        json_schema_extra={"default": {}},
     )
     log: SiteLogTable = Field(
         default=SiteLogTable(),

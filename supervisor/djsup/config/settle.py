@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 from djsup.config import access_format, dotenv, static_folders
 from djsup.config.find import default_runtime_dir
 from djsup.config.forms import unix_path_problem
+from djsup.config.isolation import IsolationRules
 from djsup.config.problem import Problem, shown
 from djsup.core.model import (
+    DASHBOARD_USER,
     AccessSettings,
     Address,
     AddressKind,
@@ -80,6 +82,7 @@ class _Settler:
         self.documents = documents
         self.warnings: list[Problem] = []
         self.euid = os.geteuid()
+        self.runtime_dir = ""
         self._listened: dict[str, KeyPath] = {}  # address as text: the key that named it first
 
     def settings(self) -> Settings:
@@ -90,6 +93,7 @@ class _Settler:
         too_long = unix_path_problem(f"{runtime_dir}/{CONTROL_SOCKET}")
         if too_long:
             self._wrong(("runtime_dir",), hint=too_long)
+        self.runtime_dir = runtime_dir
         shared = self._shared_listen()
         settings = Settings(
             file=documents.file,
@@ -101,6 +105,7 @@ class _Settler:
             log=self._log(),
             orphan_grace_s=configuration.orphan_grace,
         )
+        self._keep_apart(settings)
         if not settings.sites and not documents.is_broken(("sites",)):
             self.warnings.append(Problem(file=documents.file, hint="no site is configured"))
         return settings
@@ -112,6 +117,18 @@ class _Settler:
             if raw is not None:
                 words.setdefault("found", shown(raw))
             self.documents.problems.append(self.documents.problem(path, **words))
+
+    def _keep_apart(self, settings: Settings) -> None:
+        """The dashboard may do what an operator may: no site should run as its user."""
+        if settings.dashboard is None or self.euid != 0:
+            return
+        its_user = settings.dashboard.user or DASHBOARD_USER
+        for site in settings.sites:
+            if site.user == its_user:
+                hint = (
+                    f"{its_user} is the dashboard's user, too: the site can act as an operator; name another"
+                )
+                self.warnings.append(self.documents.problem(("sites", site.name, "user"), hint=hint))
 
     # --- addresses -----------------------------------------------------------------------------
 
@@ -171,6 +188,12 @@ class _Settler:
             if not listen and table.tls is None:
                 self._wrong((*path, "listen"), hint="at least one address is needed, or no listen at all")
         self._identity(path, table.user, table.group)
+        python = self._python((*path, "python"), table.python, directory)
+        isolation = IsolationRules(self.documents, self._wrong, self.warnings, (*path, "isolation")).settle(
+            table.isolation,
+            table.user,
+            {"directory": directory or "/", "python": python, "runtime_dir": self.runtime_dir},
+        )
         if self.euid == 0 and table.user is None and not self.documents.is_broken((*path, "user")):
             hint = "is not set: the site runs as root; name a user who owns nothing but the site"
             self.warnings.append(self.documents.problem((*path, "user"), hint=hint))
@@ -179,7 +202,7 @@ class _Settler:
         return SiteSettings(
             name=name,
             directory=directory or "",
-            python=self._python((*path, "python"), table.python, directory),
+            python=python,
             listen=listen if tls is None else (*listen, *tls.listen),
             trusted_proxies=self._trusted_proxies(path, table),
             proxy_protocol=table.proxy_protocol,
@@ -204,6 +227,7 @@ class _Settler:
             ),
             tls=tls,
             access=self._access((*path, "log", "access"), table.log),
+            isolation=isolation,
         )
 
     def _access(self, path: KeyPath, table: SiteLogTable) -> AccessSettings:
@@ -384,6 +408,7 @@ class _Settler:
         return Limits(
             request_timeout_s=table.request_timeout,
             soft_timeout_s=table.soft_timeout,
+            max_timeout_s=table.max_timeout,
             boot_timeout_s=table.boot_timeout,
             drain_timeout_s=table.drain_timeout,
             stable_after_s=table.stable_after,

@@ -118,9 +118,13 @@ class KillProcess:
 
 @dataclass(frozen=True, slots=True)
 class DumpStacks:
-    """Have a worker write the stacks of all its threads to its standard error."""
+    """Have a worker write the stacks of all its threads to its standard error.
+
+    ``notice`` is published with them as its details, as soon as they are there, and soon in any case.
+    """
 
     proc: ProcId
+    notice: Publish
 
 
 @dataclass(frozen=True, slots=True)

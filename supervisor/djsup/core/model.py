@@ -94,6 +94,7 @@ class Limits:
 
     request_timeout_s: float = 30.0
     soft_timeout_s: float = 0.0
+    max_timeout_s: float = 3600.0
     boot_timeout_s: float = 60.0
     drain_timeout_s: float = 30.0
     stable_after_s: float = 10.0
@@ -169,6 +170,24 @@ class ProgramSettings:
     """When it is run, as crontab(5) writes it; None: it is kept running."""
     timeout_s: float = 0.0
     """How long a scheduled run may take; 0: for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What keeps a site's processes from the rest of the machine, beyond whom they run as."""
+
+    groups: tuple[str, ...] = ()
+    """Groups beside those that the user has."""
+    umask: int = 0o022
+    nice: int = 0
+    cpu_affinity: tuple[int, ...] = ()
+    """Numbers of the processors that it may use; empty: all."""
+    rlimits: tuple[tuple[str, int], ...] = ()
+    """Names as in setrlimit(2), small and without RLIMIT_; -1: no limit."""
+    no_new_privs: bool = False
+    private_tmp: bool = False
+    read_only: tuple[str, ...] = ()
+    """Absolute paths that it cannot write to, whatever its user may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,12 +272,17 @@ class SiteSettings:
     reload: ReloadPolicy = ReloadPolicy()
     programs: tuple[ProgramSettings, ...] = ()
     access: AccessSettings = AccessSettings()
+    isolation: Isolation = Isolation()
     tls: TlsSettings | None = None
 
     @property
     def tls_listen(self) -> tuple[Address, ...]:
         """Those of its addresses that speak TLS."""
         return self.tls.listen if self.tls is not None else ()
+
+
+DASHBOARD_USER = "nobody"
+"""Whom the dashboard runs as when the daemon is root and the settings name nobody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,15 @@ class Notices:
         self, kind: NoticeKind, worker: Worker, text: str, *, level: Level = Level.INFO, details: str = ""
     ) -> None:
         """Say something of one worker."""
+        self._out.append(self.of_worker(kind, worker, text, level=level, details=details))
+
+    def of_worker(
+        self, kind: NoticeKind, worker: Worker, text: str, *, level: Level = Level.INFO, details: str = ""
+    ) -> Publish:
+        """Something to say of one worker."""
         pid = "" if worker.pid is None else f" (pid {worker.pid})"
-        line = f"worker {worker.slot}{pid} of generation {worker.generation} {text}"
-        self.say(kind, line, level=level, generation=worker.generation, proc=worker.proc, details=details)
+        line = f'site "{self._site}": worker {worker.slot}{pid} of generation {worker.generation} {text}'
+        return Publish(kind, line, self._site, level, worker.generation, worker.proc, details=details)
 
     @staticmethod
     def last_words(process: Worker | Template, end: Exit) -> tuple[str, str]:

@@ -57,6 +57,7 @@ def site_snapshot(pool: Pool, now: float) -> SiteSnapshot:
         next_try_s=_next_try_s(pool, now),
         previous_generation=0 if former is None else former.number,
         previous_kept_s=generations.kept_s(now),
+        failures_in_row=_failures_in_row(pool),
         workers_asked=site.promise,
         workers_min=site.settings.workers.least,
         workers_max=site.settings.workers.most,
@@ -105,6 +106,14 @@ def _next_try_s(pool: Pool, now: float) -> float | None:
     elif len(pool.workers.serving()) < pool.site.promise:
         next_at = generations.serving.deaths.next_at
     return None if next_at is None or next_at <= now else next_at - now
+
+
+def _failures_in_row(pool: Pool) -> int:
+    """Failed loads in a row where nothing can make workers, else early deaths of the workers that serve."""
+    generations = pool.generations
+    if generations.serving is None or generations.needs_load:
+        return generations.loads.count
+    return generations.serving.deaths.count
 
 
 def _notes(pool: Pool, now: float) -> tuple[str, ...]:

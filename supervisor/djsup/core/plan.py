@@ -47,6 +47,7 @@ SITE_FIELDS: Mapping[str, Change] = {
     "env": Change.GENERATION,
     "user": Change.GENERATION,
     "group": Change.GENERATION,
+    "isolation": Change.GENERATION,
     "hosts": Change.GENERATION,  # the first name is the Host of the health question
     "default": Change.NOTHING,
     "workers": Change.SCALE,
@@ -65,6 +66,7 @@ SITE_FIELDS: Mapping[str, Change] = {
 LIMITS_FIELDS: Mapping[str, Change] = {
     "request_timeout_s": Change.TELL_LIMITS,
     "soft_timeout_s": Change.TELL_LIMITS,
+    "max_timeout_s": Change.TELL_LIMITS,
     "boot_timeout_s": Change.NOTHING,
     "drain_timeout_s": Change.TELL_LIMITS,  # a worker that the daemon left drains by itself
     "stable_after_s": Change.NOTHING,

@@ -165,6 +165,8 @@ class SiteSnapshot:
     """The generation that a rollback would bring back at once; 0: none is kept."""
     previous_kept_s: float | None = None
     """For how many seconds it is kept, unless the code changes again."""
+    failures_in_row: int = 0
+    """Early deaths of workers, or failed loads, in a row: the next try waits the longer for each."""
     workers_asked: int = 0
     """How many are to serve now: the load decides between the two bounds below, or somebody by hand."""
     workers_min: int = 0

@@ -95,9 +95,8 @@ class Workers:
         first = not late.overdue
         late.became_overdue(self._site.limits, now)
         text = f"has run {event.method} {event.path} for {event.age_s:.1f} s and is replaced"
-        self._site.notices.worker(NoticeKind.REQUEST_OVERDUE, late, text, level=Level.ERROR)
-        if first:
-            self._site.do(DumpStacks(late.proc))
+        notice = self._site.notices.of_worker(NoticeKind.REQUEST_OVERDUE, late, text, level=Level.ERROR)
+        self._site.do(DumpStacks(late.proc, notice) if first else notice)
 
     def weigh(self, sample: MemorySampled) -> None:
         """Note whether one has had enough."""

@@ -25,6 +25,7 @@ import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import TextIOWrapper
 
     from djsup.core.model import LogSettings, Pid, SiteName
 
@@ -40,6 +41,8 @@ QUEUE_LINES = 10_000
 """Lines that wait for the disk; more are dropped and counted."""
 FILE_MAX_BYTES = 50 * 1024 * 1024
 FILES_KEPT = 5
+FILE_MODE = 0o640
+"""As that of the access logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class Writer:
             sys.stderr.flush()
             return
         if file not in self._files:
-            self._files[file] = RotatingFileHandler(
+            self._files[file] = LogFile(
                 file, maxBytes=FILE_MAX_BYTES, backupCount=FILES_KEPT, encoding="utf-8", delay=True
             )
         handler = self._files[file]
@@ -144,6 +147,17 @@ class Writer:
         stream.flush()
         if stream.tell() > FILE_MAX_BYTES:
             handler.doRollover()
+
+
+class LogFile(RotatingFileHandler):
+    """A log in a folder: made so that the user of one site cannot read what another has printed."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, opener=_open_private)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
 
 
 class Logs:
@@ -235,6 +249,8 @@ class Capture:
         """With ``keep_all`` the last lines of standard output are kept as those of standard error are."""
         self.pid: Pid | None = None
         self.last_stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self.listeners: list[Callable[[str], None]] = []
+        """Hear each line of its standard error, too."""
         self._logs = logs
         self._site = site
         self._slot = slot
@@ -300,6 +316,8 @@ class Capture:
         text = "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
         if stream == "stderr" or self._keep_all:
             self.last_stderr.append(text)
+            for listener in self.listeners:
+                listener(text)
         at = datetime.now(UTC)
         self._logs.add(Line(at, self._site, self._slot, self.pid, stream, text, self._program))
 

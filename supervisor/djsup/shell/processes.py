@@ -15,15 +15,16 @@ import pwd
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from djsup.core.events import Exit
 from djsup.core.model import Pid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
@@ -55,8 +56,8 @@ class Identity:
     home: str | None = None
 
     @staticmethod
-    def of(user: str | None, group: str | None) -> Identity:
-        """The identity that a site's settings name.
+    def of(user: str | None, group: str | None, more: Sequence[str] = ()) -> Identity:
+        """The identity that a site's settings name; ``more`` are groups beside the user's own.
 
         Raises:
             CannotRun: there is no such user or group.
@@ -71,9 +72,23 @@ class Identity:
             gid = grp.getgrnam(group).gr_gid if group is not None else entry.pw_gid
         except KeyError as error:
             raise CannotRun(f"there is no group {group!r} on this machine") from error
-        if entry.pw_uid == os.geteuid() and gid == os.getegid():
+        try:
+            others = [grp.getgrnam(name).gr_gid for name in more]
+        except KeyError as error:
+            raise CannotRun(f"there is no such group on this machine: {error}") from error
+        if entry.pw_uid == os.geteuid() and gid == os.getegid() and not others:
             return Identity(home=entry.pw_dir)
-        return Identity(entry.pw_uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)), entry.pw_dir)
+        groups = dict.fromkeys((*os.getgrouplist(entry.pw_name, gid), *others))
+        return Identity(entry.pw_uid, gid, tuple(groups), entry.pw_dir)
+
+
+class Stage(Protocol):
+    """A program that is run first and becomes the one that was meant."""
+
+    def command(
+        self, arguments: Sequence[str], directory: str, environment: Mapping[str, str], identity: Identity
+    ) -> AbstractContextManager[tuple[list[str], int]]:
+        """Its own command, and a descriptor that it needs, for the time of its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +106,52 @@ class Command:
     """Whatever it leaves in its session is killed when it ends, and SIGKILL is for all of its group."""
     orphan_signal: str | None = None
     """The signal that the kernel sends it when the daemon dies (prctl(2), PR_SET_PDEATHSIG); None: none."""
+    umask: int = 0o022
+    jail: Stage | None = None
+    """The stage through which it is run; None: it is run as it is."""
+
+
+def start(command: Command) -> subprocess.Popen[bytes]:
+    """Run a command in a session of its own.
+
+    Raises:
+        CannotRun: it could not be run.
+    """
+    identity, jail = command.identity, command.jail
+    try:
+        if jail is None:
+            return _popen(command, command.arguments, command.directory, command.environment, ())
+        stage = jail.command(command.arguments, command.directory, command.environment, identity)
+        with stage as (arguments, fd):
+            # As we are, and with nothing of the site's: the stage drops its rights by itself.
+            return _popen(replace(command, identity=Identity()), arguments, "/", {}, (fd,))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise CannotRun(f"cannot run {command.arguments[0]} in {command.directory}: {error}") from error
+
+
+def _popen(
+    command: Command,
+    arguments: Sequence[str],
+    directory: str,
+    environment: Mapping[str, str],
+    fds: tuple[int, ...],
+) -> subprocess.Popen[bytes]:
+    identity = command.identity
+    return subprocess.Popen(
+        arguments,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=command.stdout,
+        stderr=command.stderr,
+        pass_fds=(*command.keep_fds, *fds),
+        start_new_session=True,
+        umask=command.umask,
+        user=identity.uid,
+        group=identity.gid,
+        extra_groups=identity.groups if identity.uid is not None else None,
+        preexec_fn=_death_signal(command.orphan_signal),  # noqa: PLW1509 -- one system call, no lock
+    )
 
 
 def environment(identity: Identity, own: Mapping[str, str]) -> dict[str, str]:
@@ -112,7 +173,8 @@ class Processes:
         self._with_group: set[Pid] = set()
         """Leaders of a session that ends with them."""
         self._claim_strays = claim_strays
-        self._oom_kills = _count_oom_kills()
+        self._oom_kills = [_count_oom_kills()] * 2
+        """How many there were at the last two looks: a kill of ours came after the older one."""
 
     def run(self, command: Command, on_exit: Callable[[Exit], None]) -> Pid:
         """Run a process in a session of its own; ``on_exit`` is called once, when it is gone and reaped.
@@ -120,25 +182,7 @@ class Processes:
         Raises:
             CannotRun: it could not be run.
         """
-        identity = command.identity
-        try:
-            process = subprocess.Popen(
-                command.arguments,
-                cwd=command.directory,
-                env=command.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=command.stdout,
-                stderr=command.stderr,
-                pass_fds=command.keep_fds,
-                start_new_session=True,
-                umask=0o022,
-                user=identity.uid,
-                group=identity.gid,
-                extra_groups=identity.groups if identity.uid is not None else None,
-                preexec_fn=_death_signal(command.orphan_signal),  # noqa: PLW1509 -- one system call, no lock
-            )
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            raise CannotRun(f"cannot run {command.arguments[0]} in {command.directory}: {error}") from error
+        process = start(command)
         process.returncode = 0  # the reaping is done here, not by the object's destructor
         pid = Pid(process.pid)
         if not self.adopt(pid, on_exit):
@@ -175,6 +219,15 @@ class Processes:
         """Send a signal by its number (the real-time ones have no names)."""
         with suppress(ProcessLookupError, KeyError):
             signal.pidfd_send_signal(self._pidfds[pid], number)
+
+    def look_at_memory(self) -> None:
+        """Forget the kernel's kills for memory that were others'; called once a second.
+
+        The kernel says how many there were in the machine, and not whose: one of long ago must not explain a SIGKILL
+        that somebody sends today.
+        """
+        now = _count_oom_kills()
+        self._oom_kills = [min(self._oom_kills[1], now), now]
 
     def reap_strays(self) -> None:
         """Reap every child that has ended: known ones are told of, others pass in silence."""
@@ -226,9 +279,9 @@ class Processes:
             return Exit(status=result.si_status)
         out_of_memory = False
         if result.si_status == signal.SIGKILL and pid not in self._killed_by_us:
-            kills = _count_oom_kills()
-            out_of_memory = kills > self._oom_kills
-            self._oom_kills = kills
+            out_of_memory = _count_oom_kills() > self._oom_kills[0]
+            if out_of_memory:
+                self._oom_kills = [each + 1 for each in self._oom_kills]  # one death each
         return Exit(
             signal=_signal_name(result.si_status),
             core_dumped=result.si_code == os.CLD_DUMPED,

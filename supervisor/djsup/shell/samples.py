@@ -12,6 +12,7 @@ import os
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -164,6 +165,8 @@ class Measured:
     rss_bytes: int = 0
     pss_bytes: int = 0
     private_bytes: int = 0
+    """What it alone has written, in memory or swapped out: what it shares with its template is not in it, nor what the
+    kernel can read again from a file."""
     cpu_percent: float = 0.0
     cpu_s: float = 0.0
     """Processor time so far, in user and kernel mode."""
@@ -208,11 +211,12 @@ class Meter:
             return known[2]
         try:
             process = known[0] if known is not None else psutil.Process(pid)
-            memory = process.memory_full_info()
+            memory = _memory(pid)
+            private = memory["Private_Dirty"] + memory["SwapPss"] + memory.get("Private_Hugetlb", 0)
             times = process.cpu_times()
             cpu_s = times.user + times.system
-            measured = Measured(memory.rss, memory.pss, memory.uss, process.cpu_percent(None), cpu_s)
-        except (psutil.Error, OSError):
+            measured = Measured(memory["Rss"], memory["Pss"], private, process.cpu_percent(None), cpu_s)
+        except (psutil.Error, OSError, KeyError, ValueError):
             return Measured()
         self._processes[pid] = (process, now, measured)
         return measured
@@ -221,3 +225,9 @@ class Meter:
         """A process is gone; gives the processor time that it was last seen to have used, in seconds."""
         _process, _at, measured = self._processes.pop(pid, (None, 0.0, Measured()))
         return measured.cpu_s
+
+
+def _memory(pid: Pid) -> dict[str, int]:
+    """The sums over a process's mappings in bytes (proc(5), smaps_rollup), each only once."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {name: int(value.split()[0]) * 1024 for name, _, value in (line.partition(":") for line in lines)}

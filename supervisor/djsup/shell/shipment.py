@@ -2,6 +2,7 @@
 
     FOLDER/__main__.py                     starts djsup_worker
     FOLDER/djsup_worker/                   a copy of the package
+    FOLDER/jail.py                         the stage before a site's interpreter, for the daemon's own
     FOLDER/lent/<cache_tag>/httptools/     for sites whose Python is of the daemon's version
     FOLDER/lent/any/whitenoise/            for every site
 
@@ -17,9 +18,12 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from djsup import jail
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+JAIL = "jail.py"
 MAIN = "from djsup_worker.__main__ import main\n\nmain()\n"
 
 
@@ -36,6 +40,7 @@ def lay_out(folder: Path) -> Path:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True, mode=0o755)
     (new / "__main__.py").write_text(MAIN)
+    shutil.copyfile(jail.__file__, new / JAIL)
     _copy_package("djsup_worker", new / "djsup_worker")
     _copy_package("httptools", new / "lent" / str(sys.implementation.cache_tag) / "httptools")
     _copy_package("whitenoise", new / "lent" / "any" / "whitenoise")

@@ -1,0 +1,119 @@
+"""Jails: how a site's interpreter is run, and what ``jail.py``, the stage before an isolated one, is told.
+
+What the stage does with it stands there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from djsup.jail import STATUS
+from djsup.shell.processes import CannotRun, Command, Identity, environment
+from djsup.shell.shipment import JAIL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from djsup.core.model import Isolation, SiteSettings
+
+FAILED = STATUS
+"""Exit status of a stage that could not do what it had to; the last line on standard error says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jail:
+    """How a process is to be isolated, beyond whom it runs as."""
+
+    stage: Path
+    """``jail.py``, in a folder that only the daemon writes."""
+    isolation: Isolation
+    private_tmp: str | None = None
+    """The folder that it sees as /tmp; None: the machine's."""
+
+    @staticmethod
+    def wanted(isolation: Isolation) -> bool:
+        """Whether the stage has anything to do: user, groups and umask need none."""
+        return bool(
+            isolation.nice
+            or isolation.cpu_affinity
+            or isolation.rlimits
+            or isolation.no_new_privs
+            or isolation.private_tmp
+            or isolation.read_only
+        )
+
+    @contextmanager
+    def command(
+        self, arguments: Sequence[str], directory: str, environment: Mapping[str, str], identity: Identity
+    ) -> Iterator[tuple[list[str], int]]:
+        """The command that runs the stage, and the descriptor that it needs, for the time of its start.
+
+        The environment travels in the descriptor: as arguments every user could read it.
+        """
+        isolation = self.isolation
+        mounts = None
+        if isolation.private_tmp or isolation.read_only:
+            mounts = {"read_only": isolation.read_only, "private_tmp": self.private_tmp}
+        spec = {
+            "arguments": list(arguments),
+            "directory": directory,
+            "environment": dict(environment),
+            "uid": identity.uid,
+            "gid": identity.gid,
+            "groups": identity.groups,
+            "umask": isolation.umask,
+            "nice": isolation.nice or None,
+            "cpu_affinity": isolation.cpu_affinity or None,
+            "mounts": mounts,
+            "rlimits": dict(isolation.rlimits) or None,
+            "no_new_privs": isolation.no_new_privs,
+        }
+        memory = os.memfd_create("djsup-jail", os.MFD_CLOEXEC)
+        try:
+            with os.fdopen(os.dup(memory), "wb") as file:
+                file.write(json.dumps(spec).encode())
+            os.lseek(memory, 0, os.SEEK_SET)
+            yield [sys.executable, "-I", "-S", str(self.stage), str(memory)], memory
+        finally:
+            os.close(memory)
+
+
+def command_of(
+    site: SiteSettings,
+    worker: Path,
+    channel: int,
+    generation: int,
+    out: int,
+    err: int,
+    private_tmp: Callable[[], str],
+) -> Command:
+    """What runs a site's interpreter on the worker's folder: as its user, in its directory, isolated as it is to be.
+
+    Raises:
+        CannotRun: there is no such user or group, or no folder for its private /tmp.
+    """
+    identity = Identity.of(site.user, site.group, site.isolation.groups)
+    jail = None
+    if Jail.wanted(site.isolation):
+        try:
+            tmp = private_tmp() if site.isolation.private_tmp else None
+        except OSError as error:
+            raise CannotRun(f"cannot make a private /tmp: {error}") from error
+        jail = Jail(worker / JAIL, site.isolation, tmp)
+    return Command(
+        (site.python, "-u", str(worker), site.name, str(generation), str(channel)),
+        site.directory,
+        environment(identity, dict(site.env)),
+        identity,
+        out,
+        err,
+        (channel,),
+        umask=site.isolation.umask,
+        jail=jail,
+    )
