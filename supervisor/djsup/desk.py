@@ -234,8 +234,11 @@ class Desk:
                     line = log.get_nowait()
                     if line.site == site and line.program == f"{name}/0":
                         yield {"log": line.to_json()}
-            ended = now is not None and now.runs != before.runs
-            outcome = {"well": now.last_well, "text": now.last_result} if now is not None and ended else {}
+            if now is None:
+                gone = "the site was stopped, or its table taken away, while it ran"
+                raise Refused(f'site "{site}": program {name} was ended: {gone}', 1)
+            ended = now.runs != before.runs
+            outcome = {"well": now.last_well, "text": now.last_result} if ended else {}
             yield {"result": {"site": site, "program": name, "ended": ended, **outcome}}
         finally:
             self._daemon.log.unfollow(log)

@@ -233,7 +233,8 @@ def test_instances_are_added_and_taken_away() -> None:
     play >> changed(with_programs(replace(CELERY, instances=2))) << KillProcess(ProcId(6), "SIGQUIT") << ...
     play >> exited(6) << Said(NoticeKind.PROGRAM_STOPPED)
     play >> changed(with_programs()) << ...
-    play >> exited(4) >> exited(5) << ...
+    for proc in (4, 5):
+        play >> exited(proc) << Said(NoticeKind.PROGRAM_STOPPED)
     assert play.site().programs == ()
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +64,22 @@ def python() -> Path:
     return found
 
 
+@pytest.fixture
+def daemon() -> Iterator[DaemonUnderTest]:
+    """As the common one, in a folder that every user may enter: pytest closes its own whenever it is started."""
+    folder = Path(tempfile.mkdtemp(prefix="djsup-isolation-"))
+    folder.chmod(0o755)
+    under_test = DaemonUnderTest(folder)
+    yield under_test
+    under_test.stop()
+    print(f"--- the daemon's log ---\n{under_test.log}")
+    shutil.rmtree(folder)
+
+
 def bare_site(daemon: DaemonUnderTest, python: Path, name: str, user: str, more: str = "") -> Path:
     folder = daemon.folder / name
     folder.mkdir(mode=0o755)
     (folder / "app.py").write_text(APP)
-    for each in (daemon.folder, *daemon.folder.parents):
-        if each.owner() == "root" and each.is_relative_to("/tmp") and each != Path("/tmp"):
-            each.chmod(0o755)
     daemon.site(name, python, more=f'wsgi = "app:application"\nuser = "{user}"\nworkers = 1\n{more}')
     return folder
 
