@@ -30,7 +30,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_REC = 1 << 10, 1 << 11, 1 << 12, 1 << 14
 MS_SLAVE, MS_RELATIME = 1 << 19, 1 << 21
 ST_RELATIME = 1 << 12
-PR_SET_NO_NEW_PRIVS = 38
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 _KEPT = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME
 """Flags of a mount that statvfs(3) and mount(2) write alike, to be kept when it is mounted again."""
 
@@ -53,6 +53,8 @@ def main() -> NoReturn:
         drop_rights(spec)
         os.umask(spec["umask"])
         os.chdir(spec["directory"])
+        if spec["orphan_signal"] is not None:  # the change of user has unsaid it
+            call("prctl", PR_SET_PDEATHSIG, spec["orphan_signal"], 0, 0, 0)
         if spec["no_new_privs"]:
             call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         os.execve(spec["arguments"][0], spec["arguments"], spec["environment"])  # noqa: S606 -- what it is for

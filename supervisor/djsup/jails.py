@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from djsup.jail import STATUS
@@ -35,6 +36,8 @@ class Jail:
     isolation: Isolation
     private_tmp: str | None = None
     """The folder that it sees as /tmp; None: the machine's."""
+    orphan_signal: int | None = None
+    """The signal that the kernel sends it when the daemon dies; to be asked for again when rights have changed."""
 
     @staticmethod
     def wanted(isolation: Isolation) -> bool:
@@ -73,6 +76,7 @@ class Jail:
             "mounts": mounts,
             "rlimits": dict(isolation.rlimits) or None,
             "no_new_privs": isolation.no_new_privs,
+            "orphan_signal": self.orphan_signal,
         }
         memory = os.memfd_create("djsup-jail", os.MFD_CLOEXEC)
         try:
@@ -99,14 +103,7 @@ def command_of(
         CannotRun: there is no such user or group, or no folder for its private /tmp.
     """
     identity = Identity.of(site.user, site.group, site.isolation.groups)
-    jail = None
-    if Jail.wanted(site.isolation):
-        try:
-            tmp = private_tmp() if site.isolation.private_tmp else None
-        except OSError as error:
-            raise CannotRun(f"cannot make a private /tmp: {error}") from error
-        jail = Jail(worker / JAIL, site.isolation, tmp)
-    return Command(
+    command = Command(
         (site.python, "-u", str(worker), site.name, str(generation), str(channel)),
         site.directory,
         environment(identity, dict(site.env)),
@@ -114,6 +111,22 @@ def command_of(
         out,
         err,
         (channel,),
-        umask=site.isolation.umask,
-        jail=jail,
     )
+    return isolated(command, site, worker, private_tmp)
+
+
+def isolated(command: Command, site: SiteSettings, worker: Path, private_tmp: Callable[[], str]) -> Command:
+    """The same command, run as the processes of a site are to be isolated.
+
+    Raises:
+        CannotRun: there is no folder for its private /tmp.
+    """
+    jail = None
+    if Jail.wanted(site.isolation):
+        try:
+            tmp = private_tmp() if site.isolation.private_tmp else None
+        except OSError as error:
+            raise CannotRun(f"cannot make a private /tmp: {error}") from error
+        name = command.orphan_signal
+        jail = Jail(worker / JAIL, site.isolation, tmp, None if name is None else int(signal.Signals[name]))
+    return replace(command, umask=site.isolation.umask, jail=jail)

@@ -78,6 +78,8 @@ class Process:
     pid: Pid | None = None
     kill_when_known: str | None = None
     ready: bool = False
+    boots: bool = False
+    """Whether it was run on the worker's folder: a template, or a worker that loads the site by itself."""
     spoke: bool = False
     """Whether it has said anything: so it is the worker, and no longer the stage before it."""
     stacks: StackDump | None = None
@@ -207,7 +209,7 @@ class Performer:
     def _boot(self, proc: ProcId, generation: Generation, slot: int | None, site: SiteSettings) -> None:
         """Run the site's interpreter on the worker's folder, and tell it what it is to be."""
         capture = logs.Capture(self._log, site.name, slot)
-        process = Process(proc, site.name, generation, slot, capture, tls=bool(site.tls_listen))
+        process = Process(proc, site.name, generation, slot, capture, tls=bool(site.tls_listen), boots=True)
         ours, theirs = channels.open_pair()
         out, err = capture.open()
         try:
@@ -320,6 +322,9 @@ class Performer:
                 )
                 address = process.notifications.address
             command = launch.command(site, program, action.instance, out, err, address)
+            command = jails.isolated(
+                command, site, self._runtime.worker, lambda: self._private_folders.of(site.name)
+            )
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (processes.CannotRun, OSError) as error:
             self._close_notifications(process)
@@ -558,7 +563,7 @@ class Performer:
         self.roster.pop(process.proc, None)
         if process.pid is not None and process.pid == self.dashboard_pid:
             self.dashboard_pid = None
-        if end.status == jails.FAILED and not process.spoke:
+        if end.status == jails.FAILED and process.boots and not process.spoke:
             said = process.capture.last_stderr
             error = said[-1].removeprefix("djsup: ") if said else "its isolation cannot be had"
             failed = events.TemplateFailed if process.slot is None else events.WorkerFailed

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -137,6 +139,29 @@ def test_a_site_is_isolated_as_its_settings_say_workers_from_a_template_too(
     assert any(line.split()[:5] == ["Max", "open", "files", "300", "300"] for line in limits.splitlines())
     assert os.getpriority(os.PRIO_PROCESS, found["pid"]) == 19
     daemon.done("check")
+
+
+def test_a_program_is_isolated_as_its_site_is_and_still_ends_with_the_daemon(
+    daemon: DaemonUnderTest, python: Path
+) -> None:
+    isolation = (
+        '[sites.blog.programs.sleeper]\ncommand = "/bin/sleep 600"\n'
+        "[sites.blog.isolation]\numask = '027'\nno_new_privs = true\nnice = 19\n"
+    )
+    bare_site(daemon, python, "blog", "nobody", isolation)
+    daemon.top = "orphan_grace = 0"
+    daemon.write()
+    daemon.start()
+    pid = wait_for(lambda: daemon.status("blog")["programs"][0]["pid"], "the program")
+    status = Path(f"/proc/{pid}/status")
+    wait_for(lambda: "Name:\tsleep" in status.read_text(), "the program behind its stage")
+    said = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+    assert (said["Umask"], said["NoNewPrivs"]) == ("0027", "1")
+    assert said["Uid"].split()[0] == str(pwd.getpwnam("nobody").pw_uid)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    os.kill(daemon.pid, signal.SIGKILL)
+    daemon.wait_end()
+    wait_for(lambda: not status.exists() or "State:\tZ" in status.read_text(), "the program to end")
 
 
 def test_a_site_that_cannot_be_isolated_does_not_run_and_says_why(
