@@ -52,8 +52,8 @@ def process(file: StackFile | None, python: str = sys.executable) -> Iterator[Pi
         stdout=subprocess.PIPE,
         pass_fds=() if file is None else (fd,),
     )
+    assert child.stdout is not None
     try:
-        assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
         yield Pid(child.pid)
     finally:
