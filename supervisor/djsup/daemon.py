@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import djsup
 from djsup import config
+from djsup.adoption import Adoption
 from djsup.core import events
 from djsup.core.actions import Action, Level
 from djsup.core.fleet import Fleet
@@ -30,6 +31,7 @@ from djsup.observer import SAMPLE_S, Observer
 from djsup.performer import Performer
 from djsup.shell import signals
 from djsup.shell.control import Control, Peer, Refused
+from djsup.shell.estates import Estates
 from djsup.shell.history import History
 from djsup.shell.logs import Logs, Writer
 from djsup.shell.processes import become_subreaper
@@ -87,6 +89,9 @@ class Daemon:
         self.fleet = Fleet()
         self.performer = Performer(runtime, self.tell, self.log, self.history)
         self.observer = Observer(self.performer, self.tell)
+        self._estates = Estates(runtime.estates, djsup.__version__)
+        self._estate_trouble: int | None = None
+        self._adoption = Adoption(runtime, self.performer, djsup.__version__)
         self._file = Path(settings.file)
         self._runtime_dir = settings.runtime_dir
         self._queue: asyncio.Queue[tuple[Event, asyncio.Future[Snapshot] | None]] = asyncio.Queue()
@@ -110,8 +115,7 @@ class Daemon:
         try:
             while not self.performer.quitting:
                 event, seen = await self._next_event()
-                for action in self._decide(event):
-                    self.performer.perform(action)
+                self._handle(event)
                 self._show(seen)
         finally:
             await self._close()
@@ -129,6 +133,11 @@ class Daemon:
         except TimeoutError:
             pass
         return events.DeadlinePassed(), None
+
+    def _handle(self, event: Event) -> None:
+        for action in self._decide(event):
+            self.performer.perform(action)
+        self._write_estates()
 
     def _decide(self, event: Event) -> list[Action]:
         try:
@@ -154,13 +163,21 @@ class Daemon:
         self._in_background(self._look_every_second())
         self.log.say(f"djsup {djsup.__version__} starts", pid=self.pid, config=settings.file)
         self._adopt_settings(settings)
-        self.tell(events.SettingsChanged(settings, "start"))
+        # Before whatever was asked for meanwhile: else a stop would not find what it has to end.
+        if adopted := await self._adoption.gather(self._estates.read()):
+            self._handle(events.SitesAdopted(adopted))
+        self._handle(events.SettingsChanged(settings, "start"))
+        self._estates.forget_others()
+        self._show(None)
 
     async def _close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
         await self._control.stop()
         await self._dashboard_control.stop()
+        self._adoption.close()
+        if self.performer.quitting:
+            self._estates.clear()
         self.performer.close()
         self.log.say("djsup has stopped", pid=self.pid)
         self.log.writer.close()
@@ -268,6 +285,17 @@ class Daemon:
         self.performer.keyring.adopt(settings)
         self.performer.tell_access(self.performer.access.adopt(settings))
 
+    def _write_estates(self) -> None:
+        """Write down what would be left if we were killed now."""
+        for site, estate in self.fleet.take_estates().items():
+            try:
+                self._estates.write(site, estate)
+            except OSError as error:
+                text = f'site "{site}": cannot write what a daemon would need that is started after our death: {error}'
+                if error.errno != self._estate_trouble:
+                    self.performer.say("estate-trouble", text, Level.WARNING, site)
+                self._estate_trouble = error.errno
+
     def _log_trouble(self, reason: str) -> None:
         """The log can't be written, so the event list says it; serving goes on."""
         self.history.add("log-trouble", reason, level="error")
@@ -296,7 +324,7 @@ class Daemon:
 
     def _tell_ready(self) -> None:
         """Once: every site serves or has failed, and whoever started us waits to know."""
-        if self._ready_fd is None:
+        if self._ready_fd is None or self.fleet.settings is None:
             return
         sites = self.outline()
         if not all(site.state in SETTLED for site in sites):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
+from djsup.core.estate import Stage, TemplateLeft, WorkerLeft
 from djsup.core.model import Generation, Pid, ProcId, SiteName, SiteSettings
 from djsup.keyring import Keyring
 from djsup.shell import access_logs, channels, logs, processes, samples, shipment, sockets
@@ -54,6 +55,10 @@ class Process:
     pid: Pid | None = None
     kill_when_known: str | None = None
     ready: bool = False
+    adopted: bool = False
+    """An earlier daemon has started it."""
+    new_limits: messages.NewLimits | None = None
+    """What it is told when it calls."""
     tls: bool = False
     """Whether it, or a worker forked from it, has listeners that speak TLS."""
 
@@ -80,7 +85,7 @@ class Performer:
         self.quitting = False
         self.keyring = Keyring(self.say, self._give_certificates_again)
         self.access = access_logs.AccessLogs(self._say_of_access)
-        self._handovers = sockets.Handovers()
+        self.handovers = sockets.Handovers()
         self._runtime = runtime
         self._tell = tell
         self._log = log
@@ -118,7 +123,7 @@ class Performer:
                 if process is not None and process.pid is not None:
                     self.processes.send_number(process.pid, STACKS_SIGNAL)
             case actions.ForgetGeneration(name, generation):
-                self._handovers.forget(name, generation)
+                self.handovers.forget(name, generation)
             case actions.ForgetSite(name):
                 self._log.forget(name)
                 self.keyring.forget(name)
@@ -200,7 +205,8 @@ class Performer:
         process.pid = capture.pid = pid
         self._tell(events.ProcessStarted(proc, pid))
         board = self._scoreboard(site.name)
-        fds = [board.fd, self._handovers.receiving_end(site.name, generation)]
+        fds = [board.fd, self.handovers.receiving_end(site.name, generation)]
+        fds += [self.handovers.sending_end(site.name, generation), *capture.readers()]
         fds += [self.listeners.fileno(address) for address in site.listen]
         self._send(proc, self._boot_message(generation, slot, site), fds)
         self._give_certificates(process)
@@ -223,6 +229,7 @@ class Performer:
             health_host=site.health.host or own_name,
             listeners=[str(address) for address in site.listen],
             orphan_grace_s=self.orphan_grace_s,
+            home=str(self._runtime.home),
             trusted_proxies=list(site.trusted_proxies),
             proxy_protocol=site.proxy_protocol,
             static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
@@ -314,7 +321,7 @@ class Performer:
             return
         fds = []
         if action.handover_to is not None:
-            fds.append(self._handovers.sending_end(process.site, action.handover_to))
+            fds.append(self.handovers.sending_end(process.site, action.handover_to))
         self._send(action.proc, messages.Drain(action.timeout_s), fds)
 
     def _kill(self, proc: ProcId, name: str) -> None:
@@ -325,6 +332,13 @@ class Performer:
             process.kill_when_known = name
         else:
             self.processes.kill(process.pid, name)
+
+    def _kept_for_later(self, process: Process, message: messages.Message) -> None:
+        """An adopted worker that has not called yet is too busy to hear; a signal it hears as soon as it can."""
+        if isinstance(message, messages.Drain) and process.pid is not None:
+            self.processes.kill(process.pid, "SIGTERM")
+        elif isinstance(message, messages.NewLimits):
+            process.new_limits = message
 
     def tell_access(self, sites: list[SiteName]) -> None:
         """Tell the running workers of these sites how they log, and hand them the files that are open now."""
@@ -344,7 +358,10 @@ class Performer:
     def _send(self, proc: ProcId, message: messages.Message, fds: list[int] | None = None) -> None:
         """Send a message; a process that does not take it is dead or stuck, which is told elsewhere."""
         process = self.roster.get(proc)
-        if process is None or process.channel is None:
+        if process is None:
+            return
+        if process.channel is None:
+            self._kept_for_later(process, message)
             return
         try:
             messages.send(process.channel, message, fds or ())
@@ -414,8 +431,9 @@ class Performer:
                 text = f'site "{process.site}": the template could not fork worker {other}: {error}'
                 self.say("fork-failed", text, Level.ERROR, process.site)
             case messages.Ready():
+                if not (process.adopted and process.ready):  # an adopted one says it once more
+                    self._tell(events.WorkerReady(proc))
                 process.ready = True
-                self._tell(events.WorkerReady(proc))
             case messages.Drained(handed_over, closed, cut):
                 text = (
                     f'site "{process.site}": worker {process.slot} drained: {handed_over} connections handed over, '
@@ -438,6 +456,56 @@ class Performer:
             self.processes.kill(pid, process.kill_when_known)
         self._send(process.proc, messages.Welcome())
         self._give_certificates(process)
+
+    # --- adopting -----------------------------------------------------------------------------
+
+    def adopt_scoreboard(self, site: SiteName, fd: int) -> bool:
+        """Take over the shared memory that an orphan has handed in; False: it is none, or not needed."""
+        if site in self.scoreboards:
+            return False
+        try:
+            self.scoreboards[site] = samples.Scoreboard(site, fd)
+        except ValueError:
+            return False
+        return True
+
+    def reunite(self, left: TemplateLeft | WorkerLeft, site: SiteSettings, channel: socket.socket) -> None:
+        """An orphan has called: this is its channel, and it gets pipes to print to."""
+        process = self._adopted(left, site)
+        out, err = process.capture.open()
+        self._enrol(process, channel)
+        self._send(process.proc, messages.Adopt(), [out, err, *process.capture.readers()])
+        os.close(out)
+        os.close(err)
+        if process.new_limits is not None:
+            self._send(process.proc, process.new_limits)
+        self._give_certificates(process)
+        self._begin_access(process)
+
+    def take_over(self, left: TemplateLeft | WorkerLeft, site: SiteSettings, pidfd: int) -> None:
+        """Watch over an orphan from now on, called or not. The pidfd is ours then."""
+        process = self._adopted(left, site)
+        self.processes.watch(left.pid, pidfd, lambda end: self._ended(process, end))
+
+    def give_up(self, proc: ProcId) -> None:
+        """An orphan that has called is gone before it could be taken over."""
+        process = self.roster.pop(proc, None)
+        if process is not None:
+            self._close_channel(process)
+            self._close_capture(process)
+
+    def _adopted(self, left: TemplateLeft | WorkerLeft, site: SiteSettings) -> Process:
+        if left.proc not in self.roster:
+            worker = left if isinstance(left, WorkerLeft) else None
+            slot = None if worker is None else worker.slot
+            capture = logs.Capture(self._log, site.name, slot)
+            capture.pid = left.pid
+            process = Process(left.proc, site.name, left.generation, slot, capture, pid=left.pid)
+            process.adopted = True
+            process.ready = worker is not None and worker.stage is not Stage.BOOTING
+            process.tls = bool(site.tls_listen)
+            self.roster[left.proc] = process
+        return self.roster[left.proc]
 
     # --- ending -------------------------------------------------------------------------------
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 LOAD_FAILED = 3
 """Exit status of a process that could not load its application."""
 WRONG_USE = 2
-BOOT_FDS = 2
-"""The scoreboard and the handover socket; the listeners follow."""
+BOOT_FDS = 5
+"""The scoreboard, both ends of the handover socket, those of standard output and error; the listeners follow."""
 
 
 def main() -> None:
@@ -84,7 +84,9 @@ def _run(argv: list[str]) -> int:
     except BaseException as error:  # noqa: BLE001  # a site's import may raise anything, SystemExit too
         return _load_failed(channel, error)
 
-    descriptors = worker.Descriptors(scoreboard=fds[0], intake=fds[1], listeners=list(fds[BOOT_FDS:]))
+    descriptors = worker.Descriptors(
+        scoreboard=fds[0], intake=fds[1], outlet=fds[2], listeners=list(fds[BOOT_FDS:])
+    )
     gc.collect()
     gc.freeze()
     unsafe = forksafety.hazards({channel.fileno(), *fds}) if told.role == "template" else []
@@ -109,7 +111,8 @@ def _run(argv: list[str]) -> int:
 
     if told.role == "worker":
         return work(template.Birth(told.slot, channel, []))
-    return template.Template(told.site, channel, told.orphan_grace_s, work).run()
+    holdings = [*fds[:3], *fds[BOOT_FDS:]]
+    return template.Template(told, channel, holdings, work).run()
 
 
 def _load_failed(channel: socket.socket, error: BaseException) -> int:

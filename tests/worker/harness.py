@@ -211,10 +211,10 @@ class Site:
             "listeners": [f"127.0.0.1:{self.port}" for _ in self.listeners], "orphan_grace_s": 60.0,
             **self.boot, **boot,
         }  # fmt: skip
-        process.channel.send(
-            Boot(**fields),
-            [self.scoreboard, self.handover_in.fileno(), *(each.fileno() for each in self.listeners)],
-        )
+        fds = [self.scoreboard, self.handover_in.fileno(), self.handover_out.fileno()]
+        fds += [process.streams["stdout"], process.streams["stderr"]]
+        fds += [each.fileno() for each in self.listeners]
+        process.channel.send(Boot(**fields), fds)
         return process
 
     def start_worker(self, slot: int = 0, **boot: Any) -> Process:

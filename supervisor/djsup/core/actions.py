@@ -130,6 +130,7 @@ class NoticeKind(Enum):
     LISTENER_CLOSED = "listener-closed"
     SITE_ADDED = "site-added"
     SITE_REMOVED = "site-removed"
+    SITE_ADOPTED = "site-adopted"
     SITE_SERVING = "site-serving"
     SITE_STOPPED = "site-stopped"
     LOAD_FAILED = "load-failed"

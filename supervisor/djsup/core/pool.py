@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from djsup.core import plan, scaling, template, worker
 from djsup.core.actions import ForgetSite, Level, NoticeKind
+from djsup.core.estate import Stage
 from djsup.core.events import (
     DeadlinePassed,
     ListenerBound,
@@ -29,6 +30,7 @@ from djsup.core.events import (
     RestartAsked,
     ScaleAsked,
     SettingsChanged,
+    SitesAdopted,
     SpawnFailed,
     StopAsked,
     TemplateFailed,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from djsup.core.actions import Action
+    from djsup.core.estate import Estate
     from djsup.core.events import Event
     from djsup.core.listeners import Listeners
     from djsup.core.model import Address, ProcId, SiteSettings
@@ -137,6 +140,31 @@ class Pool:
         """Whether it was removed and nothing of it is left."""
         return self.removed and self.at_rest
 
+    # --- the daemon's own death ----------------------------------------------------------------
+
+    def estate(self) -> Estate | None:
+        """What is left of it if the daemon dies now; None: nothing."""
+        if self.at_rest:
+            return None
+        running = self.generations.rollout
+        return self.generations.estate(
+            workers=self.workers.left(),
+            reloading=running.by if running is not None and running.reported else self._asked,
+        )
+
+    def adopt(self, left: Estate, now: float) -> None:
+        """Take over what an earlier daemon has left; ``change`` comes next, and reconciles."""
+        self.site.by_hand = left.by_hand
+        self._asked = left.reloading
+        self.generations.take_over(left, now)
+        self.workers.take_over(left, now)
+        number = sum(each.stage is not Stage.LEAVING for each in left.workers)
+        found = f"is adopted from an earlier daemon: {_workers(number)}, generation {left.serving}"
+        lost = "is left by an earlier daemon without what it takes to adopt it: it is ended and started anew"
+        level = Level.INFO if left.serving is not None else Level.WARNING
+        text = found if left.serving is not None else lost
+        self.site.notices.say(NoticeKind.SITE_ADOPTED, text, level=level, generation=left.serving)
+
     # --- facts ---------------------------------------------------------------------------------
 
     def _record(self, event: Event, now: float) -> None:
@@ -166,7 +194,14 @@ class Pool:
                 self.site.notices.say(NoticeKind.SCALED, f"is to have {_workers(self.site.promise)}", by=by)
             case StopAsked(at_once=at_once):
                 self._stop(now, at_once=at_once)
-            case LoadSampled() | DeadlinePassed() | ListenerBound() | ListenerFailed() | SettingsChanged():
+            case (
+                LoadSampled()
+                | DeadlinePassed()
+                | ListenerBound()
+                | ListenerFailed()
+                | SettingsChanged()
+                | SitesAdopted()
+            ):
                 pass  # the reconciliation looks for itself
             case _:
                 assert_never(event)

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,18 @@ class Listeners:
             case AddressKind.FD:
                 raise CannotListen(f"cannot listen on {address}: sockets from outside have no effect yet")
 
+    def adopt(self, address: Address, listener: socket.socket) -> bool:
+        """Take over a listener from a process that an earlier daemon has left; False: it is not this one's."""
+        if address in self._bound or not listens_on(listener, address):
+            return False
+        listener.setblocking(False)
+        self._bound[address] = listener
+        return True
+
+    def __contains__(self, address: Address) -> bool:
+        """Whether it is bound."""
+        return address in self._bound
+
     def close(self, address: Address) -> None:
         """Close a listener; the file of a Unix socket goes with it. Not bound: nothing."""
         listener = self._bound.pop(address, None)
@@ -80,6 +93,33 @@ class Listeners:
             KeyError: it is not bound.
         """
         return self._bound[address]
+
+
+def listens(sock: socket.socket) -> bool:
+    """Whether this is a listening stream socket."""
+    try:
+        return (
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+            and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        )
+    except OSError:
+        return False  # no socket at all
+
+
+def listens_on(sock: socket.socket, address: Address) -> bool:
+    """Whether this is a listening stream socket that is bound to that address, as the kernel says."""
+    if not listens(sock):
+        return False
+    name = sock.getsockname()
+    match address.kind:
+        case AddressKind.UNIX:
+            return sock.family == socket.AF_UNIX and name == address.host
+        case AddressKind.TCP:
+            if sock.family not in {socket.AF_INET, socket.AF_INET6}:
+                return False
+            return ip_address(name[0]) == ip_address(address.host) and name[1] == address.port
+        case AddressKind.FD:
+            return False  # its address is not known: whoever handed it in hands it in again
 
 
 def _listen_tcp(address: Address) -> socket.socket:
@@ -182,6 +222,19 @@ class Handovers:
             self._pairs[key] = pair
         return self._pairs[key]
 
+    def adopt(
+        self, site: SiteName, generation: Generation, intake: socket.socket, outlet: socket.socket
+    ) -> bool:
+        """Take both ends over from a process that an earlier daemon has left; False: they are no pair of sockets."""
+        if (site, generation) in self._pairs or not all(_is_handover(end) for end in (intake, outlet)):
+            return False
+        self._pairs[site, generation] = (intake, outlet)
+        return True
+
+    def __contains__(self, key: tuple[SiteName, Generation]) -> bool:
+        """Whether a generation's handover socket is open."""
+        return key in self._pairs
+
     def receiving_end(self, site: SiteName, generation: Generation) -> int:
         """The descriptor from which the generation's workers take connections; opened when it is new."""
         return self._pair(site, generation)[0].fileno()
@@ -194,3 +247,13 @@ class Handovers:
         """Close a generation's handover socket; connections still in it are closed with it."""
         for end in self._pairs.pop((site, generation), ()):
             end.close()
+
+
+def _is_handover(end: socket.socket) -> bool:
+    try:
+        return (
+            end.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN) == socket.AF_UNIX
+            and end.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_SEQPACKET
+        )
+    except OSError:
+        return False
