@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from djsup.performer import Performer
     from djsup.shell.estates import Found
     from djsup.shell.runtime import RuntimeDirectory
+    from djsup_worker import messages
 
 ALL_S = 1.0
 """So long we wait for everybody."""
@@ -151,9 +152,12 @@ class Adoption:
         self._performer.say("adoption", text, Level.WARNING)
         return False
 
-    def _called(self, pid: Pid, channel: socket.socket, fds: list[int]) -> None:
+    def _called(self, pid: Pid, message: messages.Orphan, channel: socket.socket, fds: list[int]) -> None:
         orphan = self._orphans[pid]
         orphan.called = True
+        left = orphan.left
+        if message.ready and isinstance(left, WorkerLeft) and left.stage is Stage.BOOTING:
+            orphan.left = replace(left, stage=Stage.SERVING)  # it got there while nobody heard it
         self._take_holdings(orphan, fds)
         self._performer.reunite(orphan.left, orphan.estate.settings, channel)
         self._something.set()
@@ -228,7 +232,11 @@ class Adoption:
                     _signal(orphan, signal.SIGKILL)
                     self._performer.give_up(left.proc)
                     continue
-            elif complete and (name, left.generation) in self._performer.handovers:
+            elif (
+                complete
+                and (name, left.generation) in self._performer.handovers
+                and (orphan.called or left.stage is not Stage.BOOTING)  # else nobody knows whether it serves
+            ):
                 workers.append(left)
             else:
                 _signal(orphan, signal.SIGTERM)

@@ -166,6 +166,9 @@ class Orphan:
     File descriptors: as Boot's, without those of standard output and error; none when it holds them no more.
     """
 
+    ready: bool
+    """It accepts: it is a worker, has said Ready, and was not told to go."""
+
 
 @dataclass(frozen=True)
 class Loaded:

@@ -27,13 +27,13 @@ ADOPT_FDS = 4
 """Where standard output and error are written; where the daemon reads them."""
 
 
-def call(home: str, fds: Sequence[int]) -> Optional[socket.socket]:
+def call(home: str, fds: Sequence[int], *, ready: bool = False) -> Optional[socket.socket]:
     """Tell a daemon that is there what we hold; None: none is there yet."""
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel.setblocking(False)
     try:
         channel.connect(home)
-        send(channel, Orphan(), fds)
+        send(channel, Orphan(ready=ready), fds)
     except OSError:
         channel.close()
         return None
@@ -104,12 +104,14 @@ class Search:
         loop: Loop,
         home: str,
         holdings: Callable[[], List[int]],
+        ready: Callable[[], bool],
         adopted: Callable[[socket.socket], None],
         given_up: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._home = home
         self._holdings = holdings
+        self._ready = ready
         self._adopted = adopted
         self._given_up = given_up
         self._channel: Optional[socket.socket] = None
@@ -123,7 +125,7 @@ class Search:
     def _call(self) -> None:
         if self._over:
             return
-        self._channel = call(self._home, self._holdings())
+        self._channel = call(self._home, self._holdings(), ready=self._ready())
         if self._channel is None:
             self._call_again()
         else:

@@ -245,6 +245,7 @@ class Worker:
             self._loop,
             self._boot.home,
             self._holdings,
+            self._accepts,
             self._adopted,
             lambda: self._leave(self._limits.drain_timeout_s, None),
         ).begin(self._boot.orphan_grace_s)
@@ -256,13 +257,16 @@ class Worker:
             return []
         return [mine.scoreboard, mine.intake, mine.outlet, *mine.listeners]
 
+    def _accepts(self) -> bool:
+        return self._opened and self._loop.departure is None
+
     def _adopted(self, channel: socket.socket) -> None:
         """Another daemon has taken us over."""
         self._channel.close()
         self._channel = channel
         self._loop.watch(channel.fileno(), select.EPOLLIN, self._hear)
-        if self._opened and self._loop.departure is None:
-            self._tell(Ready())
+        if self._accepts():
+            self._tell(Ready())  # it may have become so since it called
 
     # --- the end ---
 

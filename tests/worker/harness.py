@@ -212,7 +212,7 @@ class Site:
             **self.boot, **boot,
         }  # fmt: skip
         fds = [self.scoreboard, self.handover_in.fileno(), self.handover_out.fileno()]
-        fds += [process.streams["stdout"], process.streams["stderr"]]
+        fds += [process.output["stdout"], process.output["stderr"]]
         fds += [each.fileno() for each in self.listeners]
         process.channel.send(Boot(**fields), fds)
         return process

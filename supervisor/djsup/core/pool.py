@@ -55,6 +55,10 @@ if TYPE_CHECKING:
     from djsup.core.model import Address, ProcId, SiteSettings
 
 
+ADOPTION = "djsup: adoption"
+"""Who asks for the reload that follows."""
+
+
 class Mode(Enum):
     """What a site is to do."""
 
@@ -157,6 +161,9 @@ class Pool:
         self.site.by_hand = left.by_hand
         self._asked = left.reloading
         self.generations.take_over(left, now)
+        serving = self.generations.serving
+        if serving is not None and plan.needs_generation(plan.changes(serving.settings, left.settings)):
+            self._asked = self._asked or ADOPTION  # a reload to these settings has failed: it is tried again
         self.workers.take_over(left, now)
         number = sum(each.stage is not Stage.LEAVING for each in left.workers)
         found = f"is adopted from an earlier daemon: {_workers(number)}, generation {left.serving}"

@@ -28,13 +28,13 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class Home:
-    """The socket. ``called(pid, channel, fds)`` gets each caller that was expected; both are its own then."""
+    """The socket. ``called(pid, message, channel, fds)`` gets each caller that was expected, with what is its own then."""
 
     def __init__(
         self,
         path: Path,
         expected: Callable[[Pid], bool],
-        called: Callable[[Pid, socket.socket, list[int]], None],
+        called: Callable[[Pid, messages.Orphan, socket.socket, list[int]], None],
     ) -> None:
         self._path = path
         self._expected = expected
@@ -83,6 +83,9 @@ class Home:
             return
         if not self._expected(_pid(caller)):
             with suppress(OSError):
+                # Read first: what is unread at the end is a reset to the other side, and hides the answer. Without
+                # room for them the kernel drops the descriptors.
+                caller.recv(messages.MESSAGE_MAX_BYTES)
                 messages.send(caller, messages.Drain(0.0))
             caller.close()
             return
@@ -109,7 +112,7 @@ class Home:
                 os.close(fd)
             return
         self._forget(caller)
-        self._called(pid, caller, fds)
+        self._called(pid, message, caller, fds)
 
     def _forget(self, caller: socket.socket) -> None:
         self._callers.pop(caller).cancel()
