@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING
 
 from djsup.core.actions import Level
 from djsup.core.estate import Estate, Stage, TemplateLeft, WorkerLeft
+from djsup.core.model import AddressKind
 from djsup.shell.estates import born
 from djsup.shell.home import Home
+from djsup.shell.sockets import CannotListen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -199,6 +201,9 @@ class Adoption:
         for address, listener in zip(generation.settings.listen, listeners, strict=True):
             if self._over or listener is None or not performer.listeners.adopt(address, listener):
                 _close(listener)
+            if address.kind is AddressKind.FD:
+                with suppress(CannotListen):  # whoever started us has handed it over again
+                    performer.listeners.bind(address)
 
     # --- what becomes of them -----------------------------------------------------------------
 

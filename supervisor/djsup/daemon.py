@@ -29,11 +29,13 @@ from djsup.core.snapshot import DaemonSnapshot, SiteState, Snapshot
 from djsup.desk import Desk
 from djsup.observer import SAMPLE_S, Observer
 from djsup.performer import Performer
-from djsup.shell import signals
+from djsup.service import STORED, Service
+from djsup.shell import inherited, signals
 from djsup.shell.control import Control, Peer, Refused
 from djsup.shell.estates import Estates
 from djsup.shell.history import History
 from djsup.shell.logs import Logs, Writer
+from djsup.shell.notify import Notify
 from djsup.shell.processes import become_subreaper
 from djsup.shell.runtime import RuntimeDirectory, RuntimeTaken, RuntimeUnusable
 
@@ -87,7 +89,10 @@ class Daemon:
         self.history = History()
         self.log = Logs(settings.log, Writer())
         self.fleet = Fleet()
-        self.performer = Performer(runtime, self.tell, self.log, self.history)
+        self.performer = Performer(runtime, self.tell, self.log, self.history, inherited.take(os.environ))
+        self.service = Service(Notify(os.environ))
+        self.performer.listeners.bound = self.service.keep
+        self.performer.listeners.closed = self.service.drop
         self.observer = Observer(self.performer, self.tell)
         self._estates = Estates(runtime.estates, djsup.__version__)
         self._estate_trouble: int | None = None
@@ -135,6 +140,8 @@ class Daemon:
         return events.DeadlinePassed(), None
 
     def _handle(self, event: Event) -> None:
+        if isinstance(event, events.StopAsked):
+            self.service.stopping()
         for action in self._decide(event):
             self.performer.perform(action)
         self._write_estates()
@@ -153,6 +160,8 @@ class Daemon:
         self._changed.set()
         self._changed = asyncio.Event()
         self._tell_ready()
+        if self.fleet.settings is not None:
+            self.service.look(self.outline())
 
     async def _open(self, settings: Settings) -> None:
         signals.listen(self._signalled)
@@ -161,6 +170,7 @@ class Daemon:
         await self._control.start()
         await self._dashboard_control.start(owner=self.performer.dashboard_uid(settings.dashboard))
         self._in_background(self._look_every_second())
+        self._in_background(self.service.show_life())
         self.log.say(f"djsup {djsup.__version__} starts", pid=self.pid, config=settings.file)
         self._adopt_settings(settings)
         # Before whatever was asked for meanwhile: else a stop would not find what it has to end.
@@ -168,6 +178,7 @@ class Daemon:
             self._handle(events.SitesAdopted(adopted))
         self._handle(events.SettingsChanged(settings, "start"))
         self._estates.forget_others()
+        self.service.drop_names(self.performer.listeners.drop_kept(STORED))
         self._show(None)
 
     async def _close(self) -> None:
@@ -267,13 +278,16 @@ class Daemon:
                 self.log.say(f"{number.name} has no effect yet", "warning")
 
     async def _reread_for_signal(self) -> None:
+        self.service.reloading()
         with suppress(Refused):  # said already, with every mistake
             await self.reread("SIGHUP", None)
+        self._show(None)
 
     async def _look_every_second(self) -> None:
         while True:
             await asyncio.sleep(SAMPLE_S)
             self.performer.keyring.look()
+            self.service.say_again()
             if self.fleet.settings is not None:
                 self.observer.look(self.fleet.settings)
                 self.performer.tell_access(self.performer.access.rotate())

@@ -27,7 +27,7 @@ from djsup_worker import messages
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from djsup.core.events import Event, Exit
     from djsup.core.model import DashboardSettings
@@ -72,12 +72,13 @@ class Performer:
         tell: Callable[[Event], None],
         log: logs.Logs,
         history: History,
+        inherited: Iterable[tuple[str, socket.socket]] = (),
     ) -> None:
         self.roster: dict[ProcId, Process] = {}
         self.scoreboards: dict[SiteName, samples.Scoreboard] = {}
         self.retired: Callable[[Process], None] = lambda _process: None
         """Called when a worker is gone, before its row may be used again."""
-        self.listeners = sockets.Listeners()
+        self.listeners = sockets.Listeners(inherited)
         self.processes = processes.Processes(self._read_all_channels)
         self.dashboard: DashboardSettings | None = None
         self.dashboard_pid: Pid | None = None

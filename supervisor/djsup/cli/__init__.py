@@ -25,6 +25,7 @@ VERBS = (
     "logs",
     "events",
     "schema",
+    "systemd",
     "version",
 )
 """In the order in which help shows them; each is a module here with a ``command``."""

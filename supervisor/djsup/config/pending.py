@@ -31,21 +31,6 @@ PENDING = (
     Pending(("sites", "*", "hosts"), "has no effect yet but on the Host header of the health question"),
     Pending(("sites", "*", "default"), "has no effect yet: hosts are not told apart", bool),
     Pending(
-        ("sites", "*", "listen", "*"),
-        "has no effect yet: sockets are not taken over from outside",
-        lambda value: isinstance(value, str) and value.startswith("fd:"),
-    ),
-    Pending(
-        ("listen", "*"),
-        "has no effect yet: sockets are not taken over from outside",
-        lambda value: isinstance(value, str) and value.startswith("fd:"),
-    ),
-    Pending(
-        ("sites", "*", "tls", "listen", "*"),
-        "has no effect yet: sockets are not taken over from outside",
-        lambda value: isinstance(value, str) and value.startswith("fd:"),
-    ),
-    Pending(
         ("sites", "*", "workers"),
         "does not scale yet: min workers are run, at least one",
         lambda value: isinstance(value, dict) and value.get("min", 0) != value.get("max"),

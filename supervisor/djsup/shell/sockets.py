@@ -19,6 +19,8 @@ import psutil
 from djsup.core.model import Address, AddressKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from djsup.core.model import Generation, SiteName
 
 BACKLOG = 4096
@@ -32,8 +34,14 @@ class CannotListen(Exception):
 class Listeners:
     """The bound listeners, by address."""
 
-    def __init__(self) -> None:
+    def __init__(self, inherited: Iterable[tuple[str, socket.socket]] = ()) -> None:
+        """``inherited``: sockets that whoever started the daemon has handed over, with their names."""
         self._bound: dict[Address, socket.socket] = {}
+        self._inherited = list(inherited)
+        self.bound: Callable[[Address, int], None] = lambda _address, _fd: None
+        """Called for each listener that is ours alone, and would be lost with us."""
+        self.closed: Callable[[Address], None] = lambda _address: None
+        """Called when such a one is closed."""
 
     def bind(self, address: Address) -> None:
         """Bind and listen; bound already: nothing.
@@ -45,11 +53,54 @@ class Listeners:
             return
         match address.kind:
             case AddressKind.TCP:
-                self._bound[address] = _listen_tcp(address)
+                self._bound[address] = self._kept(address) or _listen_tcp(address)
             case AddressKind.UNIX:
-                self._bound[address] = _listen_unix(address)
+                self._bound[address] = self._kept(address) or _listen_unix(address)
             case AddressKind.FD:
-                raise CannotListen(f"cannot listen on {address}: sockets from outside have no effect yet")
+                self._bound[address] = self._named(address)
+                return
+        self.bound(address, self._bound[address].fileno())
+
+    def _kept(self, address: Address) -> socket.socket | None:
+        """The listener of this address that was kept for us while we were dead; None: none was."""
+        for each in self._inherited:
+            if listens_on(each[1], address):
+                self._inherited.remove(each)
+                each[1].setblocking(False)
+                return each[1]
+        return None
+
+    def _named(self, address: Address) -> socket.socket:
+        """A copy of the socket of that name: the site may be stopped, and started again.
+
+        Raises:
+            CannotListen: there is none, or it is of no use.
+        """
+        found = [sock for name, sock in self._inherited if name == address.host]
+        if not found:
+            names = ", ".join(sorted({name for name, _ in self._inherited})) or "none"
+            raise CannotListen(
+                f"no socket of the name {address.host!r} was handed over (LISTEN_FDNAMES; there is: {names}); "
+                f"FileDescriptorName={address.host} in a .socket unit names one"
+            )
+        if len(found) > 1:
+            raise CannotListen(
+                f"{len(found)} sockets of the name {address.host!r} were handed over; "
+                "give each a .socket unit of its own, with a name of its own"
+            )
+        if not listens(found[0]):
+            raise CannotListen(f"the socket of the name {address.host!r} is no listening stream socket")
+        listener = found[0].dup()
+        listener.setblocking(False)
+        return listener
+
+    def drop_kept(self, prefix: str) -> list[str]:
+        """Close what was kept for us and nobody wants: clients would queue there for ever. Gives the names."""
+        dropped = [each for each in self._inherited if each[0].startswith(prefix)]
+        self._inherited = [each for each in self._inherited if each not in dropped]
+        for _, sock in dropped:
+            sock.close()
+        return [name for name, _ in dropped]
 
     def adopt(self, address: Address, listener: socket.socket) -> bool:
         """Take over a listener from a process that an earlier daemon has left; False: it is not this one's."""
@@ -57,6 +108,7 @@ class Listeners:
             return False
         listener.setblocking(False)
         self._bound[address] = listener
+        self.bound(address, listener.fileno())
         return True
 
     def __contains__(self, address: Address) -> bool:
@@ -72,6 +124,8 @@ class Listeners:
             with suppress(OSError):
                 Path(address.host).unlink()
         listener.close()
+        if address.kind is not AddressKind.FD:
+            self.closed(address)
 
     def close_all(self) -> None:
         """Close every listener."""
