@@ -186,6 +186,8 @@ def _boot(site: SiteSettings, channel: socket.socket) -> None:
         cleanup.enter_context(receiving)
         cleanup.enter_context(sending)
         receiving.setblocking(False)
+        nowhere = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        cleanup.callback(os.close, nowhere)
         boot = messages.Boot(
             role="template",
             site=site.name,
@@ -203,7 +205,7 @@ def _boot(site: SiteSettings, channel: socket.socket) -> None:
             static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
             tls_listeners=[str(address) for address in site.tls_listen],
         )
-        messages.send(channel, boot, (memory, receiving.fileno()))
+        messages.send(channel, boot, (memory, receiving.fileno(), sending.fileno(), nowhere, nowhere))
 
 
 def _wait(channel: socket.socket, deadline: float) -> messages.Message | None:

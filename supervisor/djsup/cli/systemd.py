@@ -45,7 +45,7 @@ PORT_EXAMPLE = 8000
 )
 @click.pass_obj
 def command(target: Target, into: Path | None, version: int | None) -> None:
-    """A systemd unit for this configuration, and a socket unit for each fd:NAME in it."""
+    """The systemd units for this configuration."""
     settings = target.load().settings
     files = units(settings, version if version is not None else _version_here())
     if into is None:
