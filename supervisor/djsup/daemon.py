@@ -161,7 +161,7 @@ class Daemon:
         self._changed = asyncio.Event()
         self._tell_ready()
         if self.fleet.settings is not None:
-            self.service.look(self.outline())
+            self.service.look(self.outline)
 
     async def _open(self, settings: Settings) -> None:
         signals.listen(self._signalled)

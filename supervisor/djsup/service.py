@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from djsup.core.snapshot import SiteState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from djsup.core.model import Address
     from djsup.core.snapshot import SiteSnapshot
@@ -36,10 +36,11 @@ class Service:
         self._status = ""
         self._kept: set[str] = set()
 
-    def look(self, sites: Sequence[SiteSnapshot]) -> None:
+    def look(self, outline: Callable[[], Sequence[SiteSnapshot]]) -> None:
         """Something may have changed: say how it stands, and that it is ready once nothing moves."""
         if not self._notify:
             return
+        sites = outline()
         if self._ready is False and not any(site.state in MOVING for site in sites):
             self._ready = True
             self._notify.say("READY=1")

@@ -43,7 +43,7 @@ class Notify:
     def say(self, *lines: str, fds: tuple[int, ...] = ()) -> None:
         """Say these lines, ``NAME=value`` each, with these descriptors; what finds no room waits for ``flush``."""
         if self._socket is None or len(self._waiting) >= WAITING_MAX:
-            return
+            return  # a manager that reads no more will not miss it
         message = "\n".join(line.replace("\n", " ") for line in lines).encode()
         self._waiting.append((message, [os.dup(fd) for fd in fds]))
         self.flush()
@@ -63,3 +63,13 @@ class Notify:
             self._waiting.popleft()
             for fd in fds:
                 os.close(fd)
+
+    def close(self) -> None:
+        """Say no more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        for _, fds in self._waiting:
+            for fd in fds:
+                os.close(fd)
+        self._waiting.clear()
