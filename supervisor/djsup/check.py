@@ -192,6 +192,8 @@ def _boot(site: SiteSettings, channel: socket.socket) -> None:
         cleanup.enter_context(receiving)
         cleanup.enter_context(sending)
         receiving.setblocking(False)
+        nowhere = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        cleanup.callback(os.close, nowhere)
         boot = messages.Boot(
             role="template",
             site=site.name,
@@ -210,7 +212,8 @@ def _boot(site: SiteSettings, channel: socket.socket) -> None:
             tls_listeners=[str(address) for address in site.tls_listen],
         )
         # Nobody asks this process for its stacks: any memory will do for them.
-        messages.send(channel, boot, (memory, receiving.fileno(), memory))
+        fds = (memory, receiving.fileno(), sending.fileno(), memory, nowhere, nowhere)
+        messages.send(channel, boot, fds)
 
 
 def _wait(channel: socket.socket, deadline: float) -> messages.Message | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import djsup
 from djsup import config
+from djsup.adoption import Adoption
 from djsup.core import events
 from djsup.core.actions import Action, Level
 from djsup.core.fleet import Fleet
@@ -28,11 +29,14 @@ from djsup.core.snapshot import DaemonSnapshot, SiteState, Snapshot
 from djsup.desk import Desk
 from djsup.observer import SAMPLE_S, Observer
 from djsup.performer import Performer
-from djsup.shell import signals
+from djsup.service import STORED, Service
+from djsup.shell import inherited, signals
 from djsup.shell.archive import Archive
 from djsup.shell.control import Control, Peer, Refused
+from djsup.shell.estates import Estates
 from djsup.shell.history import KEPT, History
 from djsup.shell.logs import Logs, Writer
+from djsup.shell.notify import Notify
 from djsup.shell.processes import become_subreaper
 from djsup.shell.runtime import RuntimeDirectory, RuntimeTaken, RuntimeUnusable
 from djsup.timetable import Timetable
@@ -91,10 +95,16 @@ class Daemon:
         self.history.keep = lambda entry: self.archive.add(entry.id, entry.at, entry.to_json())
         self.log = Logs(settings.log, Writer())
         self.fleet = Fleet()
-        self.performer = Performer(runtime, self.tell, self.log, self.history)
+        self.performer = Performer(runtime, self.tell, self.log, self.history, inherited.take(os.environ))
+        self.service = Service(Notify(os.environ))
+        self.performer.listeners.bound = self.service.keep
+        self.performer.listeners.closed = self.service.drop
         self.observer = Observer(self.performer, self.tell)
         self.timetable = Timetable(self.tell)
         self.tracer = Tracer(self.performer)
+        self._estates = Estates(runtime.estates, djsup.__version__)
+        self._estate_trouble: int | None = None
+        self._adoption = Adoption(runtime, self.performer, djsup.__version__)
         self._file = Path(settings.file)
         self._runtime_dir = settings.runtime_dir
         self._queue: asyncio.Queue[tuple[Event, asyncio.Future[Snapshot] | None]] = asyncio.Queue()
@@ -118,8 +128,7 @@ class Daemon:
         try:
             while not self.performer.quitting:
                 event, seen = await self._next_event()
-                for action in self._decide(event):
-                    self.performer.perform(action)
+                self._handle(event)
                 self._show(seen)
         finally:
             await self._close()
@@ -138,6 +147,13 @@ class Daemon:
             pass
         return events.DeadlinePassed(), None
 
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, events.StopAsked):
+            self.service.stopping()
+        for action in self._decide(event):
+            self.performer.perform(action)
+        self._write_estates()
+
     def _decide(self, event: Event) -> list[Action]:
         try:
             return self.fleet.handle(event, time.monotonic())
@@ -152,6 +168,8 @@ class Daemon:
         self._changed.set()
         self._changed = asyncio.Event()
         self._tell_ready()
+        if self.fleet.settings is not None:
+            self.service.look(self.outline)
 
     async def _open(self, settings: Settings) -> None:
         signals.listen(self._signalled)
@@ -162,15 +180,25 @@ class Daemon:
         await self._control.start()
         await self._dashboard_control.start(owner=self.performer.dashboard_uid(settings.dashboard))
         self._in_background(self._look_every_second())
+        self._in_background(self.service.show_life())
         self.log.say(f"djsup {djsup.__version__} starts", pid=self.pid, config=settings.file)
         self._adopt_settings(settings)
-        self.tell(events.SettingsChanged(settings, "start"))
+        # Before whatever was asked for meanwhile: else a stop would not find what it has to end.
+        if adopted := await self._adoption.gather(self._estates.read()):
+            self._handle(events.SitesAdopted(adopted))
+        self._handle(events.SettingsChanged(settings, "start"))
+        self._estates.forget_others()
+        self.service.drop_names(self.performer.listeners.drop_kept(STORED))
+        self._show(None)
 
     async def _close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
         await self._control.stop()
         await self._dashboard_control.stop()
+        self._adoption.close()
+        if self.performer.quitting:
+            self._estates.clear()
         self.performer.close()
         self.log.say("djsup has stopped", pid=self.pid)
         self.archive.close()
@@ -263,8 +291,10 @@ class Daemon:
                 self.log.say(f"{number.name} has no effect yet", "warning")
 
     async def _reread_for_signal(self) -> None:
+        self.service.reloading()
         with suppress(Refused):  # said already, with every mistake
             await self.reread("SIGHUP", None)
+        self._show(None)
 
     async def _look_every_second(self) -> None:
         while True:
@@ -272,6 +302,7 @@ class Daemon:
             self.performer.keyring.look()
             self.timetable.look(time.time(), time.monotonic())
             self.performer.processes.look_at_memory()
+            self.service.say_again()
             if self.fleet.settings is not None:
                 self.observer.look(self.fleet.settings)
                 self.performer.tell_access(self.performer.access.rotate())
@@ -283,6 +314,17 @@ class Daemon:
         self.performer.keyring.adopt(settings)
         self.timetable.adopt(settings, time.time())
         self.performer.tell_access(self.performer.access.adopt(settings))
+
+    def _write_estates(self) -> None:
+        """Write down what would be left if we were killed now."""
+        for site, estate in self.fleet.take_estates().items():
+            try:
+                self._estates.write(site, estate)
+            except OSError as error:
+                text = f'site "{site}": cannot write what a daemon would need that is started after our death: {error}'
+                if error.errno != self._estate_trouble:
+                    self.performer.say("estate-trouble", text, Level.WARNING, site)
+                self._estate_trouble = error.errno
 
     def _log_trouble(self, reason: str) -> None:
         """The log can't be written, so the event list says it; serving goes on."""
@@ -316,7 +358,7 @@ class Daemon:
 
     def _tell_ready(self) -> None:
         """Once: every site serves or has failed, and whoever started us waits to know."""
-        if self._ready_fd is None or not self._queue.empty():
+        if self._ready_fd is None or self.fleet.settings is None or not self._queue.empty():
             return  # while a thousand sites start, not after each event of theirs
         sites = self.outline()
         if not all(site.state in SETTLED for site in sites):

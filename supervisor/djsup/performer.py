@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 from djsup import jails, launch
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
+from djsup.core.estate import Stage, TemplateLeft, WorkerLeft
 from djsup.core.model import DASHBOARD_USER, Generation, Pid, ProcId, SiteName, SiteSettings
 from djsup.keyring import Keyring
 from djsup.shell import (
@@ -41,7 +42,7 @@ from djsup_worker.stacks import TRACE_SIGNAL
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from djsup.core.events import Event, Exit
     from djsup.core.model import DashboardSettings
@@ -84,6 +85,10 @@ class Process:
     """Whether it has said anything: so it is the worker, and no longer the stage before it."""
     stacks: StackDump | None = None
     """The dump of its stacks that was asked for last."""
+    adopted: bool = False
+    """An earlier daemon has started it."""
+    new_limits: messages.NewLimits | None = None
+    """What it is told when it calls."""
     tls: bool = False
     """Whether it, or a worker forked from it, has listeners that speak TLS."""
 
@@ -97,13 +102,14 @@ class Performer:
         tell: Callable[[Event], None],
         log: logs.Logs,
         history: History,
+        inherited: Iterable[tuple[str, socket.socket]] = (),
     ) -> None:
         self.roster: dict[ProcId, Process] = {}
         self.scoreboards: dict[SiteName, samples.Scoreboard] = {}
         self.stack_files: dict[SiteName, stack_files.StackFile] = {}
         self.retired: Callable[[Process], None] = lambda _process: None
         """Called when a worker is gone, before its row may be used again."""
-        self.listeners = sockets.Listeners()
+        self.listeners = sockets.Listeners(inherited)
         self.processes = processes.Processes(self._read_all_channels)
         self.dashboard: DashboardSettings | None = None
         self.dashboard_pid: Pid | None = None
@@ -112,8 +118,8 @@ class Performer:
         self.keyring = Keyring(self.say, self._give_certificates_again)
         self.access = access_logs.AccessLogs(self._say_of_access)
         self._private_folders = private_folders.PrivateFolders()
-        self._handovers = sockets.Handovers()
         self._watches = watches.Watches(lambda address: tell(events.ConnectionWaiting(address)))
+        self.handovers = sockets.Handovers()
         self._runtime = runtime
         self._tell = tell
         self._log = log
@@ -154,7 +160,7 @@ class Performer:
             case actions.DumpStacks():
                 self._dump_stacks(action)
             case actions.ForgetGeneration(name, generation):
-                self._handovers.forget(name, generation)
+                self.handovers.forget(name, generation)
                 if all(each.site != name for each in self.roster.values()):
                     self._forget_scoreboard(name)  # a site that sleeps cold needs none
             case actions.ForgetSite(name):
@@ -237,7 +243,9 @@ class Performer:
         board = self._scoreboard(site.name)
         if site.name not in self.stack_files:
             self.stack_files[site.name] = stack_files.StackFile(site.name)
-        fds = [board.fd, self._handovers.receiving_end(site.name, generation), self.stack_files[site.name].fd]
+        fds = [board.fd, self.handovers.receiving_end(site.name, generation)]
+        fds += [self.handovers.sending_end(site.name, generation), self.stack_files[site.name].fd]
+        fds += capture.readers()
         fds += [self.listeners.fileno(address) for address in site.listen]
         self._send(proc, self._boot_message(generation, slot, site), fds)
         self._give_certificates(process)
@@ -260,6 +268,7 @@ class Performer:
             health_host=site.health.host or own_name,
             listeners=[str(address) for address in site.listen],
             orphan_grace_s=self.orphan_grace_s,
+            home=str(self._runtime.home),
             trusted_proxies=list(site.trusted_proxies),
             proxy_protocol=site.proxy_protocol,
             static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
@@ -390,7 +399,7 @@ class Performer:
             return
         fds = []
         if action.handover_to is not None:
-            fds.append(self._handovers.sending_end(process.site, action.handover_to))
+            fds.append(self.handovers.sending_end(process.site, action.handover_to))
         self._send(action.proc, messages.Drain(action.timeout_s), fds)
 
     def _dump_stacks(self, action: actions.DumpStacks) -> None:
@@ -416,6 +425,13 @@ class Performer:
         """Have a process write the stacks of its threads into the file of its site."""
         self.processes.send_number(pid, TRACE_SIGNAL)
 
+    def _kept_for_later(self, process: Process, message: messages.Message) -> None:
+        """An adopted worker that has not called yet is too busy to hear; a signal it hears as soon as it can."""
+        if isinstance(message, messages.Drain) and process.pid is not None:
+            self.processes.kill(process.pid, "SIGTERM")
+        elif isinstance(message, messages.NewLimits):
+            process.new_limits = message
+
     def tell_access(self, sites: list[SiteName]) -> None:
         """Tell the running workers of these sites how they log, and hand them the files that are open now."""
         for process in self.roster.values():
@@ -434,7 +450,10 @@ class Performer:
     def _send(self, proc: ProcId, message: messages.Message, fds: list[int] | None = None) -> None:
         """Send a message; a process that does not take it is dead or stuck, which is told elsewhere."""
         process = self.roster.get(proc)
-        if process is None or process.channel is None:
+        if process is None:
+            return
+        if process.channel is None:
+            self._kept_for_later(process, message)
             return
         try:
             messages.send(process.channel, message, fds or ())
@@ -505,8 +524,9 @@ class Performer:
                 text = f'site "{process.site}": the template could not fork worker {other}: {error}'
                 self.say("fork-failed", text, Level.ERROR, process.site)
             case messages.Ready():
+                if not (process.adopted and process.ready):  # an adopted one says it once more
+                    self._tell(events.WorkerReady(proc))
                 process.ready = True
-                self._tell(events.WorkerReady(proc))
             case messages.Drained(handed_over, closed, cut):
                 text = (
                     f'site "{process.site}": worker {process.slot} drained: {handed_over} connections handed over, '
@@ -547,6 +567,66 @@ class Performer:
             self.processes.kill(pid, process.kill_when_known)
         self._send(process.proc, messages.Welcome())
         self._give_certificates(process)
+
+    # --- adopting -----------------------------------------------------------------------------
+
+    def adopt_scoreboard(self, site: SiteName, fd: int) -> bool:
+        """Take over the shared memory that an orphan has handed in; False: it is none, or not needed."""
+        if site in self.scoreboards:
+            return False
+        try:
+            self.scoreboards[site] = samples.Scoreboard(site, fd)
+        except ValueError:
+            return False
+        return True
+
+    def adopt_stacks(self, site: SiteName, fd: int) -> bool:
+        """Take over the file that a site's processes write their stacks to; False: it is none, or not needed."""
+        if site in self.stack_files:
+            return False
+        try:
+            self.stack_files[site] = stack_files.StackFile(site, fd)
+        except ValueError:
+            return False
+        return True
+
+    def reunite(self, left: TemplateLeft | WorkerLeft, site: SiteSettings, channel: socket.socket) -> None:
+        """An orphan has called: this is its channel, and it gets pipes to print to."""
+        process = self._adopted(left, site)
+        out, err = process.capture.open()
+        self._enrol(process, channel)
+        self._send(process.proc, messages.Adopt(), [out, err, *process.capture.readers()])
+        os.close(out)
+        os.close(err)
+        if process.new_limits is not None:
+            self._send(process.proc, process.new_limits)
+        self._give_certificates(process)
+        self._begin_access(process)
+
+    def take_over(self, left: TemplateLeft | WorkerLeft, site: SiteSettings, pidfd: int) -> None:
+        """Watch over an orphan from now on, called or not. The pidfd is ours then."""
+        process = self._adopted(left, site)
+        self.processes.watch(left.pid, pidfd, lambda end: self._ended(process, end))
+
+    def give_up(self, proc: ProcId) -> None:
+        """An orphan that has called is gone before it could be taken over."""
+        process = self.roster.pop(proc, None)
+        if process is not None:
+            self._close_channel(process)
+            self._close_capture(process)
+
+    def _adopted(self, left: TemplateLeft | WorkerLeft, site: SiteSettings) -> Process:
+        if left.proc not in self.roster:
+            worker = left if isinstance(left, WorkerLeft) else None
+            slot = None if worker is None else worker.slot
+            capture = logs.Capture(self._log, site.name, slot)
+            capture.pid = left.pid
+            process = Process(left.proc, site.name, left.generation, slot, capture, pid=left.pid)
+            process.adopted = True
+            process.ready = worker is not None and worker.stage is not Stage.BOOTING
+            process.tls = bool(site.tls_listen)
+            self.roster[left.proc] = process
+        return self.roster[left.proc]
 
     # --- ending -------------------------------------------------------------------------------
 

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 LOAD_FAILED = 3
 """Exit status of a process that could not load its application."""
 WRONG_USE = 2
-BOOT_FDS = 3
-"""The scoreboard, the handover socket and the file for stacks; the listeners follow."""
+BOOT_FDS = 6
+"""The scoreboard, both ends of the handover socket, the file for stacks, the ends of standard output and error;
+the listeners follow."""
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def _run(argv: list[str]) -> int:
             raise SiteError(
                 "the daemon sent %d descriptors for %d listeners" % (len(fds), len(told.listeners))
             )
-        stacks.show_on_signal(fds[2])
+        stacks.show_on_signal(fds[3])
         with boot.httptools_at_hand(folder):
             # All that this process will ever need of its own is imported here, before the site's code:
             # nothing that the site does to its import path can get in between.
@@ -85,7 +86,9 @@ def _run(argv: list[str]) -> int:
     except BaseException as error:  # noqa: BLE001  # a site's import may raise anything, SystemExit too
         return _load_failed(channel, error)
 
-    descriptors = worker.Descriptors(scoreboard=fds[0], intake=fds[1], listeners=list(fds[BOOT_FDS:]))
+    descriptors = worker.Descriptors(
+        scoreboard=fds[0], intake=fds[1], outlet=fds[2], stacks=fds[3], listeners=list(fds[BOOT_FDS:])
+    )
     gc.collect()
     gc.freeze()
     unsafe = forksafety.hazards({channel.fileno(), *fds}) if told.role == "template" else []
@@ -110,7 +113,8 @@ def _run(argv: list[str]) -> int:
 
     if told.role == "worker":
         return work(template.Birth(told.slot, channel, []))
-    return template.Template(told.site, channel, told.orphan_grace_s, work).run()
+    holdings = [*fds[:4], *fds[BOOT_FDS:]]
+    return template.Template(told, channel, holdings, work).run()
 
 
 def _load_failed(channel: socket.socket, error: BaseException) -> int:

@@ -37,9 +37,10 @@ class BadMessage(ValueError):
 class Boot:
     """First message to a process that was run with exec: what it is to be.
 
-    File descriptors: the scoreboard (a memfd), the receiving end of the generation's
-    handover socket, the file that stacks are written to (a memfd, one for all processes
-    of the site), then one listening socket for each of ``listeners``.
+    File descriptors: the scoreboard (a memfd), the receiving and the sending end of the generation's
+    handover socket, the file that stacks are written to (a memfd, one for all processes of the site), the
+    ends from which the daemon reads standard output and error (kept open, so that writing does not fail
+    in the moment in which the daemon is gone), then one listening socket for each of ``listeners``.
     """
 
     role: str
@@ -60,6 +61,8 @@ class Boot:
     listeners: List[str] = field(default_factory=list)
     """Addresses as the configuration writes them, in the order of their descriptors."""
     orphan_grace_s: float = 60.0
+    home: str = ""
+    """The path of the socket on which a daemon that is started again adopts orphans."""
     trusted_proxies: List[str] = field(default_factory=list)
     """Networks, and ``unix`` for peers on a Unix socket."""
     proxy_protocol: bool = False
@@ -139,12 +142,32 @@ class AccessLog:
     """``off``: only when the log has it; ``on``; ``respond``: it is sent back, too."""
 
 
+@dataclass(frozen=True)
+class Adopt:
+    """To an orphan that has called: this connection is your channel from now on.
+
+    File descriptors: the ends of standard output and standard error that it writes to, then the ends that
+    the daemon reads from.
+    """
+
+
 # --- to the daemon -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Hello:
     """First message of a forked worker; it waits for Welcome before it does anything else."""
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """First message of a process whose daemon is gone, to a new one; it waits for Adopt, or for Drain.
+
+    File descriptors: as Boot's, without those of standard output and error; none when it holds them no more.
+    """
+
+    ready: bool
+    """It accepts: it is a worker, has said Ready, and was not told to go."""
 
 
 @dataclass(frozen=True)
@@ -224,8 +247,8 @@ class AccessLogTrouble:
 
 
 Message = Union[
-    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog,
-    Hello, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble, TimedOut,
+    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog, Adopt,
+    Hello, Orphan, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble, TimedOut,
 ]  # fmt: skip
 
 KINDS: Dict[str, Type[Any]] = {
@@ -238,7 +261,9 @@ KINDS: Dict[str, Type[Any]] = {
         NewLimits,
         NewCertificates,
         AccessLog,
+        Adopt,
         Hello,
+        Orphan,
         Loaded,
         LoadFailed,
         ForkFailed,

@@ -12,15 +12,14 @@ import select
 import signal
 import socket
 import sys
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, List, NoReturn, Tuple
 
 from djsup_worker.messages import AccessLog, BadMessage, Fork, ForkFailed, Hello, Welcome, receive, send
-from djsup_worker.worker import silence
+from djsup_worker.orphan import silence, wait_for_home
 
 if TYPE_CHECKING:
-    from djsup_worker.messages import Message
+    from djsup_worker.messages import Boot, Message
 
 FORK_FDS = 5
 """The channel; where standard output and error are written; where the daemon reads them."""
@@ -43,15 +42,34 @@ class Template:
     """A loaded application, waiting to be forked. ``work(birth)`` is the rest of a worker's life; gives its status."""
 
     def __init__(
-        self, site: str, channel: socket.socket, orphan_grace_s: float, work: Callable[[Birth], int]
+        self,
+        boot: Boot,
+        channel: socket.socket,
+        holdings: List[int],
+        work: Callable[[Birth], int],
     ) -> None:
-        self._site = site
+        self._site = boot.site
+        self._home = boot.home
+        self._orphan_grace_s = boot.orphan_grace_s
         self._channel = channel
-        self._orphan_grace_s = orphan_grace_s
+        self._holdings = holdings
         self._work = work
 
     def run(self) -> int:
-        """Fork whatever is asked for, until the daemon is gone; gives the exit status."""
+        """Fork whatever is asked for, until the daemon is gone and no other comes; gives the exit status."""
+        while True:
+            self._obey()
+            # An orphan: a daemon that is started again may want it. Nobody reads what it prints.
+            with contextlib.suppress(OSError):
+                silence()
+            channel = wait_for_home(self._home, self._holdings, self._orphan_grace_s)
+            if channel is None:
+                return 0
+            self._channel.close()
+            self._channel = channel
+
+    def _obey(self) -> None:
+        """Do what one daemon says, until it is gone."""
         while True:
             try:
                 found = receive(self._channel)
@@ -72,11 +90,6 @@ class Template:
             else:
                 for fd in fds:
                     os.close(fd)
-        # An orphan: a daemon that is started again may want it. Nobody reads what it prints.
-        with contextlib.suppress(OSError):
-            silence()
-        time.sleep(self._orphan_grace_s)
-        return 0
 
     def _fork(self, message: Fork, fds: List[int]) -> None:
         try:

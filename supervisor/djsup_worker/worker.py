@@ -24,7 +24,7 @@ from djsup_worker.access import Access
 from djsup_worker.balance import Balance
 from djsup_worker.departure import Departure, Intake
 from djsup_worker.health import HealthQuestion
-from djsup_worker.limits import SECOND_NS, Limits
+from djsup_worker.limits import Limits
 from djsup_worker.loop import Listener, Loop
 from djsup_worker.messages import (
     AccessLog,
@@ -40,6 +40,7 @@ from djsup_worker.messages import (
     send,
     shorten,
 )  # fmt: skip
+from djsup_worker.orphan import Search, silence
 from djsup_worker.scoreboard import RowWriter, open_words
 from djsup_worker.timeouts import TIMEOUT_SIGNAL
 from djsup_worker.trust import Trust
@@ -64,6 +65,10 @@ class Descriptors:
     scoreboard: int
     intake: int
     listeners: List[int]
+    outlet: int = -1
+    """The sending end of the generation's own handover socket: not used here, kept for the next daemon."""
+    stacks: int = -1
+    """The file that the stacks of threads are written to."""
 
 
 class Worker:
@@ -80,7 +85,7 @@ class Worker:
         self._boot = boot
         self._channel = channel
         self._status = 0
-        self._orphaned = False
+        self._descriptors = descriptors
         words = open_words(descriptors.scoreboard)
         row = RowWriter(words, slot, os.getpid(), boot.generation, boot.threads)
         self._limits = Limits.from_message(boot.limits)
@@ -249,16 +254,35 @@ class Worker:
 
     def _orphan(self) -> None:
         """The daemon is gone: nobody reads what is printed, and after a while nobody is coming back."""
-        if self._orphaned:
-            return
-        self._orphaned = True
         self._loop.unwatch(self._channel.fileno())
         with contextlib.suppress(OSError):
             silence()
-        self._loop.at(
-            time.monotonic_ns() + int(self._boot.orphan_grace_s * SECOND_NS),
+        Search(
+            self._loop,
+            self._boot.home,
+            self._holdings,
+            self._accepts,
+            self._adopted,
             lambda: self._leave(self._limits.drain_timeout_s, None),
-        )
+        ).begin(self._boot.orphan_grace_s)
+
+    def _holdings(self) -> List[int]:
+        """What another daemon needs of us; nothing once some of it is closed."""
+        mine = self._descriptors
+        if self._loop.departure is not None:
+            return []
+        return [mine.scoreboard, mine.intake, mine.outlet, mine.stacks, *mine.listeners]
+
+    def _accepts(self) -> bool:
+        return self._opened and self._loop.departure is None
+
+    def _adopted(self, channel: socket.socket) -> None:
+        """Another daemon has taken us over."""
+        self._channel.close()
+        self._channel = channel
+        self._loop.watch(channel.fileno(), select.EPOLLIN, self._hear)
+        if self._accepts():
+            self._tell(Ready())  # it may have become so since it called
 
     # --- the end ---
 
@@ -280,14 +304,6 @@ class Worker:
                 sys.stderr.flush()
             os._exit(0)
         watch_exit(0)
-
-
-def silence() -> None:
-    """Send standard output and error to nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
 
 
 def watch_exit(status: int) -> None:

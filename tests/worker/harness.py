@@ -212,15 +212,10 @@ class Site:
             "listeners": [f"127.0.0.1:{self.port}" for _ in self.listeners], "orphan_grace_s": 60.0,
             **self.boot, **boot,
         }  # fmt: skip
-        process.channel.send(
-            Boot(**fields),
-            [
-                self.scoreboard,
-                self.handover_in.fileno(),
-                self.stacks,
-                *(each.fileno() for each in self.listeners),
-            ],
-        )
+        fds = [self.scoreboard, self.handover_in.fileno(), self.handover_out.fileno(), self.stacks]
+        fds += [process.output["stdout"], process.output["stderr"]]
+        fds += [each.fileno() for each in self.listeners]
+        process.channel.send(Boot(**fields), fds)
         return process
 
     def start_worker(self, slot: int = 0, **boot: Any) -> Process:

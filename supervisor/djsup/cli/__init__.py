@@ -29,6 +29,7 @@ VERBS = (
     "trace",
     "top",
     "schema",
+    "systemd",
     "version",
 )
 """In the order in which help shows them; each is a module here with a ``command``."""

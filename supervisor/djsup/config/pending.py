@@ -30,21 +30,6 @@ class Pending:
 PENDING = (
     Pending(("sites", "*", "hosts"), "has no effect yet but on the Host header of the health question"),
     Pending(("sites", "*", "default"), "has no effect yet: hosts are not told apart", bool),
-    Pending(
-        ("sites", "*", "listen", "*"),
-        "has no effect yet: sockets are not taken over from outside",
-        lambda value: isinstance(value, str) and value.startswith("fd:"),
-    ),
-    Pending(
-        ("listen", "*"),
-        "has no effect yet: sockets are not taken over from outside",
-        lambda value: isinstance(value, str) and value.startswith("fd:"),
-    ),
-    Pending(
-        ("sites", "*", "tls", "listen", "*"),
-        "has no effect yet: sockets are not taken over from outside",
-        lambda value: isinstance(value, str) and value.startswith("fd:"),
-    ),
     Pending(("sites", "*", "reload", "canary"), "has no effect yet: new code takes over without a trial"),
 )
 

@@ -158,6 +158,7 @@ class NoticeKind(Enum):
     LISTENER_CLOSED = "listener-closed"
     SITE_ADDED = "site-added"
     SITE_REMOVED = "site-removed"
+    SITE_ADOPTED = "site-adopted"
     SITE_SERVING = "site-serving"
     SITE_STOPPED = "site-stopped"
     SITE_SLEEPS = "site-sleeps"

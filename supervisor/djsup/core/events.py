@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from djsup.core.estate import Estate
     from djsup.core.model import Address, Pid, ProcId, Settings, SiteName
 
 
@@ -106,6 +107,17 @@ class ProcessExited:
 
     proc: ProcId
     exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class SitesAdopted:
+    """An earlier daemon was killed, and this is left of its sites; told once, before the first settings.
+
+    The shell holds what belongs to them: the listeners of what serves, scoreboards, handover sockets.
+    Their processes keep the names that the earlier daemon gave them.
+    """
+
+    sites: tuple[Estate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +249,7 @@ Event = (
     | WorkerReady
     | WorkerFailed
     | ProcessExited
+    | SitesAdopted
     | SettingsChanged
     | ReloadAsked
     | RestartAsked

@@ -31,6 +31,7 @@ from djsup.core.events import (
     RunAsked,
     ScaleAsked,
     SettingsChanged,
+    SitesAdopted,
     SpawnFailed,
     StopAsked,
     TemplateFailed,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from djsup.core.actions import Action
+    from djsup.core.estate import Estate
     from djsup.core.events import Event
     from djsup.core.model import Address, Settings
     from djsup.core.snapshot import SiteSnapshot
@@ -106,6 +108,8 @@ class Fleet:
         self._dashboard_binding = Backoff("dashboard")
         self._dashboard_error: str | None = None
         self._last_proc = 0
+        self._touched: set[SiteName] = set()
+        """Sites that something has happened to since ``take_estates``."""
 
     # --- the door ------------------------------------------------------------------------------
 
@@ -124,6 +128,8 @@ class Fleet:
         match event:
             case SettingsChanged():
                 out += self._change_settings(event, now)
+            case SitesAdopted(sites):
+                out += self._adopt(sites, now)
             case StopAsked():
                 out += self._stop(event, now)
             case (
@@ -178,6 +184,12 @@ class Fleet:
         """Every site as it is now, in the order of the configuration; ``started_at`` is monotonic."""
         return tuple(site_snapshot(pool, now) for pool in self._pools.values())
 
+    def take_estates(self) -> dict[SiteName, Estate | None]:
+        """What would be left of each site that something has happened to since the last call; None: nothing."""
+        pools = {name: self._pools.get(name) for name in self._touched}
+        self._touched.clear()
+        return {name: None if pool is None else pool.estate() for name, pool in pools.items()}
+
     def process(self, proc: ProcId) -> ProcessView | None:
         """What a process is; None when it is gone or was never asked for."""
         if proc not in self._owners:
@@ -212,6 +224,7 @@ class Fleet:
 
     def _do(self, pool: Pool, actions: list[Action]) -> list[Action]:
         """Keep the books after a pool has decided: what it needs, which processes are its."""
+        self._touched.add(pool.site.name)
         self._listeners.want(pool.site.name, pool.addresses())
         if pool.forgotten:
             del self._pools[pool.site.name]
@@ -227,6 +240,20 @@ class Fleet:
         if isinstance(event, (ProcessExited, SpawnFailed)):
             del self._owners[proc]
         return self._dashboard_event(event, now) if site is None else self._tell(site, event, now)
+
+    def _adopt(self, sites: tuple[Estate, ...], now: float) -> list[Action]:
+        """Take the pools over as they are; what has to change is seen when the settings come."""
+        for left in sites:
+            name = left.settings.name
+            pool = Pool(left.settings, self._listeners, partial(self._new_proc, name))
+            pool.adopt(left, now)
+            self._pools[name] = pool
+            if left.serving is not None:
+                self._listeners.adopt(name, pool.addresses())
+            for each in left.processes:
+                self._owners[each.proc] = name
+                self._last_proc = max(self._last_proc, each.proc)
+        return [action for left in sites for action in self._pools[left.settings.name].site.take()]
 
     def _change_settings(self, event: SettingsChanged, now: float) -> list[Action]:
         if self._stopping:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from djsup.core import rollout
 from djsup.core.actions import ForgetGeneration, Level, NoticeKind, StartTemplate
 from djsup.core.backoff import Backoff
+from djsup.core.estate import Estate, GenerationLeft, TemplateLeft
 from djsup.core.generation import LiveGeneration
 from djsup.core.model import Generation, Preload
 from djsup.core.rollout import Phase, Rollout
@@ -26,6 +27,7 @@ from djsup.core.workers import Making
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from djsup.core.estate import WorkerLeft
     from djsup.core.events import TemplateLoaded
     from djsup.core.listeners import Listeners
     from djsup.core.model import Address
@@ -58,7 +60,7 @@ class Generations:
         self._previous: LiveGeneration | None = None
         """The one that served before; its template is kept for a while."""
         self._keep_until = 0.0
-        self._last = 0
+        self.last = 0
         """The highest number that was used."""
         self._why = RETRY
         """What the next load that nobody asks for is called."""
@@ -187,6 +189,55 @@ class Generations:
         self.serving = self._previous = None
         self.loads.reset()
 
+    # --- the daemon's own death ----------------------------------------------------------------
+
+    def estate(self, workers: tuple[WorkerLeft, ...], asked: str | None) -> Estate:
+        """What is left of the site, with these workers; ``asked`` wants a reload that has not begun.
+
+        Going back is not begun again: the next daemon has no former generation, and would load the newest code.
+        """
+        running, former = self.rollout, self._previous
+        reloading = asked
+        if running is not None and running.reported:
+            goes_back = former is not None and former.number == running.generation
+            reloading = None if goes_back else running.by
+        return Estate(
+            settings=self._site.settings,
+            serving=None if self.serving is None else self.serving.number,
+            last=self.last,
+            generations=tuple(
+                GenerationLeft(each.number, each.settings, each.forks, each.note, each.python, each.django)
+                for each in self.by_number.values()
+            ),
+            templates=tuple(
+                TemplateLeft(each.proc, each.pid, each.generation, each.state is State.LOADED)
+                for each in self.templates
+                if each.pid is not None
+            ),
+            workers=workers,
+            by_hand=self._site.by_hand,
+            reloading=reloading,
+        )
+
+    def take_over(self, left: Estate, now: float) -> None:
+        """Take over what an earlier daemon has left. What serves no more is ended by the reconciliation."""
+        self.last = left.last
+        self._why = TEMPLATE_DIED
+        for each in left.generations:
+            deaths = Backoff(f"{self._site.name}/{each.number}")
+            generation = LiveGeneration(each.number, each.settings, each.forks, deaths)
+            generation.note, generation.python, generation.django = each.note, each.python, each.django
+            self.by_number[each.number] = generation
+        for held in left.templates:
+            template = Template(held.proc, held.generation, now + self._site.limits.boot_timeout_s)
+            template.started(held.pid)
+            if held.loaded:
+                template.loaded()
+            self.by_number[held.generation].template = template
+        if left.serving is not None:
+            self.serving = self.by_number[left.serving]
+            self.has_served = True
+
     # --- what should be against what is --------------------------------------------------------
 
     def kill_late(self, unborn: list[Worker], now: float) -> None:
@@ -209,7 +260,7 @@ class Generations:
     def begin(self, by: str, now: float, *, reported: bool) -> None:
         """Begin a rollout of the settings as they are; one that runs is given up for it."""
         self.supersede("a newer reload was asked for", now)
-        number = Generation(self._last + 1)
+        number = Generation(self.last + 1)
         self.rollout = Rollout(number, self._site.settings, by, reported, now)
         self._listeners.retry(self._site.name)
         if reported:
@@ -269,7 +320,7 @@ class Generations:
     def _open(self, running: Rollout, now: float) -> None:
         """The generation comes to be; from here on its number is used."""
         number, settings = running.generation, running.settings
-        self._last = number
+        self.last = number
         forks = settings.preload is not Preload.NEVER
         generation = LiveGeneration(number, settings, forks, Backoff(f"{self._site.name}/{number}"))
         self.by_number[number] = generation

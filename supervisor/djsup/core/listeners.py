@@ -59,6 +59,12 @@ class Listeners:
         """This owner needs nothing any more."""
         self._changed |= self._wanted.pop(owner, None) is not None
 
+    def adopt(self, owner: SiteName, addresses: Iterable[Address]) -> None:
+        """This owner needs these addresses, and they are bound already, by a daemon that is gone."""
+        self._wanted[owner] = tuple(addresses)
+        for address in self._wanted[owner]:
+            self._listeners.setdefault(address, _Listener(owner, State.BOUND))
+
     def retry(self, owner: SiteName | None) -> None:
         """Ask again for what could not be bound for this owner."""
         failed = [

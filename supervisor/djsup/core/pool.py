@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from djsup.core import plan, template, worker
 from djsup.core.actions import ForgetSite, Level, NoticeKind
+from djsup.core.estate import Stage
 from djsup.core.events import (
     ConnectionWaiting,
     DeadlinePassed,
@@ -34,6 +35,7 @@ from djsup.core.events import (
     RunAsked,
     ScaleAsked,
     SettingsChanged,
+    SitesAdopted,
     SpawnFailed,
     StopAsked,
     TemplateFailed,
@@ -54,9 +56,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from djsup.core.actions import Action
+    from djsup.core.estate import Estate
     from djsup.core.events import Event
     from djsup.core.listeners import Listeners
     from djsup.core.model import Address, ProcId, SiteSettings
+
+
+ADOPTION = "djsup: adoption"
+"""Who asks for the reload that follows."""
 
 
 class Mode(Enum):
@@ -151,6 +158,33 @@ class Pool:
         """Whether it was removed and nothing of it is left."""
         return self.removed and self.at_rest
 
+    # --- the daemon's own death ----------------------------------------------------------------
+
+    def estate(self) -> Estate | None:
+        """What is left of it if the daemon dies now; None: nothing."""
+        if self.at_rest:
+            return None
+        return self.generations.estate(workers=self.workers.left(), asked=self._asked)
+
+    def adopt(self, left: Estate, now: float) -> None:
+        """Take over what an earlier daemon has left; ``change`` comes next, and reconciles."""
+        self.site.by_hand = left.by_hand
+        self._asked = left.reloading
+        self.generations.take_over(left, now)
+        serving = self.generations.serving
+        if serving is not None and plan.needs_generation(plan.changes(serving.settings, left.settings)):
+            self._asked = self._asked or ADOPTION  # a reload to these settings has failed: it is tried again
+        self.workers.take_over(left, now)
+        number = sum(each.stage is not Stage.LEAVING for each in left.workers)
+        self.site.scaling.go_on_from(number)
+        if serving is not None:
+            self.sleep.wake()  # else one that starts asleep would end what serves
+        found = f"is adopted from an earlier daemon: {_workers(number)}, generation {left.serving}"
+        lost = "is left by an earlier daemon without what it takes to adopt it: it is ended and started anew"
+        level = Level.INFO if left.serving is not None else Level.WARNING
+        text = found if left.serving is not None else lost
+        self.site.notices.say(NoticeKind.SITE_ADOPTED, text, level=level, generation=left.serving)
+
     # --- facts ---------------------------------------------------------------------------------
 
     def _record(self, event: Event, now: float) -> None:
@@ -188,7 +222,7 @@ class Pool:
                 self.sleep.connection_waits(address)
             case StopAsked(at_once=at_once):
                 self._stop(now, at_once=at_once)
-            case DeadlinePassed() | ListenerBound() | ListenerFailed() | SettingsChanged():
+            case DeadlinePassed() | ListenerBound() | ListenerFailed() | SettingsChanged() | SitesAdopted():
                 pass  # the reconciliation looks for itself
             case RunAsked() | ProgramSaid():
                 pass  # the programs' affair

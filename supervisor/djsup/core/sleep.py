@@ -132,7 +132,7 @@ class Sleep:
     def change(self, *, bound_anew: bool) -> None:
         """Its table has changed: it may not sleep any more, or has to be bound elsewhere first."""
         self._used_at = None
-        if self._site.asleep and self._site.settings.workers.least > 0:
+        if self._site.settings.workers.least > 0:
             self.wake("it is to have workers at all times")
         elif self.cold and bound_anew:
             self._move(Move.WAKE)

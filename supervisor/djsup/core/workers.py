@@ -20,17 +20,20 @@ from typing import TYPE_CHECKING
 from djsup.core import plan
 from djsup.core.actions import BootWorker, DumpStacks, ForkWorker, Level, NoticeKind, TellLimits
 from djsup.core.backoff import spread
+from djsup.core.estate import Stage, WorkerLeft
 from djsup.core.model import SLOTS, Slot
 from djsup.core.worker import MOVES, PATIENCE_S, Move, State, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from djsup.core.estate import Estate
     from djsup.core.events import MemorySampled, RequestOverdue
     from djsup.core.generation import LiveGeneration
     from djsup.core.model import Generation, ProcId
     from djsup.core.site import Site
 
+_STAGES = {State.BOOTING: Stage.BOOTING, State.SERVING: Stage.SERVING, State.OVERDUE: Stage.SERVING}
 RECYCLE_SPREAD = 0.1
 """Limits at which a worker is recycled differ by slot, up to this share."""
 
@@ -110,6 +113,40 @@ class Workers:
             )
         elif limits.max_requests and sample.requests >= self._most_requests(each):
             each.retiring = f"it has answered {sample.requests} requests"
+
+    # --- the daemon's own death ----------------------------------------------------------------
+
+    def left(self) -> tuple[WorkerLeft, ...]:
+        """Those whose pid is known, as the next daemon has to know them."""
+        return tuple(
+            WorkerLeft(
+                each.proc,
+                each.pid,
+                each.generation,
+                each.slot,
+                _STAGES.get(each.state, Stage.LEAVING),
+                each.limits,
+                each.asked_at,
+                each.ready_at,
+            )
+            for each in self.by_proc.values()
+            if each.pid is not None
+        )
+
+    def take_over(self, estate: Estate, now: float) -> None:
+        """Take over those that an earlier daemon has left."""
+        limits = self._site.limits
+        for each in estate.workers:
+            kill_at = now + limits.boot_timeout_s
+            worker = Worker(
+                each.proc, each.generation, each.slot, None, each.limits, each.asked_at, kill_at=kill_at
+            )
+            worker.started(each.pid)
+            if each.stage is not Stage.BOOTING:
+                worker.ready(now if each.ready_at is None else each.ready_at)
+            if each.stage is Stage.LEAVING:
+                worker.drain(None, limits.drain_timeout_s, now)  # it was told, or is told by a signal
+            self.by_proc[each.proc] = worker
 
     # --- what should be against what is --------------------------------------------------------
 

@@ -197,10 +197,14 @@ class Processes:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             return False
+        self.watch(pid, pidfd, on_exit)
+        return True
+
+    def watch(self, pid: Pid, pidfd: int, on_exit: Callable[[Exit], None]) -> None:
+        """Watch over a process whose pidfd is open; it is ours from now on. A stranger's exit status is not known."""
         self._pidfds[pid] = pidfd
         self._on_exit[pid] = on_exit
         asyncio.get_running_loop().add_reader(pidfd, self._reap, pid)
-        return True
 
     def kill(self, pid: Pid, name: str) -> None:
         """Send a signal by its name; a process that is gone already gets none."""

@@ -99,6 +99,16 @@ class RuntimeDirectory:
         """The folder of the sockets on which programs say that they are ready."""
         return self.path / "notify"
 
+    @property
+    def home(self) -> Path:
+        """The socket on which a daemon adopts what an earlier one has left."""
+        return self.path / "home.sock"
+
+    @property
+    def estates(self) -> Path:
+        """The folder in which is written what would be left of the sites."""
+        return self.path / "estates"
+
     def release(self) -> None:
         """Remove the pid file and let the lock go."""
         with suppress(FileNotFoundError):

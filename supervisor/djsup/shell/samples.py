@@ -32,15 +32,27 @@ MEMORY_FRESH_S = 2.0
 """A process's memory is measured at most so often: the kernel walks its page tables for it."""
 
 
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+"""A site that made its scoreboard shorter would kill its reader with SIGBUS: sealed for ever."""
+
+
 class Scoreboard:
     """A site's shared memory: made and read here, written by its workers."""
 
-    def __init__(self, site: str) -> None:
-        self.fd = os.memfd_create(f"djsup-{site}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.fd, scoreboard.SIZE_BYTES)
-        # A site that made its scoreboard shorter would kill its reader with SIGBUS: sealed for ever.
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        self._words = scoreboard.open_words(self.fd)
+    def __init__(self, site: str, fd: int | None = None) -> None:
+        """``fd`` is a scoreboard that exists already.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if fd is None:
+            fd = os.memfd_create(f"djsup-{site}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            os.ftruncate(fd, scoreboard.SIZE_BYTES)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+        elif not _is_scoreboard(fd):
+            raise ValueError("no scoreboard")
+        self.fd = fd
+        self._words = scoreboard.open_words(fd)
 
     def row(self, slot: int, pid: Pid | None) -> scoreboard.Row | None:
         """The row of the worker with this pid; None while it has not begun to write."""
@@ -51,6 +63,14 @@ class Scoreboard:
         """Give the memory back (workers that still map it keep theirs)."""
         self._words.release()
         os.close(self.fd)
+
+
+def _is_scoreboard(fd: int) -> bool:
+    """Whether an orphan has handed in memory that can be read without fear."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) == SEALS and os.fstat(fd).st_size == scoreboard.SIZE_BYTES
+    except OSError:
+        return False  # no memfd
 
 
 @dataclass(frozen=True, slots=True)

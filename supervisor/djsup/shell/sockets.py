@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ import psutil
 from djsup.core.model import Address, AddressKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from djsup.core.model import Generation, SiteName
 
 BACKLOG = 4096
@@ -31,8 +34,14 @@ class CannotListen(Exception):
 class Listeners:
     """The bound listeners, by address."""
 
-    def __init__(self) -> None:
+    def __init__(self, inherited: Iterable[tuple[str, socket.socket]] = ()) -> None:
+        """``inherited``: sockets that whoever started the daemon has handed over, with their names."""
         self._bound: dict[Address, socket.socket] = {}
+        self._inherited = list(inherited)
+        self.bound: Callable[[Address, int], None] = lambda _address, _fd: None
+        """Called for each listener that is ours alone, and would be lost with us."""
+        self.closed: Callable[[Address], None] = lambda _address: None
+        """Called when such a one is closed."""
 
     def bind(self, address: Address) -> None:
         """Bind and listen; bound already: nothing.
@@ -44,11 +53,67 @@ class Listeners:
             return
         match address.kind:
             case AddressKind.TCP:
-                self._bound[address] = _listen_tcp(address)
+                self._bound[address] = self._kept(address) or _listen_tcp(address)
             case AddressKind.UNIX:
-                self._bound[address] = _listen_unix(address)
+                self._bound[address] = self._kept(address) or _listen_unix(address)
             case AddressKind.FD:
-                raise CannotListen(f"cannot listen on {address}: sockets from outside have no effect yet")
+                self._bound[address] = self._named(address)
+                return
+        self.bound(address, self._bound[address].fileno())
+
+    def _kept(self, address: Address) -> socket.socket | None:
+        """The listener of this address that was kept for us while we were dead; None: none was."""
+        for each in self._inherited:
+            if listens_on(each[1], address):
+                self._inherited.remove(each)
+                each[1].setblocking(False)
+                return each[1]
+        return None
+
+    def _named(self, address: Address) -> socket.socket:
+        """A copy of the socket of that name: the site may be stopped, and started again.
+
+        Raises:
+            CannotListen: there is none, or it is of no use.
+        """
+        found = [sock for name, sock in self._inherited if name == address.host]
+        if not found:
+            names = ", ".join(sorted({name for name, _ in self._inherited})) or "none"
+            raise CannotListen(
+                f"no socket of the name {address.host!r} was handed over (LISTEN_FDNAMES; there is: {names}); "
+                f"FileDescriptorName={address.host} in a .socket unit names one"
+            )
+        if len(found) > 1:
+            raise CannotListen(
+                f"{len(found)} sockets of the name {address.host!r} were handed over; "
+                "give each a .socket unit of its own, with a name of its own"
+            )
+        if not listens(found[0]):
+            raise CannotListen(f"the socket of the name {address.host!r} is no listening stream socket")
+        listener = found[0].dup()
+        listener.setblocking(False)
+        return listener
+
+    def drop_kept(self, prefix: str) -> list[str]:
+        """Close what was kept for us and nobody wants: clients would queue there for ever. Gives the names."""
+        dropped = [each for each in self._inherited if each[0].startswith(prefix)]
+        self._inherited = [each for each in self._inherited if each not in dropped]
+        for _, sock in dropped:
+            sock.close()
+        return [name for name, _ in dropped]
+
+    def adopt(self, address: Address, listener: socket.socket) -> bool:
+        """Take over a listener from a process that an earlier daemon has left; False: it is not this one's."""
+        if address in self._bound or not listens_on(listener, address):
+            return False
+        listener.setblocking(False)
+        self._bound[address] = listener
+        self.bound(address, listener.fileno())
+        return True
+
+    def __contains__(self, address: Address) -> bool:
+        """Whether it is bound."""
+        return address in self._bound
 
     def close(self, address: Address) -> None:
         """Close a listener; the file of a Unix socket goes with it. Not bound: nothing."""
@@ -59,6 +124,8 @@ class Listeners:
             with suppress(OSError):
                 Path(address.host).unlink()
         listener.close()
+        if address.kind is not AddressKind.FD:
+            self.closed(address)
 
     def close_all(self) -> None:
         """Close every listener."""
@@ -80,6 +147,33 @@ class Listeners:
             KeyError: it is not bound.
         """
         return self._bound[address]
+
+
+def listens(sock: socket.socket) -> bool:
+    """Whether this is a listening stream socket."""
+    try:
+        return (
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+            and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        )
+    except OSError:
+        return False  # no socket at all
+
+
+def listens_on(sock: socket.socket, address: Address) -> bool:
+    """Whether this is a listening stream socket that is bound to that address, as the kernel says."""
+    if not listens(sock):
+        return False
+    name = sock.getsockname()
+    match address.kind:
+        case AddressKind.UNIX:
+            return sock.family == socket.AF_UNIX and name == address.host
+        case AddressKind.TCP:
+            if sock.family not in {socket.AF_INET, socket.AF_INET6}:
+                return False
+            return ip_address(name[0]) == ip_address(address.host) and name[1] == address.port
+        case AddressKind.FD:
+            return False  # its address is not known: whoever handed it in hands it in again
 
 
 def _listen_tcp(address: Address) -> socket.socket:
@@ -182,6 +276,19 @@ class Handovers:
             self._pairs[key] = pair
         return self._pairs[key]
 
+    def adopt(
+        self, site: SiteName, generation: Generation, intake: socket.socket, outlet: socket.socket
+    ) -> bool:
+        """Take both ends over from a process that an earlier daemon has left; False: they are no pair of sockets."""
+        if (site, generation) in self._pairs or not all(_is_handover(end) for end in (intake, outlet)):
+            return False
+        self._pairs[site, generation] = (intake, outlet)
+        return True
+
+    def __contains__(self, key: tuple[SiteName, Generation]) -> bool:
+        """Whether a generation's handover socket is open."""
+        return key in self._pairs
+
     def receiving_end(self, site: SiteName, generation: Generation) -> int:
         """The descriptor from which the generation's workers take connections; opened when it is new."""
         return self._pair(site, generation)[0].fileno()
@@ -194,3 +301,13 @@ class Handovers:
         """Close a generation's handover socket; connections still in it are closed with it."""
         for end in self._pairs.pop((site, generation), ()):
             end.close()
+
+
+def _is_handover(end: socket.socket) -> bool:
+    try:
+        return (
+            end.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN) == socket.AF_UNIX
+            and end.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_SEQPACKET
+        )
+    except OSError:
+        return False

@@ -8,6 +8,7 @@ runs, the signal is in the blocked mask of that thread (sigaction(2), ``SigBlk``
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,8 +37,17 @@ class NoStacks(Exception):
 class StackFile:
     """The file of one site."""
 
-    def __init__(self, site: str) -> None:
-        self.fd = os.memfd_create(f"djsup-{site}-stacks", os.MFD_CLOEXEC)
+    def __init__(self, site: str, fd: int | None = None) -> None:
+        """``fd`` is a file for stacks that exists already.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if fd is None:
+            fd = os.memfd_create(f"djsup-{site}-stacks", os.MFD_CLOEXEC)
+        elif not _is_memory(fd):
+            raise ValueError("no file for stacks")
+        self.fd = fd
         self._one_at_a_time = asyncio.Lock()
         self._late: dict[Pid, Look] = {}
         """Processes that were asked and may yet write, as they were before."""
@@ -107,6 +117,15 @@ class StackFile:
                     look_s = min(LOOK_LAST_S, look_s * 1.5)
                 return True
         return False
+
+
+def _is_memory(fd: int) -> bool:
+    """Whether an orphan has handed in memory, which is read and written without waiting for anybody."""
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        return False
+    return not seals & (fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core.simulation.invariants import Judge
 from core.simulation.world import World
-from djsup.core.events import ScaleAsked, SettingsChanged
+from djsup.core.events import ScaleAsked, SettingsChanged, SitesAdopted
 from djsup.core.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djsup.core.actions import Action
+    from djsup.core.estate import Estate
     from djsup.core.events import Event
+    from djsup.core.model import SiteName
 
 STEPS_MAX = 6000
 """More steps than a history can need: the fleet or the world runs in a circle."""
@@ -24,7 +27,12 @@ REST_S = 200.0
 class History:
     """Plays a seed. ``tell`` hears every event and every action, for a person to read."""
 
-    def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, tell: Callable[[str], None] | None = None, *, daemon_dies: bool = False
+    ) -> None:
+        """With ``daemon_dies`` the daemon is killed some times, and another adopts what is left."""
+        self.written: dict[SiteName, Estate] = {}
+        self._daemon_dies = daemon_dies
         self.fleet = Fleet()
         self.world = World(seed, self.fleet)
         self.judge = Judge(self.world, self.fleet)
@@ -42,6 +50,8 @@ class History:
         until = world.now + random.choice([20.0, 60.0])
         while world.now < until:
             self.run(world.now + random.choice([0.01, 0.3, 1.0, 3.0]))
+            if self._daemon_dies and random.random() < 0.1:
+                self.daemon_dies()
             event = world.accident() if random.random() < 0.5 else world.order()
             if event is not None:
                 self.step(event)
@@ -78,6 +88,26 @@ class History:
             self.step(self.world.move(sleepers[0]))
             self.rest()
 
+    def daemon_dies(self) -> None:
+        """The daemon is killed; the next one adopts what is left, and reads the settings, new ones perhaps."""
+        world, random = self.world, self.world.random
+        if self._tell is not None:
+            self._tell(f"{world.now:.3f} the daemon dies")
+        world.daemon_dies(random.choice([0.01, 0.3, 3.0]))
+        world.bury()
+        self.fleet = Fleet()
+        adopted = world.adopt(list(self.written.values()), self.fleet)
+        world.bury()
+        self.written.clear()
+        self.judge.daemon_replaced(self.fleet, adopted)
+        served = self.judge.serving()
+        self.step(SitesAdopted(adopted))
+        if random.random() < 0.3:
+            self.step(replace(world.change_settings(world.changed()), by="start"))
+        else:
+            self.step(SettingsChanged(world.settings, "start"))
+        self.judge.keeps_serving(served)
+
     def stop(self) -> None:
         """Ask for the end, some two times, and see it come."""
         self.step(self.world.stop())
@@ -113,6 +143,10 @@ class History:
             if self._tell is not None:
                 self._tell(f"{'':10} << {action}")
             world.perform(action)
+        for name, estate in self.fleet.take_estates().items():
+            self.written.pop(name, None)
+            if estate is not None:
+                self.written[name] = estate
         self.judge.after(actions)
         world.bury()
         return actions

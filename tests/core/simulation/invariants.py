@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from core.simulation.programs import ProgramJudge
 from core.simulation.scales import Scales
-from core.simulation.world import Proc, Stage, World
+from core.simulation.world import NAMES, Proc, Stage, World
 from djsup.core import plan
 from djsup.core.actions import (
     BindListener,
@@ -49,6 +49,7 @@ from djsup.core.worker import KILL_SLACK_S, PATIENCE_S
 
 if TYPE_CHECKING:
     from djsup.core.actions import Action
+    from djsup.core.estate import Estate
     from djsup.core.events import Event
     from djsup.core.fleet import Fleet
     from djsup.core.model import Address
@@ -269,6 +270,44 @@ class Judge:
     def sleeps(self, name: SiteName) -> bool:
         shown = self.scales.shown(name)
         return shown is not None and shown.state is SiteState.SLEEPING
+
+    # --- the daemon's death --------------------------------------------------------------------
+
+    def daemon_replaced(self, fleet: Fleet, adopted: tuple[Estate, ...]) -> None:
+        """Another daemon goes on with these sites; it knows nothing of failures, nor of what was under way."""
+        self.fleet = fleet
+        served = {each.settings.name for each in adopted if each.serving is not None}
+        known = {each.settings.name for each in adopted}
+        for row in (self.deaths, self.loads, self.unanswered):
+            row.clear()
+        self.dashboard_deaths = Row()
+        self.asked_back.clear()
+        self.programs.daemon_replaced(fleet)
+        self.scales.daemon_replaced()
+        self.load_asked |= known
+        for site in adopted:
+            boot_until = self.world.now + site.settings.limits.boot_timeout_s
+            self.boot_until |= {each.proc: boot_until for each in site.workers}
+        self.ending = {name for name in self.ending if not self._known(name) and name in known}
+        for name in list(self.serving_generation):
+            if name not in served:
+                self.serving_generation[name] = 0
+        for name in [each for each in self.highest if each not in known]:
+            self.highest.pop(name)
+            self.forgotten = {each for each in self.forgotten if each[0] != name}
+        self.by_hand = {name: number for name, number in self.by_hand.items() if name in known}
+
+    def serving(self) -> dict[SiteName, int]:
+        """How many workers of each site serve."""
+        return {name: sum(each.serves for each in self.world.living(name, "worker")) for name in NAMES}
+
+    def keeps_serving(self, before: dict[SiteName, int]) -> None:
+        """The first settings have come after an adoption: that by itself ends nobody who is needed."""
+        for name, number in self.serving().items():
+            if self._known(name):
+                self.check(
+                    number >= min(before[name], self.promise(name)), f"{name}: an adoption ends workers"
+                )
 
     # --- rules ---------------------------------------------------------------------------------
 
@@ -498,10 +537,11 @@ class Judge:
         self.check(
             set(snapshot) == {site.name for site in self.settings.sites}, "sites come and go as configured"
         )
-        wanted = set()
+        wanted, waiting = set(), set()
         for site in self.settings.sites:
             name, shown = site.name, snapshot[site.name]
             if self._waits_for_another(shown, snapshot):
+                waiting |= set(site.listen)
                 continue
             if self.scales.is_settled(shown, site):
                 wanted |= set(site.listen)
@@ -530,7 +570,8 @@ class Judge:
         self.programs.at_rest(self.settings)
         dashboard = self.settings.dashboard
         wanted |= set() if dashboard is None else {dashboard.listen}
-        self.check(self.world.bound == wanted, "what is bound is what serves")
+        bound = self.world.bound
+        self.check(wanted <= bound <= wanted | waiting, "what is bound is what serves")
         self.check(
             len(self.world.living(kind="dashboard")) == (dashboard is not None),
             "the dashboard runs as configured",

@@ -39,6 +39,8 @@ class Planted:
     function: str
     right: str
     wrong: str
+    daemon_dies: bool = False
+    """It shows only where a daemon is killed and another adopts what is left."""
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the wrong line in place of the right one."""
@@ -53,6 +55,38 @@ class Planted:
 
 
 PLANTED = [
+    Planted(
+        "an adopted site begins to count its generations anew",
+        Generations,
+        "take_over",
+        "self.last = left.last",
+        "self.last = 0",
+        daemon_dies=True,
+    ),
+    Planted(
+        "an adopted process's name is given to another",
+        Fleet,
+        "_adopt",
+        "self._last_proc = max(self._last_proc, each.proc)",
+        "pass",
+        daemon_dies=True,
+    ),
+    Planted(
+        "an adopted listener is bound once more and closed",
+        Fleet,
+        "_adopt",
+        "self._listeners.adopt(name, pool.addresses())",
+        "pass",
+        daemon_dies=True,
+    ),
+    Planted(
+        "the number asked for by hand is forgotten with the daemon",
+        Pool,
+        "adopt",
+        "self.site.by_hand = left.by_hand",
+        "pass",
+        daemon_dies=True,
+    ),
     Planted(
         "one worker is drained before its replacement serves",
         Workers,
@@ -124,7 +158,7 @@ PLANTED = [
         "if late.kill_at is None or now < late.kill_at:",
         "if True:",
     ),
-    Planted("a number of a generation is used twice", Generations, "_open", "self._last = number", "pass"),
+    Planted("a number of a generation is used twice", Generations, "_open", "self.last = number", "pass"),
     Planted(
         "a generation is forgotten with workers of it alive",
         Generations,

@@ -135,11 +135,15 @@ class ProgramWorld:
         else:
             self.world.later(self.delay() / 10, lambda: self._started(each))
 
-    def _failed(self, each: Proc) -> Event:
+    def _failed(self, each: Proc) -> Event | None:
+        if each.over:
+            return None  # its daemon died
         each.over = each.gone = True
         return SpawnFailed(each.action.proc, "there is no program 'x'")
 
-    def _started(self, each: Proc) -> Event:
+    def _started(self, each: Proc) -> Event | None:
+        if each.over:
+            return None  # its daemon died
         program = each.action.program
         each.started_at = self.world.now
         self._pid += 1
@@ -192,6 +196,12 @@ class ProgramWorld:
         if each.started_at is not None and (signal == "SIGKILL" or not self.chance(0.2)):
             self._end(each, Exit(signal=signal), self.delay() / 10 if signal == "SIGKILL" else self.delay())
 
+    def daemon_dies(self) -> None:
+        """They end with it."""
+        for each in self.procs.values():
+            each.over = each.gone = True
+        self.bury()
+
     def bury(self) -> None:
         for proc in [proc for proc, each in self.procs.items() if each.gone]:
             del self.procs[proc]
@@ -235,6 +245,13 @@ class ProgramJudge:
         self.deaths = defaultdict(
             lambda: (0, 0.0), {key: row for key, row in self.deaths.items() if key[0] != site}
         )
+
+    def daemon_replaced(self, fleet: Fleet) -> None:
+        """Another daemon starts them all anew."""
+        self.fleet = fleet
+        self.deaths.clear()
+        self.served.clear()
+        self.hung_up.clear()
 
     def started(self, action: StartProgram, *, ends: bool) -> None:
         name, program, now = action.site.name, action.program, self.world.world.now

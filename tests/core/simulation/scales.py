@@ -51,6 +51,11 @@ class Scales:
         for record in self._records.values():
             record.turns.clear()
 
+    def daemon_replaced(self) -> None:
+        """Another daemon has measured nothing yet."""
+        self._records.clear()
+        self._before.clear()
+
     def before(self, event: Event) -> None:
         self._event = event
         self._before = {each.name: each for each in self._judge.fleet.snapshot(self._judge.world.now)}

@@ -20,9 +20,9 @@ KEPT = [15, 26, 38, 62, 65, 88, 117, 132, 164, 231, 450, 483, 640, 652, 1253, 17
 """Seeds that once found a mistake, in the core or in the judge."""
 
 
-def play(seed: int) -> None:
+def play(seed: int, *, daemon_dies: bool = False) -> None:
     try:
-        History(seed).play()
+        History(seed, daemon_dies=daemon_dies).play()
     except Exception as error:
         error.add_note(f"seed {seed}: DJSUP_SIMULATE_SEED={seed} pytest tests/core/simulation -k one_seed -s")
         raise
@@ -33,6 +33,13 @@ def play(seed: int) -> None:
 def test_invariants_hold_in_random_histories(part: int) -> None:
     for seed in range(part, SEEDS, PARTS):
         play(seed)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.timeout(60 + SEEDS)
+def test_invariants_hold_when_daemons_die_and_others_adopt(part: int) -> None:
+    for seed in range(part, SEEDS, PARTS):
+        play(seed, daemon_dies=True)
 
 
 @pytest.mark.parametrize("seed", KEPT)
@@ -59,7 +66,7 @@ def test_simulation_catches_planted_bug(planted: Planted, monkeypatch: pytest.Mo
     planted.plant(monkeypatch)
     for seed in (*range(SEEDS_FOR_A_BUG), *KEPT):
         try:
-            History(seed).play()
+            History(seed, daemon_dies=planted.daemon_dies).play()
         except (AssertionError, KeyError):  # BrokenError and UnknownMoveError are assertions
             return
     pytest.fail(f"{SEEDS_FOR_A_BUG} histories, and nobody noticed that {planted.bug}")

@@ -34,6 +34,8 @@ from djsup.core.actions import (
     UnwatchListener,
     WatchListener,
 )
+from djsup.core.estate import Estate, WorkerLeft
+from djsup.core.estate import Stage as Left
 from djsup.core.events import (
     DeadlinePassed,
     Event,
@@ -164,6 +166,8 @@ class World:
         self._queue: list[tuple[float, int, Callable[[], Event | None]]] = []
         self._count = 0
         self._pid = 1000
+        self._daemon = 1
+        """Which daemon it is; an answer to one that is dead reaches nobody."""
         self.visitors = Visitors(seed, self)
         self.programs = ProgramWorld(seed, self)
         self.settings = self._first_settings()
@@ -247,7 +251,8 @@ class World:
             answer = ListenerBound(address)
         else:
             answer = ListenerFailed(address, "address already in use")
-        self.later(self.delay() / 10, lambda: answer)
+        daemon = self._daemon
+        self.later(self.delay() / 10, lambda: answer if self._daemon == daemon else None)
 
     def _start(self, each: Proc) -> None:
         """A process by exec."""
@@ -480,7 +485,7 @@ class World:
             case "restart" if self.random.random() < 0.4:
                 return RestartAsked(name, "root (cli)")
             case _:
-                return self.change_settings(self._changed())
+                return self.change_settings(self.changed())
 
     def change_settings(self, settings: Settings, *, reload_all: bool = False) -> SettingsChanged:
         self.settings = settings
@@ -488,14 +493,14 @@ class World:
         reload = names if reload_all or self.random.random() < 0.5 else frozenset[SiteName]()
         return SettingsChanged(settings, "root (HUP)", reload)
 
-    def _changed(self) -> Settings:
+    def changed(self) -> Settings:
         sites = list(self.settings.sites)
         what = self.random.choice(
             ["add", "remove", "listen", "limits", "workers", "env", "dashboard", "nothing"]
         )
         index = self.random.randrange(len(sites)) if sites else 0
         free = [each for each in ADDRESSES if all(each not in site.listen for site in sites)]
-        if what == "add" and len(sites) < len(NAMES):
+        if what == "add" and len(sites) < len(NAMES) and free:
             name = next(each for each in NAMES if all(each != site.name for site in sites))
             site = SiteSettings(
                 name,
@@ -511,7 +516,7 @@ class World:
             pass
         elif what == "remove":
             del sites[index]
-        elif what == "listen":
+        elif what == "listen" and free:
             listen = (self.random.choice(free), *sites[index].listen)[: self.random.choice([1, 2])]
             sites[index] = replace(sites[index], listen=listen)
         elif what == "limits":
@@ -532,6 +537,73 @@ class World:
         sites = tuple(moved if each is site else each for each in self.settings.sites)
         self.settings = replace(self.settings, sites=sites)
         return SettingsChanged(self.settings, "root (HUP)")
+
+    # --- the daemon's death --------------------------------------------------------------------
+
+    def daemon_dies(self, gap_s: float) -> None:
+        """The daemon is killed, and nobody hears anything for a while."""
+        self._daemon += 1
+        self.visitors.watched.clear()
+        self.programs.daemon_dies()
+        for each in self.procs.values():
+            if each.kind == "dashboard" or each.stage is Stage.ASKED:
+                each.over = True  # it ends with its daemon, or never comes to be
+                each.stage = Stage.GONE
+        until = self.now + gap_s
+        while self._queue and self._queue[0][0] <= until:
+            at, _, what = heapq.heappop(self._queue)
+            self.now = max(self.now, at)
+            what()
+        self.now = until
+
+    def adopt(self, written: list[Estate], fleet: Fleet) -> tuple[Estate, ...]:
+        """What is left of what was written down, as the shell finds it."""
+        self.fleet = fleet
+        self.bound = set()
+        adopted = []
+        for estate in written:
+            lives = {each.proc for each in estate.processes if each.proc in self.procs}
+            lives = {proc for proc in lives if self.procs[proc].lives}
+            templates = tuple(each for each in estate.templates if each.proc in lives)
+            workers = tuple(each for each in estate.workers if each.proc in lives)
+            left = replace(estate, templates=templates, workers=tuple(map(self._heard_of, workers)))
+            if not lives:
+                continue
+            if left.serving is not None and self.random.random() < 0.1:
+                left = self._lost(left)
+            if left.serving is not None:
+                self.bound |= set(self.generations[left.settings.name, left.serving].listen)
+            adopted.append(left)
+        return tuple(adopted)
+
+    def _lost(self, left: Estate) -> Estate:
+        """Everybody was too busy to call, so its sockets are lost; its workers are told to go by a signal."""
+        for each in left.workers:
+            if self.procs[each.proc].told_at is None:
+                self._drain(self.procs[each.proc], left.settings.limits.drain_timeout_s)
+        workers = tuple(replace(each, stage=Left.LEAVING) for each in left.workers)
+        for held in left.templates:
+            self.procs[held.proc].over = True
+            self.procs[held.proc].stage = Stage.GONE
+        return replace(left, serving=None, templates=(), workers=workers)
+
+    def _heard_of(self, worker: WorkerLeft) -> WorkerLeft:
+        """What a worker says as it calls, and what the new daemon sees of it."""
+        each = self.procs[worker.proc]
+        each.tired = False  # it is measured anew
+        if each.told_at is not None:
+            each.told_at = self.now
+        if each.overdue_at is not None:
+            each.overdue_at = None
+            self.later(1.0, lambda: self._overdue(each))
+        ready = worker.stage is Left.BOOTING and each.stage is Stage.READY
+        return replace(worker, stage=Left.SERVING) if ready else worker
+
+    def _overdue(self, each: Proc) -> Event | None:
+        if each.over:
+            return None
+        each.overdue_at = self.now
+        return RequestOverdue(each.proc, "GET", "/slow", 31.0)
 
     def stop(self) -> StopAsked:
         return StopAsked("root (SIGTERM)", at_once=self.random.random() < 0.2)

@@ -1,0 +1,91 @@
+"""What a daemon leaves behind when it is killed: one site's processes as they were, for the next daemon.
+
+Frozen values, written down by the shell at every change and read by the daemon that is started again. Says
+what there is; what is done about it is decided in ``pool.py``, by the same reconciliation as ever.
+A rollout is no part of it: what it had started is ended, and a reload that ran is begun again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+# The shell decodes these values, and needs the types for it.
+from djsup.core.model import Generation, Limits, Pid, ProcId, SiteSettings, Slot  # noqa: TC001
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Stage(Enum):
+    """How far a worker had come."""
+
+    BOOTING = "booting"
+    """It got ready; it may be by now."""
+    SERVING = "serving"
+    """It accepts connections, as far as is known."""
+    LEAVING = "leaving"
+    """It was told to go, or has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateLeft:
+    """A template whose pid is known."""
+
+    proc: ProcId
+    pid: Pid
+    generation: Generation
+    loaded: bool
+    """It forks workers when asked to."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLeft:
+    """A worker whose pid is known."""
+
+    proc: ProcId
+    pid: Pid
+    generation: Generation
+    slot: Slot
+    stage: Stage
+    limits: Limits
+    """What it was last told."""
+    asked_at: float
+    ready_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationLeft:
+    """A generation of which anything is left."""
+
+    number: Generation
+    settings: SiteSettings
+    forks: bool
+    note: str = ""
+    python: str = ""
+    django: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """What is left of one site."""
+
+    settings: SiteSettings
+    """What the site was to be; the serving generation may have been loaded with others."""
+    serving: Generation | None
+    """None: none had proved itself, or its sockets are lost; whatever is left ends."""
+    last: int
+    """The highest number of a generation that was used."""
+    generations: tuple[GenerationLeft, ...] = ()
+    templates: tuple[TemplateLeft, ...] = ()
+    workers: tuple[WorkerLeft, ...] = ()
+    by_hand: int | None = None
+    reloading: str | None = None
+    """Who wants a reload that has not ended; None: nobody."""
+
+    @property
+    def processes(self) -> Iterator[TemplateLeft | WorkerLeft]:
+        """All that are left."""
+        yield from self.templates
+        yield from self.workers
