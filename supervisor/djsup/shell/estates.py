@@ -21,7 +21,7 @@ from djsup.core.estate import Estate
 from djsup.core.model import Pid
 
 if TYPE_CHECKING:
-    from djsup.core.model import SiteName
+    from djsup.core.model import ProcId, SiteName
 
 FILE_MAX_BYTES = 8 * 1024 * 1024
 _ADAPTER = TypeAdapter(Estate)
@@ -45,7 +45,8 @@ class Estates:
         self._folder = folder
         self._version = version
         self._written: dict[SiteName, Estate] = {}
-        self._born: dict[Pid, int] = {}
+        self._born: dict[SiteName, dict[ProcId, int | None]] = {}
+        """Looked up once a process, by its name: a pid is used again."""
 
     def read(self) -> list[Found]:
         """What an earlier daemon has left; a file that can't be read or is of another boot counts for nothing."""
@@ -75,16 +76,19 @@ class Estates:
         path = self._folder / f"{site}.json"
         if estate is None:
             self._written.pop(site, None)
+            self._born.pop(site, None)
             path.unlink(missing_ok=True)
             return
         self._written[site] = estate
-        pids = {each.pid for each in estate.processes}
-        times = {pid: self._born.get(pid) or born(pid) for pid in pids}
-        self._born.update({pid: at for pid, at in times.items() if at is not None})
+        known = self._born.get(site, {})
+        at = {
+            each.proc: known[each.proc] if each.proc in known else born(each.pid) for each in estate.processes
+        }
+        self._born[site] = at
         content = {
             "version": self._version,
             "boot": boot_id(),
-            "born": {str(pid): at for pid, at in times.items() if at is not None},
+            "born": {str(each.pid): at[each.proc] for each in estate.processes if at[each.proc] is not None},
             "estate": _ADAPTER.dump_python(estate, mode="json"),
         }
         new = path.with_suffix(".new")
@@ -99,10 +103,6 @@ class Estates:
             with suppress(OSError):
                 path.unlink()
             raise
-
-    def forget(self, pid: Pid) -> None:
-        """A process is gone: its number may be used again."""
-        self._born.pop(pid, None)
 
     def forget_others(self) -> None:
         """Remove what was written by an earlier daemon and not by us."""

@@ -86,6 +86,7 @@ class Home:
                 # Read first: what is unread at the end is a reset to the other side, and hides the answer. Without
                 # room for them the kernel drops the descriptors.
                 caller.recv(messages.MESSAGE_MAX_BYTES)
+            with suppress(OSError):
                 messages.send(caller, messages.Drain(0.0))
             caller.close()
             return
