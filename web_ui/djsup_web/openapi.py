@@ -70,7 +70,10 @@ _RELOADED: _Json = _object(
     {
         "sites": _list(
             _object(
-                {"name": _TEXT, "result": {"enum": ["done", "rolled-back", "superseded", "started", "asleep"]}},
+                {
+                    "name": _TEXT,
+                    "result": {"enum": ["done", "rolled-back", "superseded", "started", "asleep"]},
+                },
                 generation=_MAYBE_WHOLE,
                 error=_MAYBE_TEXT,
                 details=_MAYBE_TEXT,
