@@ -502,6 +502,7 @@ class Judge:
         for site in self.settings.sites:
             name, shown = site.name, snapshot[site.name]
             if self._waits_for_another(shown, snapshot):
+                wanted |= set(site.listen) & self.world.bound  # what it could have of them
                 continue
             if self.scales.is_settled(shown, site):
                 wanted |= set(site.listen)
