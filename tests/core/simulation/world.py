@@ -511,7 +511,7 @@ class World:
             pass
         elif what == "remove":
             del sites[index]
-        elif what == "listen":
+        elif what == "listen" and free:
             listen = (self.random.choice(free), *sites[index].listen)[: self.random.choice([1, 2])]
             sites[index] = replace(sites[index], listen=listen)
         elif what == "limits":
