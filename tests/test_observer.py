@@ -25,4 +25,4 @@ def test_a_request_may_run_as_long_as_it_has_asked_for_within_bounds(
     asked_s: int, limits: Limits, may_run_s: float
 ) -> None:
     until_ns = BEGAN_NS + asked_s * 1_000_000_000 if asked_s else 0
-    assert patience_s(Running(0, BEGAN_NS, "GET", "/", until_ns), limits) == may_run_s
+    assert patience_s(Running(0, BEGAN_NS, "GET", "/", 1, until_ns), limits) == may_run_s

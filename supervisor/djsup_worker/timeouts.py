@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from djsup_worker.messages import Message
     from djsup_worker.scoreboard import RowWriter
 
-TIMEOUT_SIGNAL = signal.SIGRTMIN + 4
+TIMEOUT_SIGNAL = signal.SIGRTMIN + 5
 """What the main thread is interrupted with."""
 AGAIN_NS = SECOND_NS
 """How long until it is, again: a signal that comes just before a system call begins does not interrupt it."""

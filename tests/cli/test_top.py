@@ -171,6 +171,10 @@ def test_a_daemon_that_goes_away_is_said_and_its_last_picture_stays(
 @pytest.mark.parametrize("how", ["q", "interrupt"])
 def test_the_terminal_is_as_before_when_top_has_ended(terminal: Terminal, how: str) -> None:
     terminal.wait("blog")
+    terminal.press("R")
+    terminal.wait("reload blog?")  # it is in its loop
+    terminal.press("n")
+    terminal.wait("q quit")
     assert termios.tcgetattr(terminal.theirs) != terminal.before
     if how == "q":
         terminal.press("q")

@@ -25,6 +25,8 @@ from djsup.core.snapshot import from_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import Console
+
     from djsup.client import Client
 
 INTERVAL_S = 1.0
@@ -92,6 +94,14 @@ class Top:
         """Show and obey until told to quit."""
         threading.Thread(target=self._watch, name="pictures", daemon=True).start()
         console = output.console()
+        try:
+            self._live(console)
+        finally:
+            if console.is_alt_screen:  # Ctrl-C came while the view was being set up
+                console.set_alt_screen(enable=False)
+                console.show_cursor()
+
+    def _live(self, console: Console) -> None:
         with (
             Keyboard(sys.stdin.fileno()) as keys,
             Live(self._screen.show(console), console=console, screen=True, auto_refresh=False) as live,

@@ -450,25 +450,11 @@ PLANTED = [
     ),
     Planted("a site that sleeps keeps its template", Sleep, "look", "now >= self._cold_at or", "False or"),
     Planted(
-        "a site lies down before its addresses are bound",
-        Sleep,
-        "lie_down",
-        "if self._listeners.ready(self._site.name, rollout.settings.listen):",
-        "if True:",
-    ),
-    Planted(
         "a site that may not sleep any more sleeps on",
         Sleep,
         "change",
-        "if self._site.asleep and self._site.settings.workers.least > 0:",
+        "if self._site.settings.workers.least > 0:",
         "if False:",
-    ),
-    Planted(
-        "a site that sleeps takes no other addresses",
-        Sleep,
-        "change",
-        "elif self.cold and bound_anew:",
-        "elif False:",
     ),
     Planted(
         "a number by hand does not keep a site awake",

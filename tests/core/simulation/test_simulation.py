@@ -16,7 +16,29 @@ SEEDS = int(os.environ.get("DJSUP_SIMULATE_SEEDS", "160"))
 PARTS = 8
 SEEDS_FOR_A_BUG = 120
 """A planted bug has to show within so many seeds or in a kept one; most do within ten."""
-KEPT = [15, 26, 38, 62, 65, 88, 117, 132, 164, 231, 450, 483, 640, 652, 1253, 1717, 1787, 1996, 3065, 3079]
+KEPT = [
+    15,
+    26,
+    38,
+    62,
+    65,
+    88,
+    117,
+    132,
+    164,
+    231,
+    450,
+    456,
+    483,
+    640,
+    652,
+    1253,
+    1717,
+    1787,
+    1996,
+    3065,
+    3079,
+]
 """Seeds that once found a mistake, in the core or in the judge."""
 
 
