@@ -30,6 +30,8 @@ class Launch:
     tls: Certificate | None
     keep_alive: bool
     """Whether clients send more than one request over a connection."""
+    static: bool = False
+    """Whether it is to serve the static files by itself: only where they are asked for, for it costs memory."""
 
     @property
     def address(self) -> str:

@@ -15,6 +15,10 @@ WARM_S = 0.3
 CONNECTIONS = 16
 WORKERS_FOR_MEMORY = 4
 MEMORY_LOAD_S = 3.0
+MEMORY_REST_S = 0.5
+MEMORY_REST_S_MAX = 10.0
+MEMORY_REST_MIB = 0.5
+"""Memory is at rest when it has changed by less than this within MEMORY_REST_S."""
 WORKERS_FOR_RELOADS = 2
 RELOADS = 10
 RELOADS_S_MAX = 10.0
@@ -154,7 +158,7 @@ def memory(server: Server, application: Application) -> MemoryOfFour:
         NotRunning: the server does not answer.
     """
     with running(server, _session(application, WORKERS_FOR_MEMORY)) as runs:
-        started = _memory_now(runs)
+        started = _memory_at_rest(runs)
         # New connections all the time: an old one stays with the worker that it came to.
         Wrk(runs.url(application.check), MEMORY_LOAD_S, CONNECTIONS * 2, keep_alive=False).result()
         return MemoryOfFour(started, _memory_now(runs))
@@ -207,6 +211,19 @@ def _warm(url: str, workload: Workload) -> None:
     wrk.stop()
     with suppress(ValueError):  # stopped before it had begun
         wrk.result()
+
+
+def _memory_at_rest(runs: Running) -> Memory:
+    """As ``_memory_now``, once it grows no more: a server may answer while others of its workers still load."""
+    end = time.monotonic() + MEMORY_REST_S_MAX
+    before = _memory_now(runs)
+    while time.monotonic() < end:
+        time.sleep(MEMORY_REST_S)
+        now = _memory_now(runs)
+        if abs(now.application_mib - before.application_mib) < MEMORY_REST_MIB:
+            return now
+        before = now
+    return before
 
 
 def _memory_now(runs: Running) -> Memory:

@@ -22,7 +22,7 @@ def reload(folder: str) -> list[str]:
 
 
 def _config(launch: Launch) -> str:
-    static = f'static = {{ "{STATIC_URL}/" = "{STATIC_FOLDER}" }}' if CAN_STATIC else ""
+    static = f'static = {{ "{STATIC_URL}/" = "{STATIC_FOLDER}" }}' if launch.static else ""
     where = f'listen = ["{launch.address}"]'
     if launch.tls is not None:
         where = f'tls = {{ {where}, certificate = "{launch.tls.certificate}", key = "{launch.tls.key}" }}'

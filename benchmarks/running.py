@@ -17,7 +17,7 @@ from benchmarks import ours
 from benchmarks.launch import Certificate, Launch, make_certificate
 from benchmarks.load import closes, trusting
 from benchmarks.servers import Server
-from benchmarks.workloads import Session
+from benchmarks.workloads import STATIC_URL, Session
 
 START_S = 30.0
 """How long a server may take to answer its first request, in seconds."""
@@ -146,6 +146,7 @@ def running(server: Server, session: Session) -> Iterator[Running]:
             environment=server.environment,
             tls=_certificate(folder) if session.tls else None,
             keep_alive=session.keep_alive,
+            static=any(each.path.startswith(f"{STATIC_URL}/") for each in session.workloads),
         )
         log = folder / "log"
         with log.open("wb") as out:

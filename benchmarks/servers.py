@@ -115,7 +115,8 @@ def _granian(launch: Launch) -> list[str]:
     options = ["--interface", "wsgi", "--http", "1", "--no-ws", "--log-level", "error"]
     options += ["--host", "127.0.0.1", "--port", str(launch.port), "--workers", str(launch.workers)]
     options += ["--blocking-threads", str(launch.threads)]
-    options += ["--static-path-route", STATIC_URL, "--static-path-mount", str(STATIC_FOLDER)]
+    if launch.static:
+        options += ["--static-path-route", STATIC_URL, "--static-path-mount", str(STATIC_FOLDER)]
     if launch.tls:
         options += ["--ssl-certificate", str(launch.tls.certificate), "--ssl-keyfile", str(launch.tls.key)]
     return [str(launch.programs / "granian"), *options, launch.application.wsgi]
@@ -134,9 +135,9 @@ def _uwsgi(launch: Launch) -> list[str]:
         "--processes",
         str(launch.workers),
         "--tcp-nodelay",
-        "--static-map",
-        f"{STATIC_URL}={STATIC_FOLDER}",
     ]
+    if launch.static:
+        options += ["--static-map", f"{STATIC_URL}={STATIC_FOLDER}"]
     if launch.threads > 1:
         options += ["--threads", str(launch.threads)]
     if not launch.keep_alive:  # it closes, but says it to nobody

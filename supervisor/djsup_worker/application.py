@@ -101,7 +101,13 @@ def _warm_django() -> str:
         return str(django.get_version())
     _load_urls(importlib.import_module("django.urls").get_resolver())
     for engine in importlib.import_module("django.template").engines.all():
-        getattr(engine, "engine", None)  # made at its first use; a mistake in TEMPLATES raises here
+        # Each is made at its first use; a mistake in TEMPLATES raises here.
+        for part in ("template_loaders", "template_context_processors"):
+            getattr(getattr(engine, "engine", None), part, None)
+    if "django.db.models" in sys.modules:
+        importlib.import_module("django.db.models.sql.compiler")
+    importlib.import_module("django.utils.translation").gettext("")  # the catalogue of LANGUAGE_CODE
+    importlib.import_module("django.utils.formats").get_format("DATE_FORMAT")
     return str(django.get_version())
 
 
