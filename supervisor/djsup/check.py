@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator, Sequence
 
-    from djsup.core.model import Address, Settings, SiteSettings
+    from djsup.core.model import Address, Settings, SiteName, SiteSettings
 
 OUTPUT_LINES = 50
 """Lines of what a site printed that are shown with its error."""
@@ -170,16 +170,24 @@ def _try(address: Address) -> str | None:
 
 def _run(site: SiteSettings, worker: Path, channel: socket.socket, output: int) -> subprocess.Popen[bytes]:
     return processes.start(
-        jails.command_of(site, worker, channel.fileno(), 0, output, output, lambda: str(_tmp_for(worker)))
+        jails.command_of(site, worker, channel.fileno(), 0, output, output, _Surroundings(worker))
     )
 
 
-def _tmp_for(worker: Path) -> Path:
-    """An empty folder that stands in for /tmp while a site is checked."""
-    folder = worker.with_name("tmp")
-    folder.mkdir(exist_ok=True)
-    folder.chmod(0o1777)
-    return folder
+class _Surroundings:
+    """What a site has around it while it is checked."""
+
+    def __init__(self, worker: Path) -> None:
+        self._tmp = worker.with_name("tmp")
+
+    def private_tmp(self, _site: SiteName) -> str:
+        """An empty folder that stands in for /tmp."""
+        self._tmp.mkdir(exist_ok=True)
+        self._tmp.chmod(0o1777)
+        return str(self._tmp)
+
+    def control_group(self, _site: SiteSettings) -> None:
+        """None: the group is the daemon's to make, and often not to be had from a shell."""
 
 
 def _boot(site: SiteSettings, channel: socket.socket) -> None:

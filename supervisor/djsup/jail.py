@@ -170,7 +170,13 @@ def fail(text: str) -> NoReturn:
     os._exit(STATUS)
 
 
+def join(members: str) -> None:
+    """Become one of a control group (cgroups v2)."""
+    Path(members).write_text("0")
+
+
 STEPS: tuple[tuple[str, Callable[[Any], None]], ...] = (
+    ("cgroup", join),
     ("nice", be_nice),
     ("cpu_affinity", stay_on),
     ("mounts", separate),

@@ -11,20 +11,81 @@ import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from djsup.core.model import ControlGroup
 from djsup.jail import STATUS
+from djsup.shell.control_groups import ControlGroups, NoControlGroup
+from djsup.shell.private_folders import PrivateFolders
 from djsup.shell.processes import CannotRun, Command, Identity, environment
 from djsup.shell.shipment import JAIL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from djsup.core.model import Isolation, SiteSettings
+    from djsup.core.model import Isolation, SiteName, SiteSettings
 
 FAILED = STATUS
 """Exit status of a stage that could not do what it had to; the last line on standard error says why."""
+
+
+class Surroundings(Protocol):
+    """What all processes of a site share, made when the first of them needs it."""
+
+    def private_tmp(self, site: SiteName) -> str:
+        """The folder that its processes see as /tmp.
+
+        Raises:
+            CannotRun: it cannot be made.
+        """
+
+    def control_group(self, site: SiteSettings) -> str | None:
+        """The file by which a process joins its control group; None: it is to stay where it is.
+
+        Raises:
+            CannotRun: the site's limits cannot be had.
+        """
+
+
+class OwnSurroundings:
+    """The surroundings of the sites that a daemon runs."""
+
+    def __init__(self) -> None:
+        self._folders = PrivateFolders()
+        self._groups = ControlGroups()
+
+    def private_tmp(self, site: SiteName) -> str:
+        """The folder that its processes see as /tmp.
+
+        Raises:
+            CannotRun: it cannot be made.
+        """
+        try:
+            return self._folders.of(site)
+        except OSError as error:
+            raise CannotRun(f"cannot make a private /tmp: {error}") from error
+
+    def control_group(self, site: SiteSettings) -> str:
+        """The file by which a process joins its control group.
+
+        Raises:
+            CannotRun: the site's limits cannot be had.
+        """
+        try:
+            return self._groups.of(site.name, site.isolation.cgroup)
+        except NoControlGroup as error:
+            raise CannotRun(str(error)) from error
+
+    def forget(self, site: SiteName) -> None:
+        """The site is gone."""
+        self._folders.forget(site)
+        self._groups.forget(site)
+
+    def forget_all(self) -> None:
+        """The daemon ends with all its sites."""
+        self._folders.forget_all()
+        self._groups.forget_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +97,8 @@ class Jail:
     isolation: Isolation
     private_tmp: str | None = None
     """The folder that it sees as /tmp; None: the machine's."""
+    control_group: str | None = None
+    """The file by which it joins its site's control group; None: it stays in the daemon's."""
     orphan_signal: int | None = None
     """The signal that the kernel sends it when the daemon dies; to be asked for again when rights have changed."""
 
@@ -49,6 +112,7 @@ class Jail:
             or isolation.no_new_privs
             or isolation.private_tmp
             or isolation.read_only
+            or isolation.cgroup != ControlGroup()
         )
 
     @contextmanager
@@ -67,6 +131,7 @@ class Jail:
             "arguments": list(arguments),
             "directory": directory,
             "environment": dict(environment),
+            "cgroup": self.control_group,
             "uid": identity.uid,
             "gid": identity.gid,
             "groups": identity.groups,
@@ -95,12 +160,12 @@ def command_of(
     generation: int,
     out: int,
     err: int,
-    private_tmp: Callable[[], str],
+    surroundings: Surroundings,
 ) -> Command:
     """What runs a site's interpreter on the worker's folder: as its user, in its directory, isolated as it is to be.
 
     Raises:
-        CannotRun: there is no such user or group, or no folder for its private /tmp.
+        CannotRun: there is no such user or group, no folder for its private /tmp, or no control group.
     """
     identity = Identity.of(site.user, site.group, site.isolation.groups)
     command = Command(
@@ -112,21 +177,23 @@ def command_of(
         err,
         (channel,),
     )
-    return isolated(command, site, worker, private_tmp)
+    return isolated(command, site, worker, surroundings)
 
 
-def isolated(command: Command, site: SiteSettings, worker: Path, private_tmp: Callable[[], str]) -> Command:
+def isolated(command: Command, site: SiteSettings, worker: Path, surroundings: Surroundings) -> Command:
     """The same command, run as the processes of a site are to be isolated.
 
     Raises:
-        CannotRun: there is no folder for its private /tmp.
+        CannotRun: there is no folder for its private /tmp, or no control group.
     """
     jail = None
     if Jail.wanted(site.isolation):
-        try:
-            tmp = private_tmp() if site.isolation.private_tmp else None
-        except OSError as error:
-            raise CannotRun(f"cannot make a private /tmp: {error}") from error
         name = command.orphan_signal
-        jail = Jail(worker / JAIL, site.isolation, tmp, None if name is None else int(signal.Signals[name]))
+        jail = Jail(
+            worker / JAIL,
+            site.isolation,
+            surroundings.private_tmp(site.name) if site.isolation.private_tmp else None,
+            surroundings.control_group(site) if site.isolation.cgroup != ControlGroup() else None,
+            None if name is None else int(signal.Signals[name]),
+        )
     return replace(command, umask=site.isolation.umask, jail=jail)

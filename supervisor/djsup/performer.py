@@ -27,7 +27,6 @@ from djsup.shell import (
     channels,
     logs,
     notifications,
-    private_folders,
     processes,
     samples,
     shipment,
@@ -117,7 +116,7 @@ class Performer:
         self.quitting = False
         self.keyring = Keyring(self.say, self._give_certificates_again)
         self.access = access_logs.AccessLogs(self._say_of_access)
-        self._private_folders = private_folders.PrivateFolders()
+        self._surroundings = jails.OwnSurroundings()
         self._watches = watches.Watches(lambda address: tell(events.ConnectionWaiting(address)))
         self.handovers = sockets.Handovers()
         self._runtime = runtime
@@ -167,7 +166,7 @@ class Performer:
                 self._log.forget(name)
                 self.keyring.forget(name)
                 self.access.forget(name)
-                self._private_folders.forget(name)
+                self._surroundings.forget(name)
                 self._forget_scoreboard(name)
                 if file := self.stack_files.pop(name, None):
                     file.close()
@@ -192,7 +191,7 @@ class Performer:
     def close(self) -> None:
         """Give everything back at the end."""
         self.listeners.close_all()
-        self._private_folders.forget_all()
+        self._surroundings.forget_all()
 
     @staticmethod
     def dashboard_uid(dashboard: DashboardSettings | None) -> int | None:
@@ -226,7 +225,7 @@ class Performer:
                 generation,
                 out,
                 err,
-                lambda: self._private_folders.of(site.name),
+                self._surroundings,
             )
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except processes.CannotRun as error:
@@ -331,9 +330,7 @@ class Performer:
                 )
                 address = process.notifications.address
             command = launch.command(site, program, action.instance, out, err, address)
-            command = jails.isolated(
-                command, site, self._runtime.worker, lambda: self._private_folders.of(site.name)
-            )
+            command = jails.isolated(command, site, self._runtime.worker, self._surroundings)
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (processes.CannotRun, OSError) as error:
             self._close_notifications(process)

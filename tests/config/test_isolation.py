@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from djsup.config import isolation
-from djsup.core.model import Isolation, SiteName
+from djsup.core.model import ControlGroup, Isolation, SiteName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +122,20 @@ def test_comfort_that_cannot_be_had_is_a_warning(
     loaded = load(text(written))
     (found,) = [each for each in loaded.warnings if each.key == f"sites.blog.isolation.{key}"]
     assert words in str(found)
+
+
+def test_limits_for_the_whole_site_arrive_where_the_kernel_can_have_them_and_are_a_mistake_elsewhere(
+    load: Callable[[str], Loaded], problems: Callable[[str], list[Problem]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = text('cgroup = { memory_max = "1GiB", cpu_max = 1.5, pids_max = 200 }')
+    monkeypatch.setattr(isolation, "_controllers_elsewhere", lambda: frozenset({"cpuset"}))
+    site = load(written).settings.site(SiteName("blog"))
+    assert site is not None
+    assert site.isolation.cgroup == ControlGroup(memory_max=2**30, cpu_max=1.5, pids_max=200)
+    monkeypatch.setattr(isolation, "_controllers_elsewhere", lambda: frozenset({"memory"}))
+    (found,) = problems(written)
+    assert found.key == "sites.blog.isolation.cgroup.memory_max"
+    assert "memory controller in those of version 1" in str(found)
 
 
 @pytest.mark.usefixtures("root")

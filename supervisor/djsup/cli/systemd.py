@@ -121,6 +121,9 @@ WatchdogSec=30
 # The listen sockets are kept here while djsup is dead: clients queue, and are not refused.
 FileDescriptorStoreMax={store}
 
+# Control groups below its own, for the limits of [sites.NAME.isolation.cgroup].
+Delegate=yes
+
 # The boot_timeout of all sites, and the longest drain_timeout.
 TimeoutStartSec={boot_s + START_SLACK_S:.0f}
 TimeoutStopSec={drain_s + STOP_SLACK_S:.0f}

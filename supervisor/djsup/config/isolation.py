@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from djsup.core.model import Isolation
+from djsup.core.model import ControlGroup, Isolation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from djsup.config.documents import Documents
     from djsup.config.places import KeyPath
     from djsup.config.problem import Problem
-    from djsup.config.schema import IsolationTable
+    from djsup.config.schema import ControlGroupTable, IsolationTable
     from djsup.config.tls import Report
 
 CAP_SETGID, CAP_SYS_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE = 6, 21, 23, 24
@@ -56,7 +56,21 @@ class IsolationRules:
             no_new_privs=table.no_new_privs,
             private_tmp=table.private_tmp,
             read_only=tuple(self._read_only(index, path) for index, path in enumerate(table.read_only)),
+            cgroup=self._control_group(table.cgroup) if table.cgroup else ControlGroup(),
         )
+
+    def _control_group(self, table: ControlGroupTable) -> ControlGroup:
+        limits = ControlGroup(table.memory_max, table.memory_high, table.cpu_max, table.pids_max)
+        elsewhere = _controllers_elsewhere()
+        for key, value in table:
+            controller = key.partition("_")[0]
+            if value is not None and controller in elsewhere:
+                hint = (
+                    f"needs control groups of version 2, and this machine has its {controller} controller in those "
+                    "of version 1: boot it with systemd.unified_cgroup_hierarchy=1, or leave it out"
+                )
+                self._wrong((*self._path, "cgroup", key), hint=hint)
+        return limits
 
     def _may(self, capability: int) -> bool:
         return bool(self._rights >> capability & 1)
@@ -117,6 +131,16 @@ class IsolationRules:
         elif not self._may(CAP_SYS_ADMIN):
             self._wrong(key, hint="needs CAP_SYS_ADMIN: start djsup as root, or leave it out")
         return path
+
+
+def _controllers_elsewhere() -> frozenset[str]:
+    """The controllers of this machine that control groups of version 2 cannot have (cgroups(7), /proc/cgroups)."""
+    try:
+        lines = Path("/proc/cgroups").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    rows = [line.split() for line in lines if not line.startswith("#")]
+    return frozenset(name for name, hierarchy, _groups, enabled in rows if hierarchy != "0" or enabled == "0")
 
 
 def _capabilities() -> int:

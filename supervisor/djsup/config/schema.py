@@ -420,6 +420,32 @@ RlimitKey = Annotated[
 ]
 
 
+class ControlGroupTable(Table):
+    """Limits for all processes of a site together: its template, workers and programs (cgroups v2)."""
+
+    memory_max: Annotated[int, size(16 * MIB, TIB)] | None = Field(
+        default=None,
+        description="Memory that the site may have; above, the kernel kills one of its processes, which is said. "
+        "Default: no limit.",
+        examples=["2GiB"],
+    )
+    memory_high: Annotated[int, size(16 * MIB, TIB)] | None = Field(
+        default=None,
+        description="Memory above which the kernel slows the site down and takes pages back. Default: none.",
+        examples=["1536MiB"],
+    )
+    cpu_max: Annotated[float, number(0.01, 1024)] | None = Field(
+        default=None,
+        description="Processors that the site may use, as a number of whole ones. Default: no limit.",
+        examples=[1.5],
+    )
+    pids_max: Annotated[int, whole(4, 4_194_304)] | None = Field(
+        default=None,
+        description="Processes and threads that the site may have. Default: no limit.",
+        examples=[200],
+    )
+
+
 class IsolationTable(Table):
     """What keeps a site's processes from the rest of the machine, beyond user and group."""
 
@@ -464,6 +490,12 @@ class IsolationTable(Table):
         default=[],
         description="Paths that the site cannot write to, whatever its user may. Needs root.",
         examples=[["/srv/blog/project", "/etc"]],
+    )
+    cgroup: ControlGroupTable | None = Field(
+        default=None,
+        description="Limits for all processes of the site together. Needs control groups of version 2 that djsup may "
+        "use: `djsup systemd` prints a unit that has them.",
+        examples=[{"memory_max": "2GiB", "cpu_max": 1.5, "pids_max": 200}],
     )
 
 

@@ -173,6 +173,20 @@ class ProgramSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlGroup:
+    """Limits for all processes of a site together; None: no limit."""
+
+    memory_max: int | None = None
+    """Bytes; above, the kernel kills one of its processes."""
+    memory_high: int | None = None
+    """Bytes; above, the kernel slows it down and takes memory back."""
+    cpu_max: float | None = None
+    """Processors: 1.5 is one and a half."""
+    pids_max: int | None = None
+    """Processes and threads."""
+
+
+@dataclass(frozen=True, slots=True)
 class Isolation:
     """What keeps a site's processes from the rest of the machine, beyond whom they run as."""
 
@@ -188,6 +202,7 @@ class Isolation:
     private_tmp: bool = False
     read_only: tuple[str, ...] = ()
     """Absolute paths that it cannot write to, whatever its user may."""
+    cgroup: ControlGroup = ControlGroup()
 
 
 @dataclass(frozen=True, slots=True)
