@@ -60,7 +60,9 @@ def test_a_limit_that_was_taken_back_is_lifted(base: Path) -> None:
 
 def test_a_controller_that_was_not_delegated_is_named(base: Path) -> None:
     (base / "cgroup.controllers").write_text("pids\n")
-    with pytest.raises(NoControlGroup, match=r"has no cpu and no memory controller; under systemd, Delegate=yes"):
+    with pytest.raises(
+        NoControlGroup, match=r"has no cpu and no memory controller; under systemd, Delegate=yes"
+    ):
         ControlGroups(base).of(BLOG, WANTED)
     assert not (base / OWN).exists(), "nothing is half done"
 
