@@ -17,6 +17,7 @@ from djsup.core.death import in_words, last_words
 from djsup.core.events import (
     ConnectionWaiting,
     DeadlinePassed,
+    GenerationsSampled,
     ListenerBound,
     ListenerFailed,
     LoadSampled,
@@ -139,6 +140,7 @@ class Fleet:
                 | ScaleAsked(site=site)
                 | RunAsked(site=site)
                 | LoadSampled(site=site)
+                | GenerationsSampled(site=site)
             ):
                 out += self._tell(site, event, now)
             case ListenerBound(address):
@@ -197,7 +199,8 @@ class Fleet:
         site = self._owners[proc]
         if site is None:
             return ProcessView(proc, ProcessKind.DASHBOARD, self._dashboard.pid)
-        program = self._pools[site].programs.process(proc)
+        pool = self._pools[site]
+        program = pool.programs.process(proc) or pool.generations.hooks.process(proc)
         if program is not None:
             return ProcessView(proc, ProcessKind.PROGRAM, program.pid, site)
         found = self._pools[site].process(proc)
@@ -274,7 +277,10 @@ class Fleet:
                 out += self._do(pool, pool.handle(DeadlinePassed(), now))
             else:
                 reload = site.name in event.reload
-                out += self._do(pool_there, pool_there.change(site, event.by, now, reload=reload))
+                changed = pool_there.change(
+                    site, event.by, now, reload=reload, canary_s=event.canary_s if reload else None
+                )
+                out += self._do(pool_there, changed)
         self._pools = {name: self._pools[name] for name in _order(event.settings, self._pools)}
         if old is not None:
             text = f"the configuration was read again from {event.settings.file}"
