@@ -20,7 +20,7 @@ from djsup import jails, launch
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.estate import Stage, TemplateLeft, WorkerLeft
-from djsup.core.model import DASHBOARD_USER, Generation, Pid, ProcId, SiteName, SiteSettings
+from djsup.core.model import DASHBOARD_USER, Generation, Pid, ProcId, ProgramSettings, SiteName, SiteSettings
 from djsup.keyring import Keyring
 from djsup.shell import (
     access_logs,
@@ -173,8 +173,10 @@ class Performer:
                     file.close()
             case actions.Publish():
                 self._publish(action)
-            case actions.StartProgram():
-                self._start_program(action)
+            case actions.StartProgram(proc, site, generation, program, instance):
+                self._start_program(proc, site, generation, program, instance)
+            case actions.RunHook(proc, site, generation, name, command):
+                self._start_program(proc, site, generation, ProgramSettings(name, command), None)
             case actions.StartDashboard(proc):
                 self._start_dashboard(proc)
             case actions.Quit():
@@ -314,12 +316,19 @@ class Performer:
         os.close(out)
         os.close(err)
 
-    def _start_program(self, action: actions.StartProgram) -> None:
-        proc, site, program = action.proc, action.site, action.program
-        label = f"{program.name}/{action.instance}"
-        scheduled = program.schedule is not None
-        capture = logs.Capture(self._log, site.name, None, label, keep_all=scheduled)
-        process = Process(proc, site.name, action.generation, None, capture)
+    def _start_program(
+        self,
+        proc: ProcId,
+        site: SiteSettings,
+        generation: Generation,
+        program: ProgramSettings,
+        instance: int | None,
+    ) -> None:
+        """Run a program, or with no instance a command before or after a reload."""
+        label = program.name if instance is None else f"{program.name}/{instance}"
+        ends = instance is None or program.schedule is not None
+        capture = logs.Capture(self._log, site.name, None, label, keep_all=ends)
+        process = Process(proc, site.name, generation, None, capture)
         out, err = capture.open()
         try:
             address = None
@@ -330,7 +339,7 @@ class Performer:
                     lambda word: self._tell(events.ProgramSaid(proc, word.ready, word.alive, word.status)),
                 )
                 address = process.notifications.address
-            command = launch.command(site, program, action.instance, out, err, address)
+            command = launch.command(site, program, instance, out, err, address)
             command = jails.isolated(
                 command, site, self._runtime.worker, lambda: self._private_folders.of(site.name)
             )

@@ -167,7 +167,11 @@ class Trial:
         number = min(sum(each.latency.values()) for each in (self.new, self.old))
         for name, share, least in (("p50", 0.5, self.wishes.min_requests), ("p95", 0.95, TAIL_REQUESTS)):
             new_s, old_s = self.new.quantile_s(share), self.old.quantile_s(share)
-            if number >= least and new_s - old_s >= SLOWER_LEAST_S and new_s > old_s * self.wishes.max_slowdown:
+            if (
+                number >= least
+                and new_s - old_s >= SLOWER_LEAST_S
+                and new_s > old_s * self.wishes.max_slowdown
+            ):
                 return f"the new code is slower than the old by more than {self.wishes.max_slowdown:g} times ({name})"
         return ""
 

@@ -6,7 +6,7 @@ reads a clock or touches the world. What one site does about an event is decided
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
@@ -181,6 +181,13 @@ class Fleet:
         times = [pool.deadline for pool in self._pools.values()]
         times += [self._dashboard.deadline, self._dashboard_binding.next_at]
         return min((each for each in times if each is not None), default=None)
+
+    def running(self) -> Settings | None:
+        """The settings as they are in force: of a site whose reload failed, what its processes were started with."""
+        if self.settings is None:
+            return None
+        pools = (pool for pool in self._pools.values() if not pool.removed)
+        return replace(self.settings, sites=tuple(pool.running() for pool in pools))
 
     def snapshot(self, now: float) -> tuple[SiteSnapshot, ...]:
         """Every site as it is now, in the order of the configuration; ``started_at`` is monotonic."""

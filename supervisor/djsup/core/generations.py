@@ -412,9 +412,7 @@ class Generations:
             f"canary: {trial.workers} of generation {running.generation} beside {len(others)} that serve, "
             f"for {running.canary.seconds:g} s"
         )
-        self._site.notices.say(
-            NoticeKind.CANARY_STARTED, text, generation=running.generation, by=running.by
-        )
+        self._site.notices.say(NoticeKind.CANARY_STARTED, text, generation=running.generation, by=running.by)
 
     def _try(self, running: Rollout, now: float) -> None:
         """Have as many workers as the trial is to have, and judge what is known of it."""
@@ -442,7 +440,11 @@ class Generations:
         """A trial has nothing to be compared with when the old code's workers die as they come."""
         old = [each for each in self._workers.serving() if each.generation != number]
         dying = self.serving is not None and self.serving.deaths.count > 0
-        return Verdict(passed=True, why="no worker of the old code serves any more") if dying and not old else None
+        return (
+            Verdict(passed=True, why="no worker of the old code serves any more")
+            if dying and not old
+            else None
+        )
 
     def finish(self, now: float) -> None:
         """The change-over is complete when nothing old takes connections and enough new workers serve."""

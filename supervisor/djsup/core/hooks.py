@@ -58,7 +58,9 @@ class Hook:
     @property
     def words(self) -> str:
         """What it is, for people."""
-        shown = self.command if len(self.command) <= COMMAND_SHOWN else f"{self.command[: COMMAND_SHOWN - 1]}…"
+        shown = (
+            self.command if len(self.command) <= COMMAND_SHOWN else f"{self.command[: COMMAND_SHOWN - 1]}…"
+        )
         return f"{self.name}: {shown}"
 
 

@@ -148,6 +148,11 @@ class Pool:
         found = self.workers.by_proc.get(proc)
         return found or next(each for each in self.generations.templates if each.proc == proc)
 
+    def running(self) -> SiteSettings:
+        """Its settings as they are in force."""
+        serving = self.generations.serving
+        return self.site.settings if serving is None else plan.in_force(serving.settings, self.site.settings)
+
     @property
     def at_rest(self) -> bool:
         """Whether no process of it is left."""
@@ -314,7 +319,9 @@ class Pool:
             return
         wrong.blamed = True
         stable = wrong.ready_at is not None and now - wrong.ready_at >= self.site.limits.stable_after_s
-        if not stable or self.generations.tries(wrong.generation):  # else it is replaced at once, unless others that came after it die young in a row
+        if not stable or self.generations.tries(
+            wrong.generation
+        ):  # else it is replaced at once, unless others that came after it die young in a row
             self.generations.worker_failed(wrong, text, details, now)
 
     def _stop(self, now: float, *, at_once: bool) -> None:
