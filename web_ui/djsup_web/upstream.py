@@ -78,7 +78,8 @@ class Upstream:
         self, sites: list[str], progress: Callable[[str, str], None], canary_s: float | None = None
     ) -> dict[str, Any]:
         """Load the code of these sites anew (none named: the configuration and all sites), and wait."""
-        return await self._order("reload", progress, sites=sites, wait=True, canary_s=canary_s)
+        wishes = {} if canary_s is None else {"canary_s": canary_s}
+        return await self._order("reload", progress, sites=sites, wait=True, **wishes)
 
     async def plan(self) -> dict[str, Any]:
         """What a reload of everything would change."""

@@ -167,7 +167,7 @@ def _differences(
 ) -> Iterator[Difference]:
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)
-        if before == after:
+        if before == after or _text(before) == _text(after) == UNSET:
             continue
         secret = "env" in key.split(".")
         shown = (HIDDEN if secret and value is not None else _text(value) for value in (before, after))

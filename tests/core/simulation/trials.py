@@ -60,8 +60,10 @@ class TrialWorld:
     def runs(self, hook: Proc) -> None:
         """A command runs: well, badly, or for ever."""
         hook.ready_at = self._world.now
-        fate = 0.0 if self._world.calm else self._random.random()
-        if fate < 0.9:
+        fate = self._random.random()
+        if self._world.calm:
+            self._world.end(hook, Exit(0), 0.2)
+        elif fate < 0.9:
             how = Exit(0) if fate < 0.6 else Exit(1)
             self._world.end(hook, how, self._random.choice([0.0, 0.2, self._random.uniform(0, 4)]))
 

@@ -238,8 +238,8 @@ class World:
                 self.procs[proc].limits = limits
             case StartProgram():
                 self.programs.start(action)
-            case RunHook(proc, site, generation):
-                self._start(Proc(proc, "hook", site.name, generation, self.now))
+            case RunHook(proc, site):
+                self._start(Proc(proc, "hook", site.name, Generation(0), self.now))
             case KillProcess(proc, signal) if proc in self.programs.procs:
                 self.programs.kill(proc, signal)
             case KillProcess(proc, signal):
