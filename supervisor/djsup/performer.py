@@ -89,6 +89,8 @@ class Process:
     """An earlier daemon has started it."""
     new_limits: messages.NewLimits | None = None
     """What it is told when it calls."""
+    heir: Generation | None = None
+    """Who gets the connections of one that drains."""
     tls: bool = False
     """Whether it, or a worker forked from it, has listeners that speak TLS."""
 
@@ -409,7 +411,22 @@ class Performer:
         fds = []
         if action.handover_to is not None:
             fds.append(self.handovers.sending_end(process.site, action.handover_to))
+            self._redirect(process, action.handover_to)
+        process.heir = action.handover_to
         self._send(action.proc, messages.Drain(action.timeout_s), fds)
+
+    def _redirect(self, leaving: Process, heir: Generation) -> None:
+        """Before one leaves: whoever drains yet, and was to hand over to its generation, hands over to its heir.
+
+        Else the connection of a client that is slow across two reloads would reach a socket that nobody reads.
+        """
+        if leaving.generation == heir:
+            return
+        for each in self.roster.values():
+            if each.site == leaving.site and each.heir == leaving.generation:
+                each.heir = heir
+                again = messages.Drain(0.0)  # its deadline stands
+                self._send(each.proc, again, [self.handovers.sending_end(each.site, heir)])
 
     def _dump_stacks(self, action: actions.DumpStacks) -> None:
         process = self.roster.get(action.proc)

@@ -17,6 +17,7 @@ from system.daemon import WSGI, DaemonUnderTest, Project, wait_for
 from system.load import Load
 
 DRIPS = """
+import time
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import path
 VERSION = %(version)r
@@ -200,7 +201,7 @@ def test_a_reload_ends_a_crash_loop(daemon: DaemonUnderTest, blog: Project) -> N
     daemon.sites["blog"] += "\npreload = false\n"
     daemon.write()
     blog.deploy("dying", wsgi=dies)
-    daemon.start(wait=False)
+    daemon.start()
     wait_for(
         lambda: sum(event["kind"] == "worker-died" for event in daemon.events("blog")) > 2, "the crash loop"
     )
