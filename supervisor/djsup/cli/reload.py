@@ -44,7 +44,7 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | 
 @click.argument("sites", metavar="[SITE]...", nargs=-1)
 @click.option("--no-wait", is_flag=True, help="Do not wait for the outcome.")
 @click.option(
-    "--wait", "wait_s", type=float, default=WAIT_S, metavar="S", help="Wait at most S seconds (900)."
+    "--wait", "wait_s", type=float, metavar="S", help="Wait at most S seconds (900, and for a --canary)."
 )
 @click.option(
     "--canary",
@@ -59,7 +59,7 @@ def command(
     ctx: click.Context,
     sites: tuple[str, ...],
     no_wait: bool,
-    wait_s: float,
+    wait_s: float | None,
     canary_s: float | None,
     dry_run: bool,
 ) -> None:
@@ -80,7 +80,10 @@ def command(
             forecast.show(planned)
         ctx.exit(DONE)
     wishes = {} if canary_s is None else {"canary_s": canary_s}
-    result = follow(target, daemon.stream("reload", wait_s, sites=list(sites), wait=not no_wait, **wishes))
+    patience_s = WAIT_S + 2 * (canary_s or 0.0) if wait_s is None else wait_s
+    result = follow(
+        target, daemon.stream("reload", patience_s, sites=list(sites), wait=not no_wait, **wishes)
+    )
     ctx.exit(show_outcomes(target, result))
 
 

@@ -409,8 +409,8 @@ class Generations:
         running.move(rollout.Move.TRY)
         running.trial = trial = Trial.begin(running.canary, self._site.surge, now)
         text = (
-            f"canary: {trial.workers} of generation {running.generation} beside {len(others)} that serve, "
-            f"for {running.canary.seconds:g} s"
+            f"canary: generation {running.generation} takes a share of the traffic for "
+            f"{running.canary.seconds:g} s, beside {len(others)} workers of the old code"
         )
         self._site.notices.say(NoticeKind.CANARY_STARTED, text, generation=running.generation, by=running.by)
 

@@ -111,14 +111,21 @@ class Hooks:
         hook.error = error
         if hook.dropped:
             return
-        say = self._site.notices.say
         took = f"after {now - hook.began_at:.1f} s"
-        about = {"generation": hook.generation, "by": hook.by, "details": details}
         if not error:
-            say(NoticeKind.HOOK_ENDED, f"{hook.words} ended well {took}", **about)  # type: ignore[arg-type]
+            self._say(NoticeKind.HOOK_ENDED, hook, f"ended well {took}", Level.INFO)
         elif hook.name == AFTER:  # before a reload, its being rolled back says all
-            text = f"{hook.words} failed {took}: {error}"
-            say(NoticeKind.HOOK_FAILED, text, level=Level.ERROR, **about)  # type: ignore[arg-type]
+            self._say(NoticeKind.HOOK_FAILED, hook, f"failed {took}: {error}", Level.ERROR)
+
+    def _say(self, kind: NoticeKind, hook: Hook, text: str, level: Level) -> None:
+        self._site.notices.say(
+            kind,
+            f"{hook.words} {text}",
+            level=level,
+            generation=hook.generation,
+            by=hook.by,
+            details=hook.details,
+        )
 
     # --- what is to be done --------------------------------------------------------------------
 
@@ -141,10 +148,7 @@ class Hooks:
             hook.dropped = True
             if not hook.late:
                 self._site.do(KillProcess(hook.proc, "SIGKILL"))
-            text = f"{hook.words} is killed: {why}"
-            self._site.notices.say(
-                NoticeKind.HOOK_FAILED, text, level=Level.WARNING, generation=hook.generation
-            )
+            self._say(NoticeKind.HOOK_FAILED, hook, f"is killed: {why}", Level.WARNING)
 
     def kill_late(self, now: float) -> None:
         """Kill those whose time is over."""
