@@ -407,7 +407,7 @@ class Generations:
             running.move(rollout.Move.PROVED)
             return
         running.move(rollout.Move.TRY)
-        running.trial = trial = Trial.begin(running.canary, self._site.surge, now)
+        running.trial = Trial.begin(running.canary, self._site.surge, now)
         text = (
             f"canary: generation {running.generation} takes a share of the traffic for "
             f"{running.canary.seconds:g} s, beside {len(others)} workers of the old code"
