@@ -41,6 +41,15 @@ def wait_until(question: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def files(worker: Process) -> set[str]:
+    """What a worker has open, as far as it can be seen in one look."""
+    found = set()
+    for each in Path(f"/proc/{worker.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(str(each.readlink()))
+    return found
+
+
 def drained(worker: Process) -> Drained:
     """The last message of a worker that ends well."""
     message = worker.channel.receive(Drained)
@@ -126,14 +135,12 @@ def test_a_worker_that_drains_can_be_led_to_a_later_generation(make_site: MakeSi
         old.drain(leaving, to=gone, timeout_s=WAIT_S)
         old.drain(leaving, to=new, timeout_s=0.0)
         way = f"socket:[{os.fstat(new.handover_out.fileno()).st_ino}]"
-        wait_until(
-            lambda: way in {str(each.readlink()) for each in Path(f"/proc/{leaving.pid}/fd").iterdir()}
-        )
+        wait_until(lambda: way in files(leaving))
         gate.open()
         assert user.answer().status == 200
         assert drained(leaving).handed_over == 1
         assert user.get().status == 200
-    assert (gone.row().taken_over, new.row().taken_over) == (0, 1)
+    assert new.row().taken_over == 1
 
 
 def test_bytes_that_arrive_while_a_connection_is_on_its_way_are_read_by_the_next(

@@ -286,7 +286,7 @@ class Generations:
     def begin(self, by: str, now: float, *, reported: bool, canary_s: float | None = None) -> None:
         """Begin a rollout of the settings as they are; one that runs is given up for it.
 
-        What serves is not left without a trial of ``canary_s`` seconds; None: as the settings say.
+        With ``canary_s`` its code is tried for so many seconds first (0: not at all); None: as the settings say.
         """
         self.supersede("a newer reload was asked for", now)
         number = Generation(self.last + 1)

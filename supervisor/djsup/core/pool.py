@@ -319,9 +319,9 @@ class Pool:
             return
         wrong.blamed = True
         stable = wrong.ready_at is not None and now - wrong.ready_at >= self.site.limits.stable_after_s
-        if not stable or self.generations.tries(
-            wrong.generation
-        ):  # else it is replaced at once, unless others that came after it die young in a row
+        on_trial = self.generations.tries(wrong.generation)
+        # Else it is replaced at once, unless others that came after it die young in a row.
+        if not stable or on_trial:
             self.generations.worker_failed(wrong, text, details, now)
 
     def _stop(self, now: float, *, at_once: bool) -> None:
