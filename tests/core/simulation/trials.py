@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from djsup.core.model import ProcId, SiteName
 
 HOOK_TIMEOUT_S = 3.0
+END_S = 2.0
+"""The longest that a command takes to come to be, and to be gone when it is killed."""
 
 
 class TrialWorld:
@@ -93,7 +95,10 @@ class TrialJudge:
         self._checked: dict[SiteName, Generation] = defaultdict(lambda: Generation(0))
 
     def before(self, event: Event) -> None:
-        """Note how commands end."""
+        """Note how commands end, in time."""
+        for each in self._world.living(kind="hook"):
+            lives_s = self._world.now - each.asked_at
+            self._check(lives_s <= HOOK_TIMEOUT_S + END_S, f"command {each.proc} runs for {lives_s:.1f} s")
         match event:
             case ProcessExited(proc=proc, exit=end):
                 self._ended(proc, well=end.status == 0)
