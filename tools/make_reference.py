@@ -26,11 +26,13 @@ from djsup.config.schema import (
     LogTable,
     ProgramTable,
     ReloadTable,
+    ScalingTable,
     SiteLogTable,
     SiteTable,
     Table,
     TlsTable,
 )
+from djsup.core.difference import Cost, cost_of
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
 HELP_WIDTH = 88
@@ -52,6 +54,11 @@ TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
     ("`[sites.NAME.isolation]`", ("sites", "*", "isolation"), IsolationTable),
     ("`[sites.NAME.log]`", ("sites", "*", "log"), SiteLogTable),
     ("`[sites.NAME.programs.PROGRAM]`", ("sites", "*", "programs", "*"), ProgramTable),
+)
+
+COST_TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
+    *TABLES,
+    ("`[sites.NAME.scaling]`", ("sites", "*", "scaling"), ScalingTable),
 )
 
 CONFIGURATION_HEAD = """\
@@ -89,9 +96,37 @@ On a terminal the output is a table for people; piped, it is plain; with `--json
 """
 
 
+COSTS_HEAD = """\
+# What a change costs
+
+This page is made by `make reference` from the table by which the daemon decides (`core/plan.py`).
+
+A changed file is read at SIGHUP and at `djsup reload`; `djsup reload --dry-run` shows beforehand what differs from what
+runs, with these words. Both load the code of sites anew besides, whatever differs: SIGHUP and `djsup reload` that of
+all, `djsup reload SITE` that of the sites named; of any other site only what is said here happens.
+
+| costs | means |
+| --- | --- |"""
+COST_SENTENCES = {
+    Cost.NOTHING: "nothing: it counts from then on",
+    Cost.LATER: "nothing: it counts for the processes that are started from then on",
+    Cost.TOLD: "the running processes are told; no process is replaced",
+    Cost.WORKERS: "workers are added, or drained",
+    Cost.GENERATION: "the code is loaded anew beside the old, and takes over: no request fails",
+    Cost.LISTENER: "addresses are bound, or closed, and the others stay as they are; the code is loaded anew beside the old",
+    Cost.PROGRAM: "programs are started, stopped or replaced, each by itself",
+    Cost.DASHBOARD: "the dashboard is started anew",
+    Cost.DAEMON: "it counts when the daemon is stopped and started again",
+}
+
+
 def main(arguments: list[str]) -> int:
-    """Write both pages, or check them."""
-    pages = {REFERENCE / "configuration.md": configuration(), REFERENCE / "command-line.md": command_line()}
+    """Write the pages, or check them."""
+    pages = {
+        REFERENCE / "configuration.md": configuration(),
+        REFERENCE / "command-line.md": command_line(),
+        REFERENCE / "what-a-change-costs.md": costs(),
+    }
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     if "--check" in arguments:
         for path in stale:
@@ -109,6 +144,22 @@ def configuration() -> str:
         parts.append(f"## {title}\n\n{(table.__doc__ or '').strip()}\n")
         parts.extend(_setting(path, name, field) for name, field in table.model_fields.items())
     return "\n".join(parts)
+
+
+def costs() -> str:
+    """The page about what a change of each setting costs."""
+    parts = [COSTS_HEAD]
+    parts += [f"| {each.value} | {COST_SENTENCES[each]} |" for each in Cost]
+    for title, path, table in COST_TABLES:
+        rows = [f"| `{name}` | {cost_of((*path, name)).value} |" for name in _leaves(table)]
+        parts.append(f"\n## {title}\n\n| setting | costs |\n| --- | --- |\n" + "\n".join(rows))
+    return "\n".join(parts) + "\n"
+
+
+def _leaves(table: type[Table]) -> Iterator[str]:
+    """The settings of a table that are no tables themselves."""
+    inner = {path[-1] if path[-1] != "*" else path[-2] for _, path, _ in COST_TABLES if path}
+    yield from (name for name in table.model_fields if name not in inner or table is SiteLogTable)
 
 
 def _setting(path: tuple[str, ...], name: str, field: FieldInfo) -> str:

@@ -16,12 +16,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from traceback import format_exc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import djsup
 from djsup import config
 from djsup.adoption import Adoption
-from djsup.core import events
+from djsup.core import difference, events
 from djsup.core.actions import Action, Level
 from djsup.core.fleet import Fleet
 from djsup.core.model import SiteName
@@ -216,7 +216,9 @@ class Daemon:
         self._queue.put_nowait((event, seen))
         return await seen
 
-    async def reread(self, by: str, sites: frozenset[SiteName] | None) -> Snapshot:
+    async def reread(
+        self, by: str, sites: frozenset[SiteName] | None, canary_s: float | None = None
+    ) -> Snapshot:
         """Read the configuration again and have it handled; an invalid one changes nothing.
 
         Raises:
@@ -245,7 +247,25 @@ class Daemon:
             self._adopt_settings(loaded.settings)
             names = frozenset(site.name for site in loaded.settings.sites)
             reload = names if sites is None else sites & names
-            return await self.tell_and_see(events.SettingsChanged(loaded.settings, by, reload))
+            return await self.tell_and_see(events.SettingsChanged(loaded.settings, by, reload, canary_s))
+
+    async def forecast(self, sites: frozenset[SiteName] | None) -> dict[str, Any]:
+        """What such a reload would change; changes nothing.
+
+        Raises:
+            Refused: the configuration is not valid.
+        """
+        try:
+            loaded = await asyncio.to_thread(config.load, self._file, os.environ)
+        except config.ConfigError as error:
+            problems = tuple(str(problem) for problem in error.problems)
+            raise Refused(
+                "the configuration is not valid; a reload would change nothing", 2, problems
+            ) from error
+        running = self.fleet.running()
+        if running is None:
+            raise Refused("the sites are not started yet", 1)
+        return difference.to_json(difference.between(running, loaded.settings, sites))
 
     def snapshot(self) -> Snapshot:
         """The picture now, with every figure."""

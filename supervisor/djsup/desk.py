@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from djsup import __version__
 from djsup.core import events
 from djsup.core.model import SiteName
-from djsup.core.snapshot import ReloadResult, SiteSnapshot, SiteState, to_json
+from djsup.core.snapshot import DAY_S, ReloadResult, SiteSnapshot, SiteState, to_json
 from djsup.figures import figures
 from djsup.shell.control import Peer, Refused
 from djsup.shell.tail import Tail
@@ -35,6 +35,7 @@ WATCH_MIN_S = 0.25
 TAIL_S = 0.5
 """How often an access log that is followed is looked at: nothing tells when it grows."""
 LIMIT_MAX = 5000
+CANARY_MIN_S = 0.1
 
 
 class Daemon(Protocol):
@@ -49,8 +50,16 @@ class Daemon(Protocol):
     async def tell_and_see(self, event: Event) -> Snapshot:
         """Have an event handled; the picture just after it."""
 
-    async def reread(self, by: str, sites: frozenset[SiteName] | None) -> Snapshot:
-        """Read the configuration again, have it handled, and these sites' code (None: all) loaded anew."""
+    async def reread(
+        self, by: str, sites: frozenset[SiteName] | None, canary_s: float | None = None
+    ) -> Snapshot:
+        """Read the configuration again, have it handled, and these sites' code (None: all) loaded anew.
+
+        With ``canary_s`` new code is tried for so long (0: not at all), whatever the settings say.
+        """
+
+    async def forecast(self, sites: frozenset[SiteName] | None) -> dict[str, Any]:
+        """What such a reload would change; nothing is changed."""
 
     def access_log(self, site: SiteName) -> Path | None:
         """Where the access log of a site is; None: none is written."""
@@ -75,6 +84,7 @@ class Desk:
             "status": self.status,
             "watch": self.watch,
             "reload": self.reload,
+            "plan": self.plan,
             "rollback": self.rollback,
             "restart": self.restart,
             "scale": self.scale,
@@ -126,7 +136,8 @@ class Desk:
         history = self._daemon.history
         progress = history.follow()
         try:
-            picture = await self._daemon.reread(by, frozenset(wanted) if request.get("sites") else None)
+            sites = frozenset(wanted) if request.get("sites") else None
+            picture = await self._daemon.reread(by, sites, self._canary_s(request))
             begun = {
                 site.name: site
                 for site in picture.sites
@@ -139,6 +150,11 @@ class Desk:
                 yield answer
         finally:
             history.unfollow(progress)
+
+    async def plan(self, request: dict[str, Any], _by: str) -> Answer:
+        """What a reload would change, and what that costs; changes nothing."""
+        wanted = frozenset(self._sites(request))
+        yield {"result": await self._daemon.forecast(wanted or None)}
 
     async def rollback(self, request: dict[str, Any], by: str) -> Answer:
         """The code back that served before; waits for the outcome unless told otherwise."""
@@ -349,6 +365,16 @@ class Desk:
         site = None if request.get("site") is None else self._site(request)
         return site, int(min(LIMIT_MAX, max(0.0, self._number(request, "limit", 100))))
 
+    def _canary_s(self, request: dict[str, Any]) -> float | None:
+        if request.get("canary_s") is None:
+            return None
+        seconds = self._number(request, "canary_s", 0.0)
+        if seconds != 0 and not CANARY_MIN_S <= seconds <= DAY_S:
+            raise Refused(
+                f"canary_s is {seconds:g}; it must be 0, or from {CANARY_MIN_S} to {DAY_S} seconds", 2
+            )
+        return seconds
+
     @staticmethod
     def _number(request: dict[str, Any], key: str, default: float) -> float:
         number = request.get(key, default)
@@ -366,6 +392,7 @@ def _started(site: SiteSnapshot) -> dict[str, Any]:
         "error": None,
         "details": "",
         "duration_s": 0.0,
+        "canary": "",
     }
 
 
@@ -387,7 +414,10 @@ def _outcome(before: SiteSnapshot, now: SiteSnapshot | None) -> dict[str, Any] |
         if now.state in (SiteState.SERVING, SiteState.DEGRADED):
             return {**answer, "generation": now.generation}
         return {**answer, "result": "rolled-back", "error": now.error}
-    if report.generation != before.last_reload.generation:
+    if (
+        report.generation != before.last_reload.generation
+        or report.started_at != before.last_reload.started_at
+    ):
         return {**answer, "result": "superseded"}
     if report.result is ReloadResult.RUNNING:
         return None
@@ -397,4 +427,5 @@ def _outcome(before: SiteSnapshot, now: SiteSnapshot | None) -> dict[str, Any] |
         "error": report.error,
         "details": report.details,
         "duration_s": report.duration_s,
+        "canary": report.canary,
     }

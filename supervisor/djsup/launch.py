@@ -30,12 +30,12 @@ def identity(site: SiteSettings, program: ProgramSettings) -> processes.Identity
 def command(
     site: SiteSettings,
     program: ProgramSettings,
-    instance: int,
+    instance: int | None,
     stdout: int,
     stderr: int,
     notify_socket: str | None = None,
 ) -> processes.Command:
-    """What to run for one instance.
+    """What to run for one instance, or (None) for a command that is no program.
 
     Raises:
         processes.CannotRun: its first word is no program, or there is no such user.
@@ -65,15 +65,16 @@ def command(
     )
 
 
-def _own(site: SiteSettings, program: ProgramSettings, instance: int) -> dict[str, str]:
+def _own(site: SiteSettings, program: ProgramSettings, instance: int | None) -> dict[str, str]:
     """The environment of its own: what helps it first, so that the site's and the program's can say otherwise."""
     prefix = Path(site.python).parent.parent
     helpful = {
         "PYTHONUNBUFFERED": "1",  # so that its lines are in the log when they are printed
         "DJSUP_SITE": site.name,
         "DJSUP_PROGRAM": program.name,
-        "DJSUP_INSTANCE": str(instance),
     }
+    if instance is not None:
+        helpful["DJSUP_INSTANCE"] = str(instance)
     if (prefix / "pyvenv.cfg").is_file():
         helpful["VIRTUAL_ENV"] = str(prefix)
     if site.settings is not None:

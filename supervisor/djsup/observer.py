@@ -16,6 +16,7 @@ from djsup.core.model import Pid, SiteName
 from djsup.core.snapshot import CurrentRequest, ReloadReport, SiteSnapshot, WorkerSnapshot, WorkerState
 from djsup.shell import queues
 from djsup.shell.samples import Cores, Measured, Meter, SiteSamples, Totals
+from djsup.trials import Trials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ class Observer:
         self._sites: dict[SiteName, SiteSamples] = {}
         self._overdue: dict[ProcId, set[int]] = {}
         self._loads: dict[SiteName, Cores] = {}
+        self._trials = Trials()
         self._meter = Meter()
         self._looks = 0
         performer.retired = self.retire
@@ -48,6 +50,7 @@ class Observer:
         """A process is gone: count on from what it had counted."""
         if row := self._row(process):
             self._sites.setdefault(process.site, SiteSamples()).retire(row)
+            self._trials.retire(process, row)
         self._overdue.pop(process.proc, None)
         if process.pid is not None:
             cpu_s = self._meter.forget(process.pid)
@@ -71,6 +74,8 @@ class Observer:
             totals = figures.add(now, [row for _, row in found])
             if site.workers.scales:
                 self._tell_load(site, found, totals.requests, now)
+            if (sample := self._trials.look(site.name, found)) is not None:
+                self._tell(sample)
             limits = site.limits
             for process, row in found:
                 if limits.request_timeout_s:

@@ -20,7 +20,7 @@ from djsup import jails, launch
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.estate import Stage, TemplateLeft, WorkerLeft
-from djsup.core.model import DASHBOARD_USER, Generation, Pid, ProcId, SiteName, SiteSettings
+from djsup.core.model import DASHBOARD_USER, Generation, Pid, ProcId, ProgramSettings, SiteName, SiteSettings
 from djsup.keyring import Keyring
 from djsup.shell import (
     access_logs,
@@ -88,6 +88,8 @@ class Process:
     """An earlier daemon has started it."""
     new_limits: messages.NewLimits | None = None
     """What it is told when it calls."""
+    heir: Generation | None = None
+    """Who gets the connections of one that drains."""
     tls: bool = False
     """Whether it, or a worker forked from it, has listeners that speak TLS."""
 
@@ -172,8 +174,10 @@ class Performer:
                     file.close()
             case actions.Publish():
                 self._publish(action)
-            case actions.StartProgram():
-                self._start_program(action)
+            case actions.StartProgram(proc, site, generation, program, instance):
+                self._start_program(proc, site, generation, program, instance)
+            case actions.RunHook(proc, site, generation, name, command):
+                self._start_program(proc, site, generation, ProgramSettings(name, command), None)
             case actions.StartDashboard(proc):
                 self._start_dashboard(proc)
             case actions.Quit():
@@ -313,12 +317,19 @@ class Performer:
         os.close(out)
         os.close(err)
 
-    def _start_program(self, action: actions.StartProgram) -> None:
-        proc, site, program = action.proc, action.site, action.program
-        label = f"{program.name}/{action.instance}"
-        scheduled = program.schedule is not None
-        capture = logs.Capture(self._log, site.name, None, label, keep_all=scheduled)
-        process = Process(proc, site.name, action.generation, None, capture)
+    def _start_program(
+        self,
+        proc: ProcId,
+        site: SiteSettings,
+        generation: Generation,
+        program: ProgramSettings,
+        instance: int | None,
+    ) -> None:
+        """Run a program, or with no instance a command before or after a reload."""
+        label = program.name if instance is None else f"{program.name}/{instance}"
+        ends = instance is None or program.schedule is not None
+        capture = logs.Capture(self._log, site.name, None, label, keep_all=ends)
+        process = Process(proc, site.name, generation, None, capture)
         out, err = capture.open()
         try:
             address = None
@@ -329,7 +340,7 @@ class Performer:
                     lambda word: self._tell(events.ProgramSaid(proc, word.ready, word.alive, word.status)),
                 )
                 address = process.notifications.address
-            command = launch.command(site, program, action.instance, out, err, address)
+            command = launch.command(site, program, instance, out, err, address)
             command = jails.isolated(command, site, self._runtime.worker, self._surroundings)
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (processes.CannotRun, OSError) as error:
@@ -397,7 +408,22 @@ class Performer:
         fds = []
         if action.handover_to is not None:
             fds.append(self.handovers.sending_end(process.site, action.handover_to))
+            self._redirect(process, action.handover_to)
+        process.heir = action.handover_to
         self._send(action.proc, messages.Drain(action.timeout_s), fds)
+
+    def _redirect(self, leaving: Process, heir: Generation) -> None:
+        """Before one leaves: whoever drains yet, and was to hand over to its generation, hands over to its heir.
+
+        Else the connection of a client that is slow across two reloads would reach a socket that nobody reads.
+        """
+        if leaving.generation == heir:
+            return
+        for each in self.roster.values():
+            if each.site == leaving.site and each.heir == leaving.generation:
+                each.heir = heir
+                again = messages.Drain(0.0)  # its deadline stands
+                self._send(each.proc, again, [self.handovers.sending_end(each.site, heir)])
 
     def _dump_stacks(self, action: actions.DumpStacks) -> None:
         process = self.roster.get(action.proc)

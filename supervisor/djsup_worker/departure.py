@@ -87,6 +87,17 @@ class Departure:
             self._send_waiting()
         return True
 
+    def redirect(self, handover: socket.socket) -> None:
+        """Those who were to take connections over leave too: from now on this socket leads to who comes after them."""
+        if self._over or self._handover is None:
+            handover.close()
+            return
+        self._stop_waiting()
+        self._handover.close()
+        self._handover = handover
+        if self._waiting:
+            self._send_waiting()
+
     def one_less(self) -> None:
         """A connection has ended: perhaps it was the last."""
         if self._loop.connections or not self._begun or self._over:

@@ -96,6 +96,8 @@ class Welcome:
 class Drain:
     """To a worker: stop accepting, finish, hand over, exit 0.
 
+    Once more to one that drains: hand over to these others from now on; its time stays as it was.
+
     File descriptors: the sending end of a handover socket, or none.
     """
 

@@ -290,7 +290,7 @@ class Worker:
         if self._loop.departure is None:
             Departure(self._loop, timeout_s, handover, self._left).begin()
         elif handover is not None:
-            handover.close()
+            self._loop.departure.redirect(handover)
 
     def _left(self, drained: Drained) -> None:
         for connection in self._loop.connections.values():

@@ -85,6 +85,9 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
         env_file = ".env"
         hosts = ["Blog.Example.com.", "*.example.org"]
         default = true
+        before_reload = "make check"
+        after_reload = "make warm"
+        hook_timeout = "1m"
         listen = ["[::1]:8001", "unix:run/blog.sock", "fd:web"]
         workers = { min = 2, max = 8 }
         threads = 7
@@ -112,7 +115,7 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
         [sites.blog.reload]
         surge = 2
         keep_previous = "10m"
-        canary = { workers = 2, seconds = "1m", max_error_rate = 0.5 }
+        canary = { workers = 2, seconds = "1m", max_error_rate = 0.5, max_slowdown = 3, min_requests = 7 }
         [sites.blog.programs.celery]
         command = "celery -A blog worker"
         instances = 2
@@ -175,7 +178,7 @@ def test_every_key_arrives(load: Callable[[str], Loaded], folder: Path, not_root
                 write_timeout_s=61,
             ),
             health=Health("/healthz?full=1", 204, "blog.example.com"),
-            reload=ReloadPolicy(2, 600, Canary(2, 60, 0.5)),
+            reload=ReloadPolicy(2, 600, Canary(2, 60, 0.5, 3.0, 7), "make check", "make warm", 60),
             programs=(
                 ProgramSettings(
                     "celery",
@@ -418,7 +421,6 @@ def test_site_logs_as_it_says_else_as_all_do(
         ("default = true", 4, "sites.blog.default"),
         ("scaling.down_after = 5", 4, "sites.blog.scaling.down_after"),
         ("workers = { min = 1, max = 2 }\nscaling.sleep_after = 5", 5, "sites.blog.scaling.sleep_after"),
-        ("reload.canary = {}", 4, "sites.blog.reload.canary"),
         ('[log]\naccess = "json"', 5, "log.access"),
         ('[sites.blog.log]\naccess = "combined"', 5, "sites.blog.log.access"),
     ],

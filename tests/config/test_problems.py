@@ -71,6 +71,11 @@ def test_all_mistakes_are_reported_at_once_in_order(problems: Callable[[str], li
         ("limits.threads = 1", "sites.blog.limits.threads: unknown key here; it belongs in [sites.blog]"),
         ("limits.runtime_dir = 1", "unknown key here; it belongs at the top of the file"),
         ("reload.zzz = 1", "sites.blog.reload.zzz: unknown key; known here: surge, keep_previous, canary"),
+        (
+            "reload.canary = { workers = 2 }",
+            "sites.blog.reload.canary.workers: found 2; is above surge (1): no worker of the old code goes before",
+        ),
+        ('before_reload = "echo \'"', "sites.blog.before_reload"),
         ("workers = 0", "found 0; allowed: a whole number from 1 to 120"),
         (
             'trusted_proxies = ["10.0.0.1/8"]',

@@ -25,6 +25,17 @@ async def test_reload_waits_for_its_outcome_and_says_who_asked(here: World) -> N
 
 
 @scene
+async def test_reload_can_be_asked_to_try_the_code_first(here: World) -> None:
+    status, _ = await here.post("/api/sites/blog/reload", {"canary_s": 30})
+    assert status == 200
+    (call,) = [call for call in here.daemon.calls if call["verb"] == "reload"]
+    assert call["canary_s"] == 30
+    for wrong in (-1, "30s", True, 1e9):
+        status, _ = await here.post("/api/sites/blog/reload", {"canary_s": wrong})
+        assert status == 400
+
+
+@scene
 async def test_reload_that_is_rolled_back_gives_the_traceback(here: World) -> None:
     here.daemon.sites["shop"].broken = True
     status, answer = await here.post("/api/sites/shop/reload")

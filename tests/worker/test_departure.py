@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,7 @@ from worker.harness import WAIT_S, Client, Process, Site, client
 from worker.test_crew import BLOCKING, Gate, block, busy
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from worker.conftest import MakeSite
 
@@ -31,6 +32,22 @@ def application(environ, start_response):
     start_response("200 OK", [])
     return [str(os.getpid()).encode()]
 """
+
+
+def wait_until(question: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not question():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def files(worker: Process) -> set[str]:
+    """What a worker has open, as far as it can be seen in one look."""
+    found = set()
+    for each in Path(f"/proc/{worker.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(str(each.readlink()))
+    return found
 
 
 def drained(worker: Process) -> Drained:
@@ -105,6 +122,25 @@ def test_a_busy_connection_passes_when_its_answer_is_out(make_site: MakeSite, tm
         assert drained(leaving).handed_over == 2
         assert user.get().status == 200
         assert partial.get().status == 200
+
+
+def test_a_worker_that_drains_can_be_led_to_a_later_generation(make_site: MakeSite, tmp_path: Path) -> None:
+    old = make_site(BLOCKING, threads=2)
+    gone, new = make_site.another(old), make_site.another(old)  # type: ignore[attr-defined]
+    leaving = old.start_worker()
+    new.start_worker()
+    with contextlib.closing(Gate(tmp_path / "gate")) as gate, client(old) as user:
+        block(user, gate)
+        busy(old, 1)
+        old.drain(leaving, to=gone, timeout_s=WAIT_S)
+        old.drain(leaving, to=new, timeout_s=0.0)
+        way = f"socket:[{os.fstat(new.handover_out.fileno()).st_ino}]"
+        wait_until(lambda: way in files(leaving))
+        gate.open()
+        assert user.answer().status == 200
+        assert drained(leaving).handed_over == 1
+        assert user.get().status == 200
+    assert new.row().taken_over == 1
 
 
 def test_bytes_that_arrive_while_a_connection_is_on_its_way_are_read_by_the_next(

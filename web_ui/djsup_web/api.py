@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LIMIT_DEFAULT, LIMIT_MOST = 200, 1000
 WORKERS_MOST = 128
+CANARY_MOST_S = 86_400
 RELATIVE = re.compile(r"[+-][0-9]{1,3}")
 SERVES = frozenset(
     state.value for state in (SiteState.SERVING, SiteState.DEGRADED, SiteState.RELOADING, SiteState.SLEEPING)
@@ -51,6 +52,7 @@ class Api:
             web.get("/api/history", self.history),
             web.get("/api/sites/{name}/logs", self.logs),
             web.get("/api/sites/{name}/stacks", self.stacks),
+            web.get("/api/plan", self.plan),
             web.post("/api/reload", self.reload_all),
             web.post("/api/sites/{name}/reload", self.reload),
             web.post("/api/sites/{name}/rollback", self.rollback),
@@ -116,8 +118,13 @@ class Api:
     async def reload(self, request: web.Request) -> web.Response:
         """Load a site's code anew; answers when it is done or rolled back."""
         site = _site(request.match_info["name"])
+        canary_s = _canary_s(await _body(request)) if request.can_read_body else None
         await self._known(site)
-        return web.json_response(await self._upstream.reload([site], self._live.tell_progress))
+        return web.json_response(await self._upstream.reload([site], self._live.tell_progress, canary_s))
+
+    async def plan(self, _request: web.Request) -> web.Response:
+        """What a reload of everything would change, and what that costs; changes nothing."""
+        return web.json_response(await self._upstream.plan())
 
     async def reload_all(self, _request: web.Request) -> web.Response:
         """Read the configuration again and load every site's code anew."""
@@ -186,6 +193,17 @@ async def _body(request: web.Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Refusal(400, "The body has to be a JSON object.")
     return body
+
+
+def _canary_s(body: dict[str, Any]) -> float | None:
+    """For how long new code is to be tried; None: as the settings say."""
+    match body.get("canary_s"):
+        case None:
+            return None
+        case (int() | float()) as seconds if not isinstance(seconds, bool) and 0 <= seconds <= CANARY_MOST_S:
+            return float(seconds)
+        case _:
+            raise Refusal(400, f'"canary_s" is a number of seconds from 0 to {CANARY_MOST_S}.')
 
 
 def _workers(body: dict[str, Any]) -> int | str:

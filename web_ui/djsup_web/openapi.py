@@ -231,6 +231,8 @@ _STATUS: _Json = _object(
                         "started_at": _TIME,
                         "duration_s": _NUMBER,
                         "by": _TEXT,
+                        "phase": _TEXT,
+                        "canary": _TEXT,
                     },
                 },
                 previous_generation=_WHOLE,
@@ -253,18 +255,39 @@ _STATUS: _Json = _object(
 )
 
 
+_DIFFERENCE = _object({"setting": _TEXT, "before": _TEXT, "after": _TEXT, "cost": _TEXT})
+_PLANNED = _object(
+    {
+        "name": _TEXT,
+        "does": {"enum": ["added", "removed", "stays"]},
+        "loads_code": {"type": "boolean"},
+        "differences": _list(_DIFFERENCE),
+        "restarts": _list(_TEXT),
+    }
+)
+
+
 def _get(text: str, done: _Json, *parameters: _Json, **failed: _Json) -> _Json:
     return {"get": {"summary": text, "parameters": list(parameters), "responses": {"200": done, **failed}}}
 
 
-def _post(text: str, done: _Json, *parameters: _Json, body: _Json | None = None, **failed: _Json) -> _Json:
+def _post(
+    text: str,
+    done: _Json,
+    *parameters: _Json,
+    body: _Json | None = None,
+    **failed: _Json,
+) -> _Json:
     operation: _Json = {
         "summary": text,
         "parameters": [_CHANGE, *parameters],
         "responses": {"200": done, **_FAILED_CHANGE, **failed},
     }
     if body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        operation["requestBody"] = {
+            "required": bool(body.get("required")),
+            "content": {"application/json": {"schema": body}},
+        }
     return {"post": operation}
 
 
@@ -331,6 +354,10 @@ DOCUMENT: _Json = {
             **_BAD,
             **_NO_SITE,
         ),
+        "/api/plan": _get(
+            "What a reload of everything would change, and what that costs",
+            _answer("Each site, and each setting that differs from what runs.", _schema("Plan")),
+        ),
         "/api/reload": _post(
             "Read the configuration again and load every site's code anew",
             _answer(
@@ -341,6 +368,8 @@ DOCUMENT: _Json = {
             "Load a site's code anew beside the old, change over, or roll back",
             _answer("How it went; one that was rolled back is not an HTTP error.", _schema("Reloaded")),
             _SITE,
+            body=_object({}, canary_s={"type": "number", "minimum": 0, "maximum": 86_400}),
+            **_BAD,
             **_NO_SITE,
         ),
         "/api/sites/{name}/rollback": _post(
@@ -412,6 +441,7 @@ DOCUMENT: _Json = {
             "Event": _EVENT,
             "LogLine": _LOG_LINE,
             "Reloaded": _RELOADED,
+            "Plan": _object({"sites": _list(_PLANNED), "daemon": _list(_DIFFERENCE)}),
             "Stacks": _STACKS,
             "Health": _object(
                 {"status": {"enum": ["ok", "failing", "unknown"]}}, sites=_list(_TEXT), error=_TEXT

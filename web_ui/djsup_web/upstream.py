@@ -74,9 +74,16 @@ class Upstream:
         """The last lines of a site's log, oldest first."""
         return await self._collect("logs", "log", site=site, follow=False, limit=limit)
 
-    async def reload(self, sites: list[str], progress: Callable[[str, str], None]) -> dict[str, Any]:
+    async def reload(
+        self, sites: list[str], progress: Callable[[str, str], None], canary_s: float | None = None
+    ) -> dict[str, Any]:
         """Load the code of these sites anew (none named: the configuration and all sites), and wait."""
-        return await self._order("reload", progress, sites=sites, wait=True)
+        wishes = {} if canary_s is None else {"canary_s": canary_s}
+        return await self._order("reload", progress, sites=sites, wait=True, **wishes)
+
+    async def plan(self) -> dict[str, Any]:
+        """What a reload of everything would change."""
+        return _object(await self._client.call("plan", ANSWER_S))
 
     async def rollback(self, site: str, progress: Callable[[str, str], None]) -> dict[str, Any]:
         """Bring a site's former code back, and wait."""

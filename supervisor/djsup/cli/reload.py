@@ -8,25 +8,61 @@ from typing import Any
 import click
 from rich.text import Text
 
-from djsup.cli import figures, output
+from djsup.cli import figures, forecast, output
 from djsup.cli.progress import follow
 from djsup.cli.verb import DONE, FAILED, Target, Verb
 from djsup.client import Client, ClientError
+from djsup.config.forms import duration
+from djsup.core.snapshot import DAY_S
 
 AT_WORK = ("idle", "busy", "overdue")
 WAIT_S = 900.0
 
 
+def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """The seconds that a duration means, written as in the configuration; a wrong one is wrong usage."""
+    if value is None:
+        return None
+    try:
+        plain = value.replace(".", "", 1).isdigit()
+        return float(duration(0, DAY_S).read(float(value) if plain else value))
+    except ValueError as error:
+        text = f'{value!r} is no time; write seconds, or as "30s" or "2m", a day at most'
+        raise click.BadParameter(text) from error
+
+
 @click.command(
-    "reload", cls=Verb, examples=("djsup reload", "djsup reload blog", "djsup reload blog shop --no-wait")
+    "reload",
+    cls=Verb,
+    examples=(
+        "djsup reload",
+        "djsup reload blog shop --no-wait",
+        "djsup reload blog --canary 30s",
+        "djsup reload --dry-run",
+    ),
 )
 @click.argument("sites", metavar="[SITE]...", nargs=-1)
 @click.option("--no-wait", is_flag=True, help="Do not wait for the outcome.")
 @click.option(
-    "--wait", "wait_s", type=float, default=WAIT_S, metavar="S", help="Wait at most S seconds (900)."
+    "--wait", "wait_s", type=float, metavar="S", help="Wait at most S seconds (900, and for a --canary)."
 )
+@click.option(
+    "--canary",
+    "canary_s",
+    callback=_seconds,
+    metavar="TIME",
+    help="Try the new code on a share of the traffic for so long first, as 30s; 0: take over without a trial.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would change and what that costs; change nothing.")
 @click.pass_context
-def command(ctx: click.Context, sites: tuple[str, ...], no_wait: bool, wait_s: float) -> None:
+def command(
+    ctx: click.Context,
+    sites: tuple[str, ...],
+    no_wait: bool,
+    wait_s: float | None,
+    canary_s: float | None,
+    dry_run: bool,
+) -> None:
     """Load new code and settings, dropping nothing.
 
     All sites, or those named, change over without a pause.
@@ -36,7 +72,18 @@ def command(ctx: click.Context, sites: tuple[str, ...], no_wait: bool, wait_s: f
     """
     target = ctx.ensure_object(Target)
     daemon = target.client()
-    result = follow(target, daemon.stream("reload", wait_s, sites=list(sites), wait=not no_wait))
+    if dry_run:
+        planned = daemon.call("plan", sites=list(sites))
+        if target.as_json:
+            output.as_json(planned)
+        else:
+            forecast.show(planned)
+        ctx.exit(DONE)
+    wishes = {} if canary_s is None else {"canary_s": canary_s}
+    patience_s = WAIT_S + 2 * (canary_s or 0.0) if wait_s is None else wait_s
+    result = follow(
+        target, daemon.stream("reload", patience_s, sites=list(sites), wait=not no_wait, **wishes)
+    )
     ctx.exit(show_outcomes(target, result))
 
 
@@ -76,6 +123,10 @@ def _show(outcome: dict[str, Any], serving: int | None) -> None:
             took = figures.duration(float(outcome.get("duration_s") or 0))
             line = Text.assemble(site, (f"generation {generation} serves", "green"), f" ({took})")
             output.console().print(line, soft_wrap=True)
+            if outcome.get("canary"):
+                output.console().print(
+                    Text(f"  canary: {output.clean(outcome['canary'])}", "dim"), soft_wrap=True
+                )
         case "started":
             output.console().print(Text.assemble(site, f"the reload to generation {generation} has begun"))
         case "asleep":

@@ -192,6 +192,8 @@ def _remarks(site: SiteSnapshot) -> Iterator[Text]:
     if report is not None and report.result is ReloadResult.ROLLED_BACK and report.error != site.error:
         text = f"generation {report.generation} was rolled back: {output.clean(report.error or 'no reason')}"
         yield Text.assemble((f"{site.name}: ", "bold"), (text, "red"))
+    if report is not None and report.result is ReloadResult.RUNNING and report.canary:
+        yield Text.assemble((f"{site.name}: ", "bold"), (f"canary: {output.clean(report.canary)}", "cyan"))
     for note in site.notes:
         yield Text.assemble((f"{site.name}: ", "bold"), (output.clean(note), "yellow"))
 
@@ -233,6 +235,7 @@ def _facts(site: SiteSnapshot, now: float) -> Iterator[tuple[str, Text]]:
         text += f"{figures.age(now - report.started_at)} ago, took {figures.duration(report.duration_s)}"
         text += f", by {report.by}" if report.by else ""
         text += f": {output.clean(report.error)}" if report.error else ""
+        text += f"; canary: {output.clean(report.canary)}" if report.canary and not report.error else ""
         yield "reload", Text(text, style="red" if report.result is ReloadResult.ROLLED_BACK else "")
 
 

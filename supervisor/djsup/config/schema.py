@@ -221,18 +221,31 @@ class CanaryTable(Table):
 
     workers: Annotated[int, whole(1, 16)] = Field(
         default=_CANARY.workers,
-        description="How many workers of the new code take part.",
+        description="How many workers of the new code take part. They come on top, for none of the old code goes "
+        "before the verdict: at most surge.",
         examples=[1],
     )
     seconds: Annotated[float, duration(0.1, DAY_S)] = Field(
         default=_CANARY.seconds,
-        description="How long the trial takes.",
+        description="How long the trial takes. With too few requests to judge it takes as long once more.",
         examples=[10, "2m"],
     )
     max_error_rate: Annotated[float, number(0, 1)] = Field(
         default=_CANARY.max_error_rate,
-        description="Rolled back when the share of 5xx answers is above that of the old code by more than this.",
+        description="Rolled back when the share of 5xx answers is above that of the old code by more than this; before "
+        "its time is over, when that cannot be chance.",
         examples=[0.02],
+    )
+    max_slowdown: Annotated[float, number(0, 1000)] = Field(
+        default=_CANARY.max_slowdown,
+        description="Rolled back when the median or the 95th percentile of its latency is above that of the old code "
+        "by more than this factor (and by 10 ms); 0: latency is not judged.",
+        examples=[2, 0],
+    )
+    min_requests: Annotated[int, whole(1, 1_000_000)] = Field(
+        default=_CANARY.min_requests,
+        description="Fewer requests are too few to judge: then the new code takes over, and the verdict says so.",
+        examples=[20],
     )
 
 
@@ -654,6 +667,24 @@ class SiteTable(Table):
         description="How new code takes over from old.",
         examples=[{"surge": 2, "keep_previous": "10m"}],
         json_schema_extra={"default": {}},
+    )
+    before_reload: Annotated[str, command_line()] | None = Field(
+        default=None,
+        description="A command that is run before new code is loaded, as the site's user, in its folder and "
+        "environment, what its interpreter has beside it first on PATH. Unless it exits with status 0 the reload is "
+        "rolled back. Not run before the first start, nor for a rollback.",
+        examples=["python manage.py check --deploy --fail-level ERROR"],
+    )
+    after_reload: Annotated[str, command_line()] | None = Field(
+        default=None,
+        description="A command that is run in the same way when new code has taken over. If it fails, an event says "
+        "so, and nothing is rolled back.",
+        examples=["python manage.py clear_cache"],
+    )
+    hook_timeout: Annotated[float, duration(0.1, DAY_S)] = Field(
+        default=_RELOAD.hook_timeout_s,
+        description="How long before_reload and after_reload may take each; then all their processes are killed.",
+        examples=["5m", 30],
     )
     programs: dict[SiteKey, ProgramTable] = Field(
         default={},

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
         DashboardTable,
         LimitsTable,
         ProgramTable,
-        ReloadTable,
         SiteLogTable,
         SiteTable,
         TlsTable,
@@ -220,7 +219,7 @@ class _Settler:
             preload=Preload(str(table.preload).lower()),
             limits=self._limits((*path, "limits"), table.limits),
             health=Health(table.health.path, table.health.expect, table.health.host),
-            reload=_reload_policy(table.reload),
+            reload=self._reload_policy((*path, "reload", "canary", "workers"), table),
             programs=tuple(
                 self._program((*path, "programs", program), program, inner)
                 for program, inner in table.programs.items()
@@ -228,6 +227,32 @@ class _Settler:
             tls=tls,
             access=self._access((*path, "log", "access"), table.log),
             isolation=isolation,
+        )
+
+    def _reload_policy(self, path: KeyPath, table: SiteTable) -> ReloadPolicy:
+        """How new code takes over, and what is run before and after."""
+        reload, canary = table.reload, table.reload.canary
+        if canary is not None and canary.workers > reload.surge:
+            hint = (
+                f"is above surge ({reload.surge}): no worker of the old code goes before the verdict, so those on "
+                f"trial come on top; set surge = {canary.workers}, or fewer workers here"
+            )
+            self._wrong(path, hint=hint)
+        return ReloadPolicy(
+            surge=reload.surge,
+            keep_previous_s=reload.keep_previous,
+            canary=Canary(
+                canary.workers,
+                canary.seconds,
+                canary.max_error_rate,
+                canary.max_slowdown,
+                canary.min_requests,
+            )
+            if canary is not None
+            else None,
+            before=table.before_reload,
+            after=table.after_reload,
+            hook_timeout_s=table.hook_timeout,
         )
 
     def _access(self, path: KeyPath, table: SiteLogTable) -> AccessSettings:
@@ -478,12 +503,3 @@ class _Settler:
         if directory is None and self.documents.raw(access) not in (None, "off"):
             self.warnings.append(self.documents.problem(access, hint=NO_ACCESS_LOG))
         return LogSettings(format=table.format, directory=directory, access=table.access)
-
-
-def _reload_policy(table: ReloadTable) -> ReloadPolicy:
-    canary = table.canary
-    return ReloadPolicy(
-        surge=table.surge,
-        keep_previous_s=table.keep_previous,
-        canary=Canary(canary.workers, canary.seconds, canary.max_error_rate) if canary else None,
-    )

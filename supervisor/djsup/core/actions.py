@@ -179,6 +179,12 @@ class NoticeKind(Enum):
     RELOAD_DONE = "reload-done"
     RELOAD_ROLLED_BACK = "reload-rolled-back"
     RELOAD_SUPERSEDED = "reload-superseded"
+    CANARY_STARTED = "canary-started"
+    CANARY_EXTENDED = "canary-extended"
+    CANARY_PASSED = "canary-passed"
+    HOOK_STARTED = "hook-started"
+    HOOK_ENDED = "hook-ended"
+    HOOK_FAILED = "hook-failed"
     ROLLBACK_REFUSED = "rollback-refused"
     SETTINGS_CHANGED = "settings-changed"
     RESTART_ASKED = "restart-asked"
@@ -223,6 +229,19 @@ class StartProgram:
 
 
 @dataclass(frozen=True, slots=True)
+class RunHook:
+    """Run a command of a site before or after a reload, as a program is run. Its output comes with its end."""
+
+    proc: ProcId
+    site: SiteSettings
+    generation: Generation
+    """The one that is to serve, or does."""
+    name: str
+    """Whether it is ``before_reload`` or ``after_reload``."""
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartDashboard:
     """Run the dashboard's process on its listener, which is bound."""
 
@@ -250,6 +269,7 @@ Action = (
     | ForgetSite
     | Publish
     | StartProgram
+    | RunHook
     | StartDashboard
     | Quit
 )

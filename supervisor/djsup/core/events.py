@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from djsup.core.estate import Estate
-    from djsup.core.model import Address, Pid, ProcId, Settings, SiteName
+    from djsup.core.model import Address, Generation, Pid, ProcId, Settings, SiteName
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,8 @@ class SettingsChanged:
     settings: Settings
     by: str
     reload: frozenset[SiteName] = frozenset()
+    canary_s: float | None = None
+    """For how many seconds new code is tried in these reloads; 0: it is not; None: as the settings say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ class ReloadAsked:
 
     site: SiteName
     by: str
+    canary_s: float | None = None
+    """As in SettingsChanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +238,26 @@ class LoadSampled:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What the workers of one generation have answered since the last sample."""
+
+    generation: Generation
+    requests: int
+    failed: int
+    """Answers 5xx."""
+    latency: tuple[tuple[float, int], ...] = ()
+    """How long they took, in seconds, and how many took that long."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationsSampled:
+    """What the generations of a site have answered, as measured each second while more than one serves."""
+
+    site: SiteName
+    answers: tuple[Answers, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeadlinePassed:
     """The moment that ``Fleet.deadline`` named has come."""
 
@@ -261,5 +285,6 @@ Event = (
     | RequestOverdue
     | MemorySampled
     | LoadSampled
+    | GenerationsSampled
     | DeadlinePassed
 )

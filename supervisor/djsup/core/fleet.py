@@ -6,7 +6,7 @@ reads a clock or touches the world. What one site does about an event is decided
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
@@ -17,6 +17,7 @@ from djsup.core.death import in_words, last_words
 from djsup.core.events import (
     ConnectionWaiting,
     DeadlinePassed,
+    GenerationsSampled,
     ListenerBound,
     ListenerFailed,
     LoadSampled,
@@ -139,6 +140,7 @@ class Fleet:
                 | ScaleAsked(site=site)
                 | RunAsked(site=site)
                 | LoadSampled(site=site)
+                | GenerationsSampled(site=site)
             ):
                 out += self._tell(site, event, now)
             case ListenerBound(address):
@@ -180,6 +182,13 @@ class Fleet:
         times += [self._dashboard.deadline, self._dashboard_binding.next_at]
         return min((each for each in times if each is not None), default=None)
 
+    def running(self) -> Settings | None:
+        """The settings as they are in force: of a site whose reload failed, what its processes were started with."""
+        if self.settings is None:
+            return None
+        pools = (pool for pool in self._pools.values() if not pool.removed)
+        return replace(self.settings, sites=tuple(pool.running() for pool in pools))
+
     def snapshot(self, now: float) -> tuple[SiteSnapshot, ...]:
         """Every site as it is now, in the order of the configuration; ``started_at`` is monotonic."""
         return tuple(site_snapshot(pool, now) for pool in self._pools.values())
@@ -197,7 +206,8 @@ class Fleet:
         site = self._owners[proc]
         if site is None:
             return ProcessView(proc, ProcessKind.DASHBOARD, self._dashboard.pid)
-        program = self._pools[site].programs.process(proc)
+        pool = self._pools[site]
+        program = pool.programs.process(proc) or pool.generations.hooks.process(proc)
         if program is not None:
             return ProcessView(proc, ProcessKind.PROGRAM, program.pid, site)
         found = self._pools[site].process(proc)
@@ -274,7 +284,10 @@ class Fleet:
                 out += self._do(pool, pool.handle(DeadlinePassed(), now))
             else:
                 reload = site.name in event.reload
-                out += self._do(pool_there, pool_there.change(site, event.by, now, reload=reload))
+                changed = pool_there.change(
+                    site, event.by, now, reload=reload, canary_s=event.canary_s if reload else None
+                )
+                out += self._do(pool_there, changed)
         self._pools = {name: self._pools[name] for name in _order(event.settings, self._pools)}
         if old is not None:
             text = f"the configuration was read again from {event.settings.file}"

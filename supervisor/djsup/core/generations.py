@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 from djsup.core import rollout
 from djsup.core.actions import ForgetGeneration, Level, NoticeKind, StartTemplate
 from djsup.core.backoff import Backoff
+from djsup.core.canary import Trial, Verdict
 from djsup.core.estate import Estate, GenerationLeft, TemplateLeft
 from djsup.core.generation import LiveGeneration
+from djsup.core.hooks import AFTER, BEFORE, Hooks
 from djsup.core.model import Generation, Preload
 from djsup.core.rollout import Phase, Rollout
 from djsup.core.snapshot import ReloadReport, ReloadResult
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from djsup.core.estate import WorkerLeft
-    from djsup.core.events import TemplateLoaded
+    from djsup.core.events import GenerationsSampled, TemplateLoaded
     from djsup.core.listeners import Listeners
     from djsup.core.model import Address
     from djsup.core.site import Site
@@ -64,6 +66,7 @@ class Generations:
         """The highest number that was used."""
         self._why = RETRY
         """What the next load that nobody asks for is called."""
+        self.hooks = Hooks(site)
         self._done_at: float | None = None
         """When the last rollout was done, until that has been weighed at a failure."""
 
@@ -76,7 +79,9 @@ class Generations:
         if running is None:
             return Making(self.serving, None)
         changing = running.phase is Phase.CHANGING
-        return Making(self.by_number[running.generation] if changing else self.serving, running.generation)
+        on_trial = running.generation if running.phase is Phase.TRYING else None
+        source = self.by_number[running.generation] if changing else self.serving
+        return Making(source, running.generation, on_trial)
 
     @property
     def templates(self) -> list[Template]:
@@ -103,6 +108,11 @@ class Generations:
         """How long it can, in seconds; None: there is none."""
         return None if self.former(now) is None else self._keep_until - now
 
+    def tries(self, number: Generation) -> bool:
+        """Whether this generation is on trial."""
+        running = self.rollout
+        return running is not None and running.phase is Phase.TRYING and running.generation == number
+
     def builds(self, number: Generation) -> bool:
         """Whether a rollout brings this generation."""
         return self.rollout is not None and self.rollout.generation == number
@@ -120,6 +130,9 @@ class Generations:
             yield self.loads.next_at
         if self.rollout is not None and self.rollout.phase is Phase.BINDING:
             yield self._bind_until(self.rollout)
+        if self.rollout is not None and self.rollout.trial is not None and self.rollout.phase is Phase.TRYING:
+            yield self.rollout.trial.until
+        yield from self.hooks.deadlines()
 
     # --- facts ---------------------------------------------------------------------------------
 
@@ -170,6 +183,18 @@ class Generations:
         self.by_number[gone.generation].deaths.failed(now)
         if self.serving is not None and self.serving.number == gone.generation:
             self._site.error = f"a {text}"
+
+    def sampled(self, sample: GenerationsSampled) -> None:
+        """What the workers of each generation have answered: of interest while one is on trial."""
+        running = self.rollout
+        if running is not None and running.trial is not None and running.phase is Phase.TRYING:
+            running.trial.sampled(running.generation, sample.answers)
+
+    def overdue(self, late: Worker | None) -> None:
+        """A request of this worker has run too long."""
+        running = self.rollout
+        if late is not None and running is not None and running.trial is not None:
+            (running.trial.new if self.tries(late.generation) else running.trial.old).add_overdue()
 
     def forgive(self, now: float) -> None:
         """A row of early deaths ends when a worker that came after the last has lived for long enough."""
@@ -242,6 +267,7 @@ class Generations:
 
     def kill_late(self, unborn: list[Worker], now: float) -> None:
         """End the templates that have had their time, or did not fork what was asked of them."""
+        self.hooks.kill_late(now)
         for stuck in {each.generation: self.by_number[each.generation].template for each in unborn}.values():
             if stuck is not None and stuck.state is State.LOADED:
                 self._site.do(
@@ -257,11 +283,17 @@ class Generations:
             else:
                 self._site.do(late.kill(now))
 
-    def begin(self, by: str, now: float, *, reported: bool) -> None:
-        """Begin a rollout of the settings as they are; one that runs is given up for it."""
+    def begin(self, by: str, now: float, *, reported: bool, canary_s: float | None = None) -> None:
+        """Begin a rollout of the settings as they are; one that runs is given up for it.
+
+        With ``canary_s`` its code is tried for so many seconds first (0: not at all); None: as the settings say.
+        """
         self.supersede("a newer reload was asked for", now)
         number = Generation(self.last + 1)
         self.rollout = Rollout(number, self._site.settings, by, reported, now)
+        if reported and self.serving is not None:
+            self.rollout.hooks = True
+            self.rollout.canary = self._site.settings.reload.trying_for(canary_s)
         self._listeners.retry(self._site.name)
         if reported:
             self._site.error = None
@@ -297,11 +329,17 @@ class Generations:
         if running is not None and running.phase is Phase.BINDING:
             self._bind(running, now)
         running = self.rollout
+        if running is not None and running.phase is Phase.CHECKING:
+            self._check(running, now)
+        running = self.rollout
         if running is not None and running.phase is Phase.LOADING:
             self._load(running, now)
         running = self.rollout
         if running is not None and running.phase is Phase.PROVING:
             self._prove(running, now)
+        running = self.rollout
+        if running is not None and running.phase is Phase.TRYING:
+            self._try(running, now)
 
     def _bind(self, running: Rollout, now: float) -> None:
         listen = running.settings.listen
@@ -309,6 +347,9 @@ class Generations:
         if not error and now >= self._bind_until(running):
             error = f"cannot listen: {self._listeners.waiting_for(self._site.name, listen)}"
         if self._listeners.ready(self._site.name, listen):
+            if running.hooks and running.settings.reload.before is not None:
+                running.move(rollout.Move.CHECK)
+                return
             running.move(rollout.Move.BOUND)
             self._open(running, now)
         elif error:
@@ -316,6 +357,21 @@ class Generations:
 
     def _bind_until(self, running: Rollout) -> float:
         return running.began_at + self._site.limits.boot_timeout_s
+
+    def _check(self, running: Rollout, now: float) -> None:
+        """Have the command run that comes before the code is loaded, and see how it ends."""
+        hook = running.hook
+        if hook is None:
+            assert running.settings.reload.before is not None
+            self.last = running.generation
+            running.hook = self.hooks.run(
+                BEFORE, running.settings.reload.before, running.settings, running.generation, running.by, now
+            )
+        elif hook.ended and hook.error:
+            self.give_up(f"{hook.words}: {hook.error}", hook.details, now)
+        elif hook.ended:
+            running.move(rollout.Move.CHECKED)
+            self._open(running, now)
 
     def _open(self, running: Rollout, now: float) -> None:
         """The generation comes to be; from here on its number is used."""
@@ -344,8 +400,51 @@ class Generations:
                 running.proof = self._workers.start(self.by_number[running.generation], now)
             return
         proof = self._workers.by_proc.get(running.proof)
-        if proof is not None and proof.serving:
+        if proof is None or not proof.serving:
+            return
+        others = [each for each in self._workers.serving() if each is not proof]
+        if running.canary is None or not others:
             running.move(rollout.Move.PROVED)
+            return
+        running.move(rollout.Move.TRY)
+        running.trial = Trial.begin(running.canary, self._site.surge, now)
+        text = (
+            f"canary: generation {running.generation} takes a share of the traffic for "
+            f"{running.canary.seconds:g} s, beside {len(others)} workers of the old code"
+        )
+        self._site.notices.say(NoticeKind.CANARY_STARTED, text, generation=running.generation, by=running.by)
+
+    def _try(self, running: Rollout, now: float) -> None:
+        """Have as many workers as the trial is to have, and judge what is known of it."""
+        trial, number = running.trial, running.generation
+        assert trial is not None
+        extended = trial.extended
+        verdict = trial.judge(now) or self._left_alone(number)
+        if verdict is None:
+            if trial.extended and not extended:
+                text = f"canary: too few requests to judge, it goes on as long again: {trial.in_words()}"
+                self._site.notices.say(NoticeKind.CANARY_EXTENDED, text, generation=number, by=running.by)
+            there = sum(each.booting or each.serving for each in self._workers.of(number))
+            for _ in range(min(trial.workers - there, self._workers.room(now))):
+                self._workers.start(self.by_number[number], now)
+            return
+        running.verdict = verdict.why
+        if not verdict.passed:
+            self.give_up(f"canary: {verdict.why}", "", now)
+            return
+        running.move(rollout.Move.PASSED)
+        text = f"canary passed: {verdict.why}"
+        self._site.notices.say(NoticeKind.CANARY_PASSED, text, generation=number, by=running.by)
+
+    def _left_alone(self, number: Generation) -> Verdict | None:
+        """A trial has nothing to be compared with when the old code's workers die as they come."""
+        old = [each for each in self._workers.serving() if each.generation != number]
+        dying = self.serving is not None and self.serving.deaths.count > 0
+        return (
+            Verdict(passed=True, why="no worker of the old code serves any more")
+            if dying and not old
+            else None
+        )
 
     def finish(self, now: float) -> None:
         """The change-over is complete when nothing old takes connections and enough new workers serve."""
@@ -374,6 +473,9 @@ class Generations:
             self._report(running, ReloadResult.DONE, now)
             text = f"generation {running.generation} serves, the reload took {now - running.began_at:.1f} s"
             self._site.notices.say(NoticeKind.RELOAD_DONE, text, generation=running.generation, by=running.by)
+        after = running.settings.reload.after
+        if running.hooks and after is not None:
+            self.hooks.run(AFTER, after, running.settings, running.generation, running.by, now)
 
     def give_up(
         self, error: str, details: str, now: float, *, kind: NoticeKind = NoticeKind.LOAD_FAILED
@@ -404,6 +506,7 @@ class Generations:
 
     def supersede(self, why: str, now: float) -> None:
         """Give the rollout up, through no fault of its own. None runs: nothing to do."""
+        self.hooks.drop(why)
         dropped = self.rollout
         if dropped is None:
             return
@@ -420,7 +523,14 @@ class Generations:
         self, ended: Rollout, result: ReloadResult, now: float, error: str | None = None, details: str = ""
     ) -> None:
         self.last_reload = ReloadReport(
-            ended.generation, result, ended.began_at, now - ended.began_at, ended.by, error, details
+            ended.generation,
+            result,
+            ended.began_at,
+            now - ended.began_at,
+            ended.by,
+            error,
+            details,
+            canary=ended.verdict,
         )
 
     def _forgiven(self, now: float) -> bool:

@@ -7,7 +7,7 @@ in ``_bytes``; times are readings of the monotonic clock, passed in by the shell
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NewType
 
@@ -126,6 +126,11 @@ class Canary:
     workers: int = 1
     seconds: float = 10.0
     max_error_rate: float = 0.02
+    """How much larger the share of failed answers may be than the old code's."""
+    max_slowdown: float = 2.0
+    """By which factor its latency may be above the old code's; 0: latency is not judged."""
+    min_requests: int = 20
+    """Fewer are too few to judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,18 @@ class ReloadPolicy:
     surge: int = 1
     keep_previous_s: float = 60.0
     canary: Canary | None = None
+    before: str | None = None
+    """A command that has to end well before new code is loaded, its words as a shell splits them."""
+    after: str | None = None
+    """A command that is run when new code has taken over."""
+    hook_timeout_s: float = 300.0
+    """How long either may take."""
+
+    def trying_for(self, seconds: float | None) -> Canary | None:
+        """The trial when somebody asks for one of so many seconds (0: none; None: as the settings say)."""
+        if seconds is None:
+            return self.canary
+        return replace(self.canary or Canary(), seconds=seconds) if seconds else None
 
 
 class ProgramReload(Enum):

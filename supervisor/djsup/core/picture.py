@@ -132,7 +132,11 @@ def _report(pool: Pool, now: float) -> ReloadReport | None:
     report = pool.generations.last_reload
     if report is None or report.result is not ReloadResult.RUNNING:
         return report
-    return replace(report, duration_s=now - report.started_at)
+    running = pool.generations.rollout
+    assert running is not None
+    trial = "" if running.trial is None else running.verdict or running.trial.progress(now)
+    duration_s = now - report.started_at
+    return replace(report, duration_s=duration_s, phase=running.phase.value, canary=trial)
 
 
 def _worker(each: Worker, now: float) -> WorkerSnapshot:

@@ -6,7 +6,7 @@ test, so that nobody adds a setting without saying what its change needs.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
@@ -92,6 +92,12 @@ def changes(old: SiteSettings, new: SiteSettings) -> frozenset[Change]:
     if old.tls_listen != new.tls_listen:
         found.add(Change.GENERATION)  # a worker is told at its start which listeners speak TLS
     return frozenset(found | _differences(old.limits, new.limits, LIMITS_FIELDS))
+
+
+def in_force(loaded: SiteSettings, wanted: SiteSettings) -> SiteSettings:
+    """What counts for a site whose processes were started with ``loaded``, when it is to be as ``wanted``."""
+    kept = {name for name, change in SITE_FIELDS.items() if change in {Change.GENERATION, Change.LISTENERS}}
+    return replace(wanted, **{name: getattr(loaded, name) for name in kept})
 
 
 def must_tell(old: Limits, new: Limits) -> bool:

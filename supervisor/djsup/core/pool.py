@@ -21,6 +21,7 @@ from djsup.core.estate import Stage
 from djsup.core.events import (
     ConnectionWaiting,
     DeadlinePassed,
+    GenerationsSampled,
     ListenerBound,
     ListenerFailed,
     LoadSampled,
@@ -95,6 +96,8 @@ class Pool:
         """When it wants to be asked again, if nothing happens before."""
         self._asked: str | None = None
         """Who wants a reload that has not begun; None: nobody."""
+        self._canary_s: float | None = None
+        """For how long its code is to be tried; None: as the settings say."""
 
     # --- what the fleet asks -------------------------------------------------------------------
 
@@ -108,7 +111,9 @@ class Pool:
         self._record(event, now)
         return self._reconcile(now)
 
-    def change(self, settings: SiteSettings, by: str, now: float, *, reload: bool) -> list[Action]:
+    def change(
+        self, settings: SiteSettings, by: str, now: float, *, reload: bool, canary_s: float | None = None
+    ) -> list[Action]:
         """Take over a changed table, or load the code anew, or both."""
         found = plan.changes(self.site.settings, settings)
         promised = self.site.promise
@@ -120,7 +125,7 @@ class Pool:
         if self.mode is Mode.REMOVED:
             self.mode = Mode.RUN
         elif reload or plan.needs_generation(found):
-            self._asked = by
+            self._asked, self._canary_s = by, canary_s
         elif plan.Change.PROGRAMS in found:
             self.programs.change()
         return self._reconcile(now)
@@ -143,10 +148,16 @@ class Pool:
         found = self.workers.by_proc.get(proc)
         return found or next(each for each in self.generations.templates if each.proc == proc)
 
+    def running(self) -> SiteSettings:
+        """Its settings as they are in force."""
+        serving = self.generations.serving
+        return self.site.settings if serving is None else plan.in_force(serving.settings, self.site.settings)
+
     @property
     def at_rest(self) -> bool:
         """Whether no process of it is left."""
-        return not self.workers.by_proc and not self.generations.templates and not self.programs.living
+        processes = self.workers.by_proc or self.generations.templates or self.generations.hooks.living
+        return not processes and not self.programs.living
 
     @property
     def removed(self) -> bool:
@@ -188,7 +199,7 @@ class Pool:
     # --- facts ---------------------------------------------------------------------------------
 
     def _record(self, event: Event, now: float) -> None:
-        if self.programs.record(event, now):
+        if self.programs.record(event, now) or self.generations.hooks.record(event, now):
             return
         match event:
             case TemplateLoaded() | TemplateFailed() | WorkerReady() | WorkerFailed():
@@ -202,11 +213,12 @@ class Pool:
                 self._ended(gone, *self.site.notices.last_words(gone, end), now)
             case RequestOverdue():
                 self.workers.overdue(event, now)
+                self.generations.overdue(self.workers.by_proc.get(event.proc))
             case MemorySampled():
                 self.workers.weigh(event)
-            case ReloadAsked(by=by):
+            case ReloadAsked(by=by, canary_s=canary_s):
                 if self.mode in {Mode.RUN, Mode.RESTART}:
-                    self._asked = by
+                    self._asked, self._canary_s = by, canary_s
             case RestartAsked(by=by):
                 if self.mode in {Mode.RUN, Mode.RESTART}:
                     self.site.notices.say(NoticeKind.RESTART_ASKED, "restarts", by=by)
@@ -218,6 +230,8 @@ class Pool:
                 self._scale(number, by, relative=relative)
             case LoadSampled():
                 self._weigh(event, now)
+            case GenerationsSampled():
+                self.generations.sampled(event)
             case ConnectionWaiting(address):
                 self.sleep.connection_waits(address)
             case StopAsked(at_once=at_once):
@@ -305,7 +319,9 @@ class Pool:
             return
         wrong.blamed = True
         stable = wrong.ready_at is not None and now - wrong.ready_at >= self.site.limits.stable_after_s
-        if not stable:  # else it is replaced at once, unless others that came after it die young in a row
+        on_trial = self.generations.tries(wrong.generation)
+        # Else it is replaced at once, unless others that came after it die young in a row.
+        if not stable or on_trial:
             self.generations.worker_failed(wrong, text, details, now)
 
     def _stop(self, now: float, *, at_once: bool) -> None:
@@ -357,7 +373,7 @@ class Pool:
             reported = not self.sleep.lies_down
             if reported:
                 self.sleep.wake("it is reloaded", by)
-            self.generations.begin(by, now, reported=reported)
+            self.generations.begin(by, now, reported=reported, canary_s=self._canary_s)
         if self.site.asleep:
             self.workers.end_all(now)
             return
@@ -401,6 +417,7 @@ class Pool:
             yield from self.sleep.deadlines()
         else:
             yield from (each.kill_at for each in self.generations.templates if each.kill_at is not None)
+            yield from self.generations.hooks.deadlines()
 
 
 def _workers(number: int) -> str:

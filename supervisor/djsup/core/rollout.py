@@ -1,4 +1,4 @@
-"""One reload, or one first load: bind, load, prove, change over; or roll back.
+"""One reload, or one first load: bind, check, load, prove, try, change over; or roll back.
 
 Knows how far it has come. Which processes that needs is decided in ``pool.py``, which also calls
 ``move`` with what it sees.
@@ -15,7 +15,9 @@ from djsup.core.moves import step
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from djsup.core.model import Generation, ProcId, SiteSettings
+    from djsup.core.canary import Trial
+    from djsup.core.hooks import Hook
+    from djsup.core.model import Canary, Generation, ProcId, SiteSettings
 
 
 class Phase(Enum):
@@ -23,10 +25,14 @@ class Phase(Enum):
 
     BINDING = "binding"
     """The addresses that it needs are being bound."""
+    CHECKING = "checking"
+    """A command of the site is run, ``before`` of its reload table; it may refuse."""
     LOADING = "loading"
     """The template imports the application."""
     PROVING = "proving"
     """Its first worker boots and asks itself the health question."""
+    TRYING = "trying"
+    """It answers a share of the real traffic beside the old generation (``canary.py``)."""
     CHANGING = "changing"
     """One new worker more, one old worker drained, and so on."""
     DONE = "done"
@@ -41,11 +47,19 @@ class Move(Enum):
     """What happens to a reload."""
 
     BOUND = "bound"
-    """Every address is bound."""
+    """Every address is bound, and no command is to be run before the code is loaded."""
+    CHECK = "check"
+    """Every address is bound, and a command is to be run before the code is loaded."""
+    CHECKED = "checked"
+    """The command has ended well."""
     LOADED = "loaded"
     """The application is imported, or there is no template to import it."""
     PROVED = "proved"
-    """The first worker is healthy."""
+    """The first worker is healthy, and no trial was asked for."""
+    TRY = "try"
+    """The first worker is healthy, and its answers are to be compared with the old generation's."""
+    PASSED = "passed"
+    """They were as good, or too few to judge."""
     CHANGED = "changed"
     """As many new workers serve as are promised, and no old one takes connections."""
     FAIL = "fail"
@@ -57,9 +71,11 @@ class Move(Enum):
 _ENDS: Mapping[Move, Phase] = {Move.FAIL: Phase.ROLLED_BACK, Move.SUPERSEDE: Phase.SUPERSEDED}
 
 MOVES: Mapping[Phase, Mapping[Move, Phase]] = {
-    Phase.BINDING: {Move.BOUND: Phase.LOADING, **_ENDS},
+    Phase.BINDING: {Move.BOUND: Phase.LOADING, Move.CHECK: Phase.CHECKING, **_ENDS},
+    Phase.CHECKING: {Move.CHECKED: Phase.LOADING, **_ENDS},
     Phase.LOADING: {Move.LOADED: Phase.PROVING, **_ENDS},
-    Phase.PROVING: {Move.PROVED: Phase.CHANGING, **_ENDS},
+    Phase.PROVING: {Move.PROVED: Phase.CHANGING, Move.TRY: Phase.TRYING, **_ENDS},
+    Phase.TRYING: {Move.PASSED: Phase.CHANGING, **_ENDS},
     Phase.CHANGING: {Move.CHANGED: Phase.DONE, **_ENDS},
     Phase.DONE: {},
     Phase.ROLLED_BACK: {},
@@ -80,6 +96,16 @@ class Rollout:
     phase: Phase = Phase.BINDING
     proof: ProcId | None = None
     """The first worker."""
+    canary: Canary | None = None
+    """What its trial is to be; None: there is none."""
+    trial: Trial | None = None
+    """The trial, once it has begun."""
+    verdict: str = ""
+    """How the trial has ended, with its figures."""
+    hooks: bool = False
+    """The commands before and after it are run: it replaces something that serves."""
+    hook: Hook | None = None
+    """The command that runs before it."""
 
     def move(self, move: Move) -> None:
         """Take one step in the table.

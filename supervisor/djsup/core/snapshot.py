@@ -132,6 +132,10 @@ class ReloadReport:
     """One line, None unless rolled back."""
     details: str = ""
     """The traceback or the answer of the health path, when rolled back."""
+    phase: str = ""
+    """How far it has come while it runs, as ``rollout.Phase`` names it; empty: it has ended."""
+    canary: str = ""
+    """How its trial stands, or has ended; empty: there was none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Making:
     """Where missing workers come from; None: nothing has proved itself."""
     building: Generation | None
     """The generation that a rollout brings; None: none runs."""
+    on_trial: Generation | None = None
+    """The generation whose workers take part in a trial beside the source's; None: none does."""
 
 
 class Workers:
@@ -204,7 +206,8 @@ class Workers:
                 self._site.do(each.kill(now))
         serving = self.serving()
         spare = len(serving) - self._site.promise
-        going = sorted((each for each in serving if each.generation != making.source.number), key=_oldest)
+        stay = {making.source.number, making.on_trial}
+        going = sorted((each for each in serving if each.generation not in stay), key=_oldest)
         going += [] if retiree is None else [retiree]
         going += [each for each in surplus if each.serving]
         for each in going[: max(0, spare)]:

@@ -58,6 +58,9 @@ class History:
             event = world.programs.event()
             if event is not None:
                 self.step(event)
+            event = world.trials.event()
+            if event is not None:
+                self.step(event)
         if random.random() < 0.3:  # in the middle of everything
             self.stop()
             return

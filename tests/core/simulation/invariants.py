@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from core.simulation.programs import ProgramJudge
 from core.simulation.scales import Scales
+from core.simulation.trials import TrialJudge
 from core.simulation.world import NAMES, Proc, Stage, World
 from djsup.core import plan
 from djsup.core.actions import (
@@ -100,6 +101,7 @@ class Judge:
         self.unanswered: dict[SiteName, int] = defaultdict(int)
         self.programs = ProgramJudge(world.programs, fleet, self.check)
         self.scales = Scales(self)
+        self.trials = TrialJudge(world, self.check)
 
     def check(self, ok: object, rule: str) -> None:
         if not ok:
@@ -112,6 +114,7 @@ class Judge:
         now = self.world.now
         self._forgive(now)
         self.programs.before(event)
+        self.trials.before(event)
         self.scales.before(event)
         match event:
             case SettingsChanged(settings=settings, reload=reload) if self.stopping_at is None:
@@ -148,6 +151,7 @@ class Judge:
         spawned: set[SiteName] = set()
         drained: set[SiteName] = set()
         for action in actions:
+            self.trials.came(action)
             match action:
                 case StartTemplate(site=site, generation=generation):
                     self._new_generation(site.name, generation, now)
@@ -283,6 +287,7 @@ class Judge:
         self.dashboard_deaths = Row()
         self.asked_back.clear()
         self.programs.daemon_replaced(fleet)
+        self.trials.daemon_replaced()
         self.scales.daemon_replaced()
         self.load_asked |= known
         for site in adopted:
@@ -488,7 +493,7 @@ class Judge:
             boot_timeout_s = (
                 6.0  # the longest that this world configures; the limit may have changed meanwhile
             )
-            if each.ready_at is None:
+            if each.ready_at is None and each.kind != "hook":
                 self.check(
                     now - each.asked_at <= 2 * (boot_timeout_s + EXIT_S),
                     f"{each.kind} {each.proc} boots for ever",
@@ -568,6 +573,7 @@ class Judge:
             self.check(ended and self.unanswered[name] == 0, f"{name} rests while a reload runs")
             wanted |= set(self.world.generations[name, Generation(shown.generation)].listen)
         self.programs.at_rest(self.settings)
+        self.trials.at_rest()
         dashboard = self.settings.dashboard
         wanted |= set() if dashboard is None else {dashboard.listen}
         bound = self.world.bound

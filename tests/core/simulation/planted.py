@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from djsup.core.backoff import Backoff
 from djsup.core.fleet import Fleet
 from djsup.core.generations import Generations
+from djsup.core.hooks import Hooks
 from djsup.core.listeners import Listeners
 from djsup.core.pool import Pool
 from djsup.core.program import Program
@@ -86,6 +87,41 @@ PLANTED = [
         "self.site.by_hand = left.by_hand",
         "pass",
         daemon_dies=True,
+    ),
+    Planted(
+        "more workers are on trial than were asked for",
+        Generations,
+        "_try",
+        "min(trial.workers - there, self._workers.room(now))",
+        "self._workers.room(now)",
+    ),
+    Planted(
+        "a worker on trial is drained as one too many",
+        Workers,
+        "cull",
+        "{making.source.number, making.on_trial}",
+        "{making.source.number}",
+    ),
+    Planted(
+        "nobody looks when the time of a trial is over",
+        Generations,
+        "deadlines",
+        "yield self.rollout.trial.until",
+        "pass",
+    ),
+    Planted(
+        "a command around a reload may run for ever",
+        Hooks,
+        "kill_late",
+        "now >= hook.kill_at",
+        "False",
+    ),
+    Planted(
+        "code is loaded while the command before it runs",
+        Generations,
+        "_check",
+        "elif hook.ended:",
+        "else:",
     ),
     Planted(
         "one worker is drained before its replacement serves",

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from core.simulation.programs import ProgramWorld
+from core.simulation.trials import TrialWorld
 from core.simulation.visitors import Visitors
 from djsup.core.actions import (
     BindListener,
@@ -27,6 +28,7 @@ from djsup.core.actions import (
     KillProcess,
     Publish,
     Quit,
+    RunHook,
     StartDashboard,
     StartProgram,
     StartTemplate,
@@ -68,7 +70,6 @@ from djsup.core.model import (
     Pid,
     Preload,
     ProcId,
-    ReloadPolicy,
     Settings,
     SiteName,
     SiteSettings,
@@ -170,6 +171,7 @@ class World:
         """Which daemon it is; an answer to one that is dead reaches nobody."""
         self.visitors = Visitors(seed, self)
         self.programs = ProgramWorld(seed, self)
+        self.trials = TrialWorld(seed, self)
         self.settings = self._first_settings()
         self.generations: dict[tuple[SiteName, Generation], SiteSettings] = {}
 
@@ -236,6 +238,8 @@ class World:
                 self.procs[proc].limits = limits
             case StartProgram():
                 self.programs.start(action)
+            case RunHook(proc, site):
+                self._start(Proc(proc, "hook", site.name, Generation(0), self.now))
             case KillProcess(proc, signal) if proc in self.programs.procs:
                 self.programs.kill(proc, signal)
             case KillProcess(proc, signal):
@@ -291,6 +295,8 @@ class World:
             self._load(each)
         elif each.kind == "worker":
             self._boot(each)
+        elif each.kind == "hook":
+            self.trials.runs(each)
         else:
             each.ready_at = self.now
             if self.chance(0.3):
@@ -364,6 +370,10 @@ class World:
             self._end(each, Exit(signal="SIGSEGV", core_dumped=True), lives_s)
         return WorkerReady(each.proc)
 
+    def end(self, each: Proc, how: Exit, delay_s: float) -> None:
+        """It ends after a while."""
+        self._end(each, how, delay_s)
+
     def _end(self, each: Proc, how: Exit, delay_s: float) -> None:
         self.later(delay_s, lambda: self._exited(each, how))
 
@@ -414,7 +424,7 @@ class World:
                 scaling=self.visitors.policy(),
                 preload=self.random.choice([Preload.AUTO, Preload.AUTO, Preload.ALWAYS, Preload.NEVER]),
                 limits=self._limits(),
-                reload=ReloadPolicy(self.random.choice([1, 1, 2]), self.random.choice([0.0, 5.0])),
+                reload=self.trials.policy(self.random.choice([1, 1, 2]), self.random.choice([0.0, 5.0])),
                 programs=self.programs.some(),
             )
             sites.append(site)
@@ -475,7 +485,7 @@ class World:
         ]
         match self.random.choice(orders):
             case "reload":
-                return ReloadAsked(name, "root (cli)")
+                return ReloadAsked(name, "root (cli)", self.trials.asked())
             case "rollback":
                 return RollbackAsked(name, "root (cli)")
             case "scale":
@@ -546,7 +556,7 @@ class World:
         self.visitors.watched.clear()
         self.programs.daemon_dies()
         for each in self.procs.values():
-            if each.kind == "dashboard" or each.stage is Stage.ASKED:
+            if each.kind in {"dashboard", "hook"} or each.stage is Stage.ASKED:
                 each.over = True  # it ends with its daemon, or never comes to be
                 each.stage = Stage.GONE
         until = self.now + gap_s
