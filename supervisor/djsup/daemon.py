@@ -26,6 +26,7 @@ from djsup.core.actions import Action, Level
 from djsup.core.fleet import Fleet
 from djsup.core.model import SiteName
 from djsup.core.snapshot import DaemonSnapshot, SiteState, Snapshot
+from djsup.deploys import Deploys
 from djsup.desk import Desk
 from djsup.observer import SAMPLE_S, Observer
 from djsup.performer import Performer
@@ -47,8 +48,11 @@ if TYPE_CHECKING:
 
     from djsup.core.events import Event
     from djsup.core.model import Settings
-    from djsup.core.snapshot import SiteSnapshot
+    from djsup.core.snapshot import ReloadReport, SiteSnapshot
+    from djsup.shell.history import Entry
 
+DEPLOYS_RECALLED = 2000
+"""Deploys of an earlier daemon that are read at the start, of all sites."""
 SETTLED = {SiteState.SERVING, SiteState.DEGRADED, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.SLEEPING}
 
 
@@ -92,7 +96,10 @@ class Daemon:
         self.history = History()
         self.archive = Archive(runtime.events)
         self.history.recall(self.archive.recall(KEPT))
-        self.history.keep = lambda entry: self.archive.add(entry.id, entry.at, entry.to_json())
+        self.history.keep = self._keep
+        self.deploys = Deploys(self._last_reload)
+        self.deploys.recall(self.archive.recall_deploys(DEPLOYS_RECALLED))
+        self.deploys.keep = lambda deploy: self.archive.add_deploy(deploy.started_at, deploy.to_json())
         self.log = Logs(settings.log, Writer())
         self.fleet = Fleet()
         self.performer = Performer(runtime, self.tell, self.log, self.history, inherited.take(os.environ))
@@ -100,6 +107,7 @@ class Daemon:
         self.performer.listeners.bound = self.service.keep
         self.performer.listeners.closed = self.service.drop
         self.observer = Observer(self.performer, self.tell)
+        self.observer.recorder.keep = self.archive.add_minute
         self.timetable = Timetable(self.tell)
         self.tracer = Tracer(self.performer)
         self._estates = Estates(runtime.estates, djsup.__version__)
@@ -201,6 +209,7 @@ class Daemon:
             self._estates.clear()
         self.performer.close()
         self.log.say("djsup has stopped", pid=self.pid)
+        self.observer.recorder.close()
         self.archive.close()
         self.log.writer.close()
 
@@ -298,7 +307,8 @@ class Daemon:
 
     async def _look_every_second(self) -> None:
         while True:
-            await asyncio.sleep(SAMPLE_S)
+            # At each full second of the clock on the wall: every second of a series gets a sample.
+            await asyncio.sleep(SAMPLE_S - time.time() % SAMPLE_S)
             self.performer.keyring.look()
             self.timetable.look(time.time(), time.monotonic())
             self.performer.processes.look_at_memory()
@@ -325,6 +335,15 @@ class Daemon:
                 if error.errno != self._estate_trouble:
                     self.performer.say("estate-trouble", text, Level.WARNING, site)
                 self._estate_trouble = error.errno
+
+    def _keep(self, entry: Entry) -> None:
+        """An event has happened: it is to outlive us."""
+        self.archive.add(entry.id, entry.at, entry.to_json())
+        self.deploys.see(entry)
+
+    def _last_reload(self, site: str) -> ReloadReport | None:
+        """How the last reload of a site went, or goes."""
+        return next((each.last_reload for each in self.outline() if each.name == site), None)
 
     def _log_trouble(self, reason: str) -> None:
         """The log can't be written, so the event list says it; serving goes on."""

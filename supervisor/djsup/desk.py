@@ -15,6 +15,7 @@ from djsup.core import events
 from djsup.core.model import SiteName
 from djsup.core.snapshot import ReloadResult, SiteSnapshot, SiteState, to_json
 from djsup.figures import figures
+from djsup.records import Records
 from djsup.shell.control import Peer, Refused
 from djsup.shell.tail import Tail
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
     from djsup.core.events import Event
     from djsup.core.snapshot import ProgramSnapshot, Snapshot
+    from djsup.deploys import Deploys
     from djsup.observer import Observer
+    from djsup.shell.archive import Archive
     from djsup.shell.history import Entry, History
     from djsup.shell.logs import Logs
     from djsup.tracer import Tracer
@@ -43,6 +46,8 @@ class Daemon(Protocol):
     pid: int
     log: Logs
     history: History
+    archive: Archive
+    deploys: Deploys
     tracer: Tracer
     observer: Observer
 
@@ -70,6 +75,7 @@ class Desk:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._records = Records(daemon)
         self._verbs: dict[str, Callable[[dict[str, Any], str], Answer]] = {
             "ping": self.ping,
             "status": self.status,
@@ -84,6 +90,7 @@ class Desk:
             "logs": self.logs,
             "trace": self.trace,
             "metrics": self.metrics,
+            **self._records.verbs(),
         }
 
     def answer(self, request: dict[str, Any], peer: Peer) -> Answer:
@@ -249,8 +256,13 @@ class Desk:
         await self._daemon.tell_and_see(events.StopAsked(by, at_once=bool(request.get("now"))))
 
     async def events(self, request: dict[str, Any], _by: str) -> Answer:
-        """What happened."""
+        """What happened; with ``before``, ``from`` or ``to`` a page of it, from the archive, too."""
         site, limit = self._filter(request)
+        if any(request.get(key) is not None for key in ("before", "from", "to")):
+            for event in await self._records.events(request, site):
+                yield {"event": event}
+            yield {"result": {}}
+            return
         queue = self._daemon.history.follow()
         try:
             for entry in self._daemon.history.last(site, limit):

@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djsup.core import events
-from djsup.core.model import Pid, SiteName
+from djsup.core.model import Pid, SiteName, Slot
 from djsup.core.snapshot import CurrentRequest, ReloadReport, SiteSnapshot, WorkerSnapshot, WorkerState
+from djsup.recorder import Recorder, Seen
 from djsup.shell import queues
 from djsup.shell.samples import Cores, Measured, Meter, SiteSamples, Totals
 
@@ -29,6 +30,8 @@ SAMPLE_S = 1.0
 """How often the scoreboards are looked at."""
 MEMORY_EVERY = 5
 """Memory of the workers that have a limit is measured every so many looks."""
+LIMIT_FRESH_S = 4.0
+"""And then it is at most so old."""
 
 
 class Observer:
@@ -42,6 +45,7 @@ class Observer:
         self._loads: dict[SiteName, Cores] = {}
         self._meter = Meter()
         self._looks = 0
+        self.recorder = Recorder(self._meter)
         performer.retired = self.retire
 
     def retire(self, process: Process) -> None:
@@ -65,10 +69,12 @@ class Observer:
             if not found:
                 if figures is not None:
                     figures.rest()
+                    self.recorder.rest(site.name, now)
                 self._loads.pop(site.name, None)
                 continue
             figures = figures or self._sites.setdefault(site.name, SiteSamples())
             totals = figures.add(now, [row for _, row in found])
+            self._record(site, found, totals, now)
             if site.workers.scales:
                 self._tell_load(site, found, totals.requests, now)
             limits = site.limits
@@ -84,6 +90,24 @@ class Observer:
         for gone in self._sites.keys() - {site.name for site in settings.sites}:
             if gone not in self._performer.scoreboards:
                 del self._sites[gone]
+                self.recorder.forget(gone)
+
+    def _record(
+        self, site: SiteSettings, found: list[tuple[Process, Row]], totals: Totals, now: float
+    ) -> None:
+        """Keep what this second was like."""
+        workers = [
+            Seen(
+                Slot(process.slot),
+                process.pid,
+                row,
+                serves=process.ready and row.state == "serving",
+                adopted=process.adopted,
+            )
+            for process, row in found
+            if process.slot is not None and process.pid is not None
+        ]
+        self.recorder.record(site.name, now, workers, totals, self._waiting(site.listen))
 
     def _tell_load(
         self, site: SiteSettings, found: list[tuple[Process, Row]], requests: int, now: float
@@ -105,7 +129,7 @@ class Observer:
     def _private(self, process: Process, limit: int) -> int:
         if not limit or process.pid is None or self._looks % MEMORY_EVERY:
             return 0
-        return self._meter.measure(process.pid).private_bytes
+        return self._meter.measure(process.pid, LIMIT_FRESH_S).private_bytes
 
     def _look_for_overdue(self, process: Process, row: Row, now: float, limits: Limits) -> None:
         if not process.ready:

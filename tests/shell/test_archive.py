@@ -20,7 +20,8 @@ def fill(path: Path, numbers: range, at: str = NOW, text: str = "x") -> None:
     kept = Archive(path)
     kept.start()
     for number in numbers:
-        kept._queue.put((number, at, {"id": number, "text": text}), timeout=20)
+        row = (number, at, {"id": number, "text": text})
+        kept._queue.put((archive._EVENT, row), timeout=20)
     kept.close(20)
 
 

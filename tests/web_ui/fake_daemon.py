@@ -39,10 +39,12 @@ from djsup.core.snapshot import (
     to_json,
 )
 from djsup.figures import figures
+from djsup.shell.control import Refused
 from djsup.shell.history import History
 from djsup.shell.samples import Measured, Totals
 from djsup.stacks import Frame, Request, Stack, Thread, together
 from djsup_worker import scoreboard
+from web_ui.fake_past import FakePast
 
 MIB = 1024 * 1024
 PROGRAMS = {
@@ -177,6 +179,17 @@ class FakeDaemon:
         self._pids = 41_200
         self._history = History()
         self.sites = {name: self._site(name, number) for number, name in enumerate(self._names(sites))}
+        self.past = FakePast(
+            lambda: tuple(self._snapshot(site, time.time()) for site in self.sites.values()),
+            lambda name: self.sites[name].load,
+        )
+        self._history.keep = self.past.deploys.see
+        self.past.history = self._history
+        if "blog" in self.sites:
+            error = 'cannot import "blog.wsgi": SyntaxError: invalid syntax (models.py, line 8)'
+            self.past.deployed("blog", 21_000.0, "done", 0.91, None, "")
+            self.past.deployed("blog", 8_900.0, "rolled-back", 2.4, error, TRACEBACK)
+            self.past.deployed("blog", 8_040.0, "done", 1.24, None, "")
 
     # --- what tests turn -------------------------------------------------------------------------
 
@@ -211,7 +224,8 @@ class FakeDaemon:
                 "by": by,
             }
         )
-        self._history.add(kind, text, site=site)
+        generation = None if known is None else known.loads or known.generation
+        self._history.add(kind, text, site=site, generation=generation, level=level, details=details, by=by)
         self._wake()
 
     def say(self, site: str, text: str, stream: str = "stdout", slot: int | None = 0) -> None:
@@ -431,6 +445,13 @@ class FakeDaemon:
             await send(
                 {"ok": False, "error": f"no site {names[0]!r}; there are: {', '.join(self.sites)}", "exit": 2}
             )
+            return
+        if self.past.has(request):
+            try:
+                async for line in self.past.answer(request):
+                    await send(line)
+            except Refused as refused:
+                await send({"ok": False, "error": str(refused), "exit": refused.status})
             return
         match request["verb"]:
             case "ping":

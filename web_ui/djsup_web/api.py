@@ -13,7 +13,8 @@ from aiohttp import hdrs, web
 
 from djsup.client import ClientError
 from djsup.core.snapshot import SiteState
-from djsup_web import metrics, openapi, streams
+from djsup_web import metrics, openapi, past, streams
+from djsup_web.past import Past
 from djsup_web.shield import Refusal
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Api:
         self._upstream = upstream
         self._live = live
         self._shield = shield
+        self._past = Past(upstream, self._named)
 
     def routes(self) -> list[web.RouteDef]:
         """Every path below /api/, and /healthz."""
@@ -56,6 +58,7 @@ class Api:
             web.post("/api/sites/{name}/rollback", self.rollback),
             web.post("/api/sites/{name}/restart", self.restart),
             web.post("/api/sites/{name}/scale", self.scale),
+            *self._past.routes(),
         ]
 
     async def health(self, _request: web.Request) -> web.Response:
@@ -93,9 +96,12 @@ class Api:
         return await streams.serve(request, self._live.page(), self._welcome(request))
 
     async def history(self, request: web.Request) -> web.Response:
-        """The last events, oldest first."""
+        """The last events, oldest first; with ``before``, ``from`` or ``to`` a page of earlier ones."""
         site = _site(request.query["site"]) if "site" in request.query else None
-        return web.json_response({"events": await self._upstream.history(site, _limit(request))})
+        limit, asked = _limit(request), past.page(request.query)
+        if site is not None:
+            await self._known(site)
+        return web.json_response({"events": await self._upstream.history(site, limit, **asked)})
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """The last lines of a site's log; with ``follow=1`` as a stream that goes on."""
@@ -150,6 +156,12 @@ class Api:
         picture = await self._picture()
         if all(site["name"] != name for site in picture["sites"]):
             raise Refusal(404, f'There is no site "{name}".')
+
+    async def _named(self, request: web.Request) -> str:
+        """The site that a request's path names."""
+        site = _site(request.match_info["name"])
+        await self._known(site)
+        return site
 
     def _welcome(self, request: web.Request) -> Any:
         """A stream that a cookie opened ends with its session; one that a token opened has none."""
