@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from traceback import format_exc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import djsup
 from djsup import config
@@ -28,6 +28,7 @@ from djsup.core.model import SiteName
 from djsup.core.snapshot import DaemonSnapshot, SiteState, Snapshot
 from djsup.deploys import Deploys
 from djsup.desk import Desk
+from djsup.disclosure import disclose
 from djsup.observer import SAMPLE_S, Observer
 from djsup.performer import Performer
 from djsup.service import STORED, Service
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from djsup.core.events import Event
     from djsup.core.model import Settings
     from djsup.core.snapshot import ReloadReport, SiteSnapshot
+    from djsup.doorkeeper import Doorkeeper
     from djsup.shell.history import Entry
 
 DEPLOYS_RECALLED = 2000
@@ -268,6 +270,17 @@ class Daemon:
         """The sites now, without figures."""
         return self.fleet.snapshot(time.monotonic())
 
+    def disclose(self) -> dict[str, Any]:
+        """What may be seen of the daemon itself from afar."""
+        picture = Snapshot(self._daemon_snapshot(), ())
+        listeners = self.performer.listeners
+        return disclose(picture, self.fleet.settings, listeners, self.observer, Path(self._runtime_dir))
+
+    @property
+    def doorkeeper(self) -> Doorkeeper:
+        """Knows the dashboard's tokens."""
+        return self.performer.doorkeeper
+
     def access_log(self, site: SiteName) -> Path | None:
         """Where the access log of a site is; None: none is written."""
         return self.performer.access.path(site)
@@ -310,6 +323,7 @@ class Daemon:
             # At each full second of the clock on the wall: every second of a series gets a sample.
             await asyncio.sleep(SAMPLE_S - time.time() % SAMPLE_S)
             self.performer.keyring.look()
+            self.performer.doorkeeper.look()
             self.timetable.look(time.time(), time.monotonic())
             self.performer.processes.look_at_memory()
             self.service.say_again()
@@ -319,6 +333,7 @@ class Daemon:
 
     def _adopt_settings(self, settings: Settings) -> None:
         self.performer.dashboard = settings.dashboard
+        self.performer.doorkeeper.adopt(settings.dashboard)
         self.performer.orphan_grace_s = settings.orphan_grace_s
         self.log.settings = settings.log
         self.performer.keyring.adopt(settings)

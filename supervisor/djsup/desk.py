@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from djsup.core.events import Event
     from djsup.core.snapshot import ProgramSnapshot, Snapshot
     from djsup.deploys import Deploys
+    from djsup.doorkeeper import Doorkeeper
     from djsup.observer import Observer
     from djsup.shell.archive import Archive
     from djsup.shell.history import Entry, History
@@ -69,6 +70,13 @@ class Daemon(Protocol):
     async def change(self) -> None:
         """Wait until something has happened."""
 
+    def disclose(self) -> dict[str, Any]:
+        """What may be seen of the daemon itself from afar."""
+
+    @property
+    def doorkeeper(self) -> Doorkeeper:
+        """Knows the dashboard's tokens."""
+
 
 class Desk:
     """Answers requests."""
@@ -90,6 +98,8 @@ class Desk:
             "logs": self.logs,
             "trace": self.trace,
             "metrics": self.metrics,
+            "daemon": self.daemon,
+            "tokens": self.tokens,
             **self._records.verbs(),
         }
 
@@ -303,6 +313,17 @@ class Desk:
         """Counters and gauges of every site, for monitoring."""
         daemon = self._daemon
         yield {"result": figures(daemon.snapshot(), daemon.observer, daemon.history)}
+
+    async def daemon(self, _request: dict[str, Any], _by: str) -> Answer:
+        """The daemon's versions, listeners and configuration, secrets hidden."""
+        yield {"result": self._daemon.disclose()}
+
+    async def tokens(self, _request: dict[str, Any], _by: str) -> Answer:
+        """The hashes of the dashboard's tokens, now and whenever they change: for the dashboard."""
+        doorkeeper = self._daemon.doorkeeper
+        while True:
+            yield {"tokens": doorkeeper.hashes()}
+            await doorkeeper.change()
 
     async def _access_log(self, site: SiteName, limit: int, *, follow: bool) -> Answer:
         path = self._daemon.access_log(site)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from djsup import tracer
+from djsup.core.model import Address, AddressKind, Settings, SiteName, SiteSettings
 from djsup.core.snapshot import (
     CurrentRequest,
     DaemonSnapshot,
@@ -38,10 +39,12 @@ from djsup.core.snapshot import (
     from_json,
     to_json,
 )
+from djsup.disclosure import disclose
 from djsup.figures import figures
 from djsup.shell.control import Refused
 from djsup.shell.history import History
 from djsup.shell.samples import Measured, Totals
+from djsup.shell.sockets import Listeners
 from djsup.stacks import Frame, Request, Stack, Thread, together
 from djsup_worker import scoreboard
 from web_ui.fake_past import FakePast
@@ -173,6 +176,8 @@ class FakeDaemon:
         self.events: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.interval_s = 1.0
+        self.tokens: dict[str, list[str]] = {"full": [], "read": []}
+        """The hashes of the valid tokens; without any, nobody is told."""
         self._changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -316,6 +321,22 @@ class FakeDaemon:
             dashboard="http://127.0.0.1:9000/",
         )
         return to_json(Snapshot(daemon, tuple(self._snapshot(site, now) for site in self.sites.values())))
+
+    def disclosed(self) -> dict[str, Any]:
+        """The daemon and its configuration, by the real daemon's code."""
+        sites = tuple(
+            SiteSettings(
+                SiteName(site.name),
+                f"/srv/{site.name}",
+                "/usr/bin/python3",
+                (Address(AddressKind.TCP, "127.0.0.1", int(site.listen.rpartition(":")[2])),),
+                env=(("DATABASE_URL", "postgres://blog:hunter2@localhost/blog"), ("SECRET_KEY", "hunter2")),
+            )
+            for site in self.sites.values()
+        )
+        settings = Settings("/etc/djsup/djsup.toml", "/run/djsup", sites)
+        picture = Snapshot(from_json(self.picture()).daemon, ())
+        return disclose(picture, settings, Listeners(), self, Path("/run/djsup"))
 
     def metrics(self) -> dict[str, Any]:
         """The figures for monitoring, made by the real daemon's code of what this one plays."""
@@ -483,6 +504,14 @@ class FakeDaemon:
             case "scale":
                 self._scale(self.sites[names[0]], request["workers"])
                 await send({"ok": True, "result": {"site": names[0], "workers": self.sites[names[0]].asked}})
+            case "tokens":
+                while True:
+                    if self.tokens["full"]:
+                        await send({"tokens": self.tokens})
+                    async with self._changed:
+                        await self._changed.wait()
+            case "daemon":
+                await send({"ok": True, "result": self.disclosed()})
             case "metrics":
                 await send({"ok": True, "result": self.metrics()})
             case "trace":

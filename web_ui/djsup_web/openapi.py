@@ -43,7 +43,9 @@ _FAILED = {
 }
 _FAILED_CHANGE = {
     **_FAILED,
-    "403": _answer("The header X-Djsup is missing, or another site asked.", _schema("Error")),
+    "403": _answer(
+        "The header X-Djsup is missing, another site asked, or the token may only look.", _schema("Error")
+    ),
     "409": _answer("It was tried and failed.", _schema("Error")),
     "422": _answer(
         "The configuration or the request is wrong; problems has every mistake.", _schema("Error")
@@ -74,8 +76,7 @@ def _whole(name: str, text: str, least: int, most: int, **more: Any) -> _Json:
 
 
 def _time(name: str, text: str) -> _Json:
-    schema = {"type": "number", "minimum": 0, "maximum": 2**33}
-    return {"name": name, "in": "query", "description": text, "schema": schema}
+    return _whole(name, text, 0, 2**33)
 
 
 _FROM = _time("from", "Seconds since 1970; default: as far back as is kept, 15 minutes for a series.")
@@ -186,6 +187,38 @@ _DEPLOYS: _Json = _object(
             ),
         ),
         "more": {**_TRUTH, "description": "Whether there are earlier ones: ask with before = the last id."},
+    },
+)
+
+_DAEMON: _Json = _object(
+    {
+        "pid": _WHOLE,
+        "started_at": _TIME,
+        "uptime_s": _NUMBER,
+        "user": _TEXT,
+        "runtime_dir": _TEXT,
+        "config": _TEXT,
+        "memory_bytes": _WHOLE,
+        "cpu_percent": _NUMBER,
+        "versions": {
+            "type": "object",
+            "description": "Of djsup and what it runs on, by name.",
+            "additionalProperties": _TEXT,
+        },
+        "listeners": _list(
+            _object(
+                {
+                    "address": _TEXT,
+                    "bound": _TRUTH,
+                    "waiting": {**_WHOLE, "description": "Connections that nobody has accepted yet."},
+                    "used_by": {**_list(_TEXT), "description": "Sites; dashboard is the dashboard."},
+                },
+            ),
+        ),
+        "configuration": {
+            "type": "object",
+            "description": "Every setting with its default filled in, by the names that the daemon uses.",
+        },
     },
 )
 
@@ -428,12 +461,22 @@ DOCUMENT: _Json = {
             "get": {
                 "summary": "Whether the cookie is a session",
                 **_PUBLIC,
-                "responses": {"200": _answer("Yes or no.", _object({"logged_in": _TRUTH}))},
+                "responses": {
+                    "200": _answer("Yes or no.", _object({"logged_in": _TRUTH, "may_change": _TRUTH}))
+                },
             },
         },
         "/api/openapi.json": _get("This document", _answer("OpenAPI 3.1.", {"type": "object"}), **_FAILED),
         "/api/status": _get(
             "Daemon, sites, workers, now", _answer("The fleet.", _schema("Status")), **_FAILED
+        ),
+        "/api/daemon": _get(
+            "The daemon's versions, its listeners, and the configuration that it goes by",
+            _answer(
+                "Values of environment variables, passwords in commands and URLs are replaced by ***.",
+                _schema("Daemon"),
+            ),
+            **_FAILED,
         ),
         "/api/events": _get(
             "A stream of pictures and events",
@@ -581,6 +624,7 @@ DOCUMENT: _Json = {
             "Worker": _WORKER,
             "Event": _EVENT,
             "LogLine": _LOG_LINE,
+            "Daemon": _DAEMON,
             "Series": _SERIES,
             "WorkerSeries": _WORKER_SERIES,
             "Sparks": _SPARKS,

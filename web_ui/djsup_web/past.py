@@ -23,7 +23,6 @@ STEP_MAX_S = 24 * 3600
 MINUTES_MAX = 60
 PAGE_MAX = 1000
 NUMBER_MAX = 2**53
-_TIME = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
@@ -76,14 +75,8 @@ def times(query: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         Refusal: 400, a time is none, or the end is not after the beginning.
     """
-    asked = {}
-    for name in ("from", "to"):
-        text = query.get(name)
-        if text is None:
-            continue
-        if not _TIME.fullmatch(text) or float(text) > TIME_MAX_S:
-            raise Refusal(400, f'"{name}" is a time in seconds since 1970.')
-        asked[name] = float(text)
+    found = {name: whole(query, name, 0, TIME_MAX_S) for name in ("from", "to")}
+    asked = {name: at for name, at in found.items() if at is not None}
     if "from" in asked and "to" in asked and asked["from"] >= asked["to"]:
         raise Refusal(400, '"from" has to be before "to".')
     return asked

@@ -116,6 +116,10 @@ class Upstream:
         """The last events and every further one."""
         return self._stream("event", "events", follow=True, limit=EVENTS_REPLAYED)
 
+    def tokens(self) -> AsyncGenerator[Any, None]:
+        """The hashes of the tokens that are valid, now and whenever they change."""
+        return self._stream("tokens", "tokens")
+
     def log(self, site: str) -> AsyncGenerator[Any, None]:
         """The last lines of a site's log and every further one."""
         return self._stream("log", "logs", site=site, follow=True, limit=LOG_LINES_REPLAYED)
