@@ -10,7 +10,7 @@ import pytest
 from djsup.core.model import Pid, SiteName, Slot
 from djsup.recorder import MEMORY_EVERY_S, Recorder, Seen
 from djsup.shell.samples import Measured, Meter, Totals
-from djsup_worker.scoreboard import HISTOGRAM_BUCKETS, Row
+from djsup_worker.scoreboard import HISTOGRAM_BUCKETS, Note, Row
 
 BLOG = SiteName("blog")
 T0 = 1_700_000_040
@@ -151,3 +151,24 @@ def test_a_process_is_measured_without_psutil_as_with_it() -> None:
     assert measured.rss_bytes == pytest.approx(own.memory_info().rss, rel=0.1)
     assert measured.cpu_s == pytest.approx(sum(own.cpu_times()[:2]), abs=0.5)
     assert replace(measured, pss_bytes=0).private_bytes > 0
+
+
+def test_a_request_that_a_worker_has_noted_is_kept_once_whoever_has_the_slot_next() -> None:
+    world = World()
+    written = {1: [Note(1, 99_000_000_000, 2_000_000_000, 500, "GET", "/a")], 2: []}
+
+    def look(pid: int, noted: int) -> None:
+        seen = Seen(Slot(0), Pid(pid), replace(row(pid=pid), noted=noted), serves=True)
+        world.recorder.note(
+            BLOG, 100.0, seen, lambda _slot, after: [n for n in written[pid] if n.number > after]
+        )
+
+    look(1, 1)
+    look(1, 1)
+    look(2, 0)
+    written[2].append(Note(1, 2**63, 2**63, 999, "GET", "/b"))
+    look(2, 1)
+    first, second = world.recorder.noted(BLOG)
+    assert (first.path, first.status, first.took_s, first.at, first.pid) == ("/a", 500, 2.0, T0 - 1.0, 1)
+    assert (second.path, second.at, second.pid) == ("/b", T0, 2)
+    assert world.recorder.noted(SiteName("none")) == []

@@ -107,6 +107,10 @@ class Observer:
             for process, row in found
             if process.slot is not None and process.pid is not None
         ]
+        board = self._performer.scoreboards.get(site.name)
+        if board is not None:
+            for seen in workers:
+                self.recorder.note(site.name, now, seen, board.notes)
         self.recorder.record(site.name, now, workers, totals, self._waiting(site.listen))
 
     def _tell_load(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from djsup.core.model import Pid, SiteName, Slot
     from djsup.shell.samples import Measured, Meter
-    from djsup_worker.scoreboard import Row
+    from djsup_worker.scoreboard import Note, Row
 
 MEMORY_EVERY_S = 30.0
 """How old a worker's memory in a series may be: the kernel takes half a millisecond and more to sum it up."""
@@ -41,6 +42,21 @@ class Seen:
     """An earlier daemon has started it, and counted what it did before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A request that failed or was slow."""
+
+    at: float
+    """When it ended, in seconds since the epoch."""
+    method: str
+    path: str
+    status: int
+    """0: its client was gone before there was an answer."""
+    took_s: float
+    slot: Slot
+    pid: Pid
+
+
 @dataclass(slots=True)
 class _SlotSeries:
     """The series of one slot, whichever workers it has had."""
@@ -52,6 +68,10 @@ class _SlotSeries:
     """When it was last seen, on the monotonic clock."""
 
 
+NOTED_KEPT = 200
+"""Requests of each site."""
+
+
 class _SiteRecord:
     """A site's series and what is needed to go on with them."""
 
@@ -59,6 +79,9 @@ class _SiteRecord:
         self.series = series.SiteSeries()
         self.before: tuple[float, Totals] | None = None
         self.slots: dict[Slot, _SlotSeries] = {}
+        self.noted: deque[Noted] = deque(maxlen=NOTED_KEPT)
+        self.notes_read: dict[Slot, tuple[Pid, int]] = {}
+        """The last worker of each slot, and the number of its last note that was read."""
 
 
 class Recorder:
@@ -102,6 +125,31 @@ class Recorder:
         )
         if over := known.series.add(at, figures, histogram):
             self.keep(site, *over)
+
+    def note(self, site: SiteName, now: float, worker: Seen, notes: Callable[[int, int], list[Note]]) -> None:
+        """Keep what a worker has noted since the last look; ``notes`` reads a slot's notes after a number."""
+        known = self._sites.setdefault(site, _SiteRecord())
+        pid, read = known.notes_read.get(worker.slot, (worker.pid, 0))
+        if pid != worker.pid:
+            read = 0
+        if worker.row.noted == read:
+            return
+        found = notes(worker.slot, read)
+        known.notes_read[worker.slot] = worker.pid, max([worker.row.noted, *(each.number for each in found)])
+        wall = self._wall_clock()
+        for each in found:
+            ago_s = min(
+                max(0.0, now - each.ended_ns / 1e9), MEMORY_EVERY_S
+            )  # a site may write anything there
+            took_s = each.took_ns / 1e9
+            known.noted.append(
+                Noted(wall - ago_s, each.method, each.path, each.status, took_s, worker.slot, worker.pid)
+            )
+
+    def noted(self, site: SiteName) -> list[Noted]:
+        """The last requests of a site that failed or were slow, oldest first."""
+        known = self._sites.get(site)
+        return [] if known is None else list(known.noted)
 
     def rest(self, site: SiteName, now: float) -> None:
         """The site has no workers now: what it does when it wakes is counted from here."""

@@ -26,13 +26,14 @@ from djsup.series import (
 )
 from djsup.shell.control import Refused
 from djsup.shell.history import KEPT
+from djsup_worker.scoreboard import NOTED_NS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from djsup.core.snapshot import SiteSnapshot
     from djsup.deploys import Deploys
-    from djsup.recorder import Recorder
+    from djsup.recorder import Noted, Recorder
     from djsup.shell.archive import Archive
     from djsup.shell.history import History
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 TIME_MAX_S = 2**33
 """The year 2242."""
 DEFAULT_S = 15 * 60
+FAILED_FROM = 500
+"""The first status that says that the server has failed (RFC 9110, 15.6)."""
 SPARKS_POINTS = 30
 SPARKS_MINUTES_MAX = 60
 PAGE_DEFAULT, PAGE_MAX = 100, 1000
@@ -82,6 +85,7 @@ class Records:
             "sparks": self.sparks,
             "worker-series": self.worker_series,
             "deploys": self.deploys,
+            "requests": self.requests,
         }
 
     async def series(self, request: dict[str, Any], _by: str) -> Answer:
@@ -138,6 +142,21 @@ class Records:
         found = self._daemon.deploys.last(site, limit + 1, before, begin, end)
         yield {"result": {"deploys": [each.to_json() for each in found[:limit]], "more": len(found) > limit}}
 
+    async def requests(self, request: dict[str, Any], _by: str) -> Answer:
+        """Requests of a site that failed, newest first, and that were slow, slowest first."""
+        site = self._site(request)
+        limit = int(_number(request, "limit", PAGE_DEFAULT, 1, PAGE_MAX))
+        noted = self._daemon.observer.recorder.noted(site)
+        failed = [each for each in reversed(noted) if each.status >= FAILED_FROM]
+        slow = sorted((each for each in noted if each.took_s * 1e9 > NOTED_NS), key=lambda each: -each.took_s)
+        yield {
+            "result": {
+                "failed": [_noted(each) for each in failed[:limit]],
+                "slowest": [_noted(each) for each in slow[:limit]],
+                "slow_ms": NOTED_NS / 1e6,
+            }
+        }
+
     async def events(self, request: dict[str, Any], site: SiteName | None) -> list[dict[str, Any]]:
         """A page of what happened, oldest first: the last events before a number or in some time, also archived ones."""
         before, limit, begin, end = _page(request)
@@ -169,6 +188,18 @@ class Records:
         if name not in names:
             raise Refused(f"no site {name!r}; there are: {', '.join(names) or 'none'}", 2)
         return SiteName(str(name))
+
+
+def _noted(each: Noted) -> dict[str, Any]:
+    return {
+        "at": _iso(each.at),
+        "method": each.method,
+        "path": each.path,
+        "status": each.status,
+        "duration_ms": round(each.took_s * 1000, 1),
+        "slot": each.slot,
+        "pid": each.pid,
+    }
 
 
 def _number(request: dict[str, Any], key: str, default: float, least: float, most: float) -> float:

@@ -47,6 +47,14 @@ def test_traffic_errors_and_memory_are_in_the_series_within_seconds(
     worker = daemon.ask("worker-series", site="blog", slot=0)
     assert worker["pid"] == next(each["pid"] for each in daemon.workers("blog") if each["slot"] == 0)
     assert max(shown(worker, "memory_bytes")) > 5 << 20
+    assert daemon.get("blog", "/slow?s=0.6")[0] == 200
+    noted = wait_for(
+        lambda: found if (found := daemon.ask("requests", site="blog"))["slowest"] else None, "slow"
+    )
+    (failed,), (slowest,) = noted["failed"], noted["slowest"]
+    assert (failed["method"], failed["path"], failed["status"]) == ("GET", "/broken", 500)
+    assert (slowest["path"], slowest["status"]) == ("/slow", 200)
+    assert slowest["duration_ms"] > 600
     sparks = daemon.ask("sparks", minutes=15)
     assert (
         len(sparks["sites"]["blog"]["requests_per_s"]) == (sparks["to"] - sparks["from"]) // sparks["step_s"]

@@ -15,15 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from djsup.core.model import Pid, SiteName
+from djsup.core.model import Pid, SiteName, Slot
 from djsup.core.snapshot import SiteSnapshot
 from djsup.deploys import Deploys
+from djsup.recorder import Noted
 from djsup.records import Records
 from djsup.series import MIB, SiteSeries, worker_ring
 from djsup.shell.archive import Archive
 from djsup.shell.history import History
 from djsup_worker.scoreboard import bucket_of
 
+PATHS = ("/", "/orders/1042/", "/api/v1/items", "/search", '/<img src=x onerror="alert(1)">')
 DAY_S, HOUR_S = 24 * 3600, 3600
 AWAY_S = (9 * HOUR_S, 8.5 * HOUR_S)
 """From how long ago to how long ago no daemon was there."""
@@ -40,6 +42,17 @@ class FakeRecorder:
         if site not in self._sites:
             self._sites[site] = _made_up(site, self._load(site))
         return self._sites[site]
+
+    def noted(self, site: SiteName) -> list[Noted]:
+        dice, now = random.Random(site), time.time()
+        return [
+            Noted(
+                now - ago_s, "POST" if status >= 500 else "GET", dice.choice(PATHS), status,
+                0.04 if status >= 500 else 0.5 + dice.expovariate(1), Slot(dice.randrange(2)), Pid(4242),
+            )
+            for ago_s in range(3000, 0, -170)
+            for status in [dice.choice((200, 200, 500, 503))]
+        ]  # fmt: skip
 
     def worker(self, site: SiteName, slot: int) -> tuple[Any, Pid] | None:
         ring = worker_ring()

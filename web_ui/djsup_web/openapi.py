@@ -190,6 +190,26 @@ _DEPLOYS: _Json = _object(
     },
 )
 
+_NOTED: _Json = _list(
+    _object(
+        {
+            "at": {**_TIME, "description": "When it had ended."},
+            "method": _TEXT,
+            "path": {**_TEXT, "description": "Without its query; a long one is cut."},
+            "status": {**_WHOLE, "description": "0: its client was gone before there was an answer."},
+            "duration_ms": _NUMBER,
+            "slot": _WHOLE,
+            "pid": _WHOLE,
+        },
+    ),
+)
+_REQUESTS: _Json = _object(
+    {
+        "failed": _NOTED,
+        "slowest": _NOTED,
+        "slow_ms": {**_NUMBER, "description": "What took longer is slow."},
+    },
+)
 _DAEMON: _Json = _object(
     {
         "pid": _WHOLE,
@@ -531,6 +551,15 @@ DOCUMENT: _Json = {
             **_NO_SITE,
             **_UNFIT,
         ),
+        "/api/sites/{name}/requests": _get(
+            "The requests of a site that failed (5xx), newest first, and that were slow, slowest first",
+            _answer("Of the last 200 of both together.", _schema("Requests")),
+            _SITE,
+            _LIMIT,
+            **_FAILED,
+            **_BAD,
+            **_NO_SITE,
+        ),
         "/api/sites/{name}/deploys": _get(
             "The reloads and rollbacks of a site that are over, newest first; the last 100 are kept",
             _answer("Deploys.", _schema("Deploys")),
@@ -629,6 +658,7 @@ DOCUMENT: _Json = {
             "WorkerSeries": _WORKER_SERIES,
             "Sparks": _SPARKS,
             "Deploys": _DEPLOYS,
+            "Requests": _REQUESTS,
             "Reloaded": _RELOADED,
             "Stacks": _STACKS,
             "Health": _object(

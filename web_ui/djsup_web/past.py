@@ -39,6 +39,7 @@ class Past:
             web.get("/api/series", self.sparks),
             web.get("/api/sites/{name}/series", self.series),
             web.get("/api/sites/{name}/deploys", self.deploys),
+            web.get("/api/sites/{name}/requests", self.requests),
             web.get("/api/sites/{name}/workers/{slot}/series", self.worker_series),
         ]
 
@@ -67,6 +68,12 @@ class Past:
         limit = whole(request.query, "limit", 1, PAGE_MAX)
         site = await self._known(request)
         return web.json_response(await self._upstream.ask("deploys", site=site, limit=limit, **asked))
+
+    async def requests(self, request: web.Request) -> web.Response:
+        """The last requests of a site that failed or were slow."""
+        limit = whole(request.query, "limit", 1, PAGE_MAX)
+        site = await self._known(request)
+        return web.json_response(await self._upstream.ask("requests", site=site, limit=limit))
 
 
 def times(query: Mapping[str, str]) -> dict[str, Any]:

@@ -61,6 +61,10 @@ class Scoreboard:
         row = scoreboard.read(self._words, slot)
         return row if row is not None and row.pid == pid else None
 
+    def notes(self, slot: int, after: int) -> list[scoreboard.Note]:
+        """The notes of a row with higher numbers, as far as they are there still."""
+        return scoreboard.read_notes(self._words, slot, after)
+
     def close(self) -> None:
         """Give the memory back (workers that still map it keep theirs)."""
         self._words.release()
