@@ -96,7 +96,7 @@ class Recorder:
 
     def record(self, site: SiteName, now: float, workers: list[Seen], totals: Totals, waiting: int) -> None:
         """Add a second of a site that has workers. ``now`` is monotonic, ``waiting`` the length of its listen queues."""
-        known = self._sites.setdefault(site, _SiteRecord())
+        known = self._of(site)
         before, known.before = known.before, (now, totals)
         if before is None and not any(each.adopted for each in workers):
             before = (now - 1.0, Totals())  # all that it has done, it has done since the last look
@@ -128,7 +128,7 @@ class Recorder:
 
     def note(self, site: SiteName, now: float, worker: Seen, notes: Callable[[int, int], list[Note]]) -> None:
         """Keep what a worker has noted since the last look; ``notes`` reads a slot's notes after a number."""
-        known = self._sites.setdefault(site, _SiteRecord())
+        known = self._of(site)
         pid, read = known.notes_read.get(worker.slot, (worker.pid, 0))
         if pid != worker.pid:
             read = 0
@@ -150,6 +150,12 @@ class Recorder:
         """The last requests of a site that failed or were slow, oldest first."""
         known = self._sites.get(site)
         return [] if known is None else list(known.noted)
+
+    def _of(self, site: SiteName) -> _SiteRecord:
+        known = self._sites.get(site)
+        if known is None:
+            known = self._sites[site] = _SiteRecord()
+        return known
 
     def rest(self, site: SiteName, now: float) -> None:
         """The site has no workers now: what it does when it wakes is counted from here."""

@@ -30,8 +30,9 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CPU_FRESH_S = 0.9
 """A process's processor time is read at most so often: it is counted in hundredths of a second."""
-MEMORY_FRESH_S = 10.0
-"""A process's memory is measured at most so often: the kernel walks its page tables for it."""
+MEMORY_FRESH_S = 30.0
+"""A process's memory is measured at most so often: the kernel walks its page tables for it, for a millisecond or two."""
+_STAT_MAX_BYTES = 4096
 
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -227,8 +228,11 @@ class _Stat(NamedTuple):
 def _stat(pid: Pid) -> _Stat | None:
     """None when the process is gone. Read by hand: psutil takes ten times as long, and this is once a second for each."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 -- as above
-            fields = stat.read().rpartition(b")")[2].split()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fields = os.read(fd, _STAT_MAX_BYTES).rpartition(b")")[2].split()
+        finally:
+            os.close(fd)
         cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
         return _Stat(cpu_s, int(fields[17]), int(fields[21]) * _PAGE_BYTES)
     except (OSError, ValueError, IndexError):
