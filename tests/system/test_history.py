@@ -106,6 +106,8 @@ def test_a_daemon_without_a_disk_remembers_what_it_has_seen_itself(
 def test_a_token_is_changed_without_a_restart_and_one_may_only_look(
     daemon: DaemonUnderTest, blog: Project
 ) -> None:
+    secret = "hunter2-hunter2"
+    daemon.sites["blog"] += f'env = {{ API_KEY = "{secret}" }}\n'
     port, read_token = daemon.dashboard(), daemon.folder / "read-token"
     config = daemon.config.read_text()
     daemon.config.write_text(config.replace("[dashboard]", f'[dashboard]\nread_token_file = "{read_token}"'))
@@ -128,8 +130,12 @@ def test_a_token_is_changed_without_a_restart_and_one_may_only_look(
     assert status("a-new-token") == 200
     assert status("a-new-token", "POST", "/api/sites/blog/reload") == 200
     assert dashboard_process(daemon) == process
-    shown = json.dumps([daemon.ask("daemon"), daemon.events(), daemon.status()]) + daemon.log
-    assert not any(token in shown for token in (old, looking, "a-new-token"))
+    shown = (
+        json.dumps([daemon.ask("daemon"), daemon.events(), daemon.status(), daemon.ask("metrics")])
+        + daemon.log
+    )
+    assert "API_KEY" in shown
+    assert not any(each in shown for each in (secret, old, looking, "a-new-token"))
 
 
 def test_series_and_deploys_come_through_the_dashboard(daemon: DaemonUnderTest, blog: Project) -> None:
