@@ -358,7 +358,7 @@ class Daemon:
 
     def _last_reload(self, site: str) -> ReloadReport | None:
         """How the last reload of a site went, or goes."""
-        return next((each.last_reload for each in self.outline() if each.name == site), None)
+        return self.fleet.last_reload(SiteName(site))
 
     def _log_trouble(self, reason: str) -> None:
         """The log can't be written, so the event list says it; serving goes on."""

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     )
 
 CONTROL_SOCKET = "control.sock"
+DASHBOARD_PATHS = frozenset({"api", "static", "login", "logout", "metrics", "healthz"})
 TOKEN_FILE = "djsup.token"  # noqa: S105 -- a file's name
 VIRTUALENVS = (".venv", "venv")
 NO_ACCESS_LOG = (
@@ -472,6 +473,9 @@ class _Settler:
                 self._wrong(path, hint="is to be a file in a folder that exists")
             elif read_token_file == token_file:
                 self._wrong(path, hint="is token_file, too: whoever may look could change everything")
+        if table.prefix.split("/")[1] in DASHBOARD_PATHS:
+            hint = 'is a path that the dashboard has itself; take another, as "/djsup"'
+            self._wrong(("dashboard", "prefix"), hint=hint)
         proxies = table.trusted_proxies
         return DashboardSettings(
             listen=self._address(("dashboard", "listen"), table.listen),

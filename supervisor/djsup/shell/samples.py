@@ -226,7 +226,7 @@ class _Stat(NamedTuple):
 
 
 def _stat(pid: Pid) -> _Stat | None:
-    """None when the process is gone. Read by hand: psutil takes ten times as long, and this is once a second for each."""
+    """None when the process is gone. One read, without a file object: it is done once a second for each worker."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
