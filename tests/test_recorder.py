@@ -43,7 +43,7 @@ class World:
     def __init__(self) -> None:
         self.second = 0
         self.meter = CountingMeter()
-        self.recorder = Recorder(self.meter, lambda: T0 + self.second)
+        self.recorder = Recorder(self.meter, lambda: T0 + self.second + 1.0)
 
     def see(self, *rows: Row, retired: int = 0, adopted: bool = False) -> None:
         totals = Totals()
@@ -169,6 +169,6 @@ def test_a_request_that_a_worker_has_noted_is_kept_once_whoever_has_the_slot_nex
     written[2].append(Note(1, 2**63, 2**63, 999, "GET", "/b"))
     look(2, 1)
     first, second = world.recorder.noted(BLOG)
-    assert (first.path, first.status, first.took_s, first.at, first.pid) == ("/a", 500, 2.0, T0 - 1.0, 1)
-    assert (second.path, second.at, second.pid) == ("/b", T0, 2)
+    assert (first.path, first.status, first.took_s, first.at, first.pid) == ("/a", 500, 2.0, T0 + 0.0, 1)
+    assert (second.path, second.at, second.pid) == ("/b", T0 + 1.0, 2)
     assert world.recorder.noted(SiteName("none")) == []

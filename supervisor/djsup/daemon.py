@@ -29,7 +29,7 @@ from djsup.core.snapshot import DaemonSnapshot, SiteState, Snapshot
 from djsup.deploys import Deploys
 from djsup.desk import Desk
 from djsup.disclosure import disclose
-from djsup.observer import SAMPLE_S, Observer
+from djsup.observer import Observer, to_next_look_s
 from djsup.performer import Performer
 from djsup.service import STORED, Service
 from djsup.shell import inherited, signals
@@ -320,8 +320,7 @@ class Daemon:
 
     async def _look_every_second(self) -> None:
         while True:
-            # At each full second of the clock on the wall: every second of a series gets a sample.
-            await asyncio.sleep(SAMPLE_S - time.time() % SAMPLE_S)
+            await asyncio.sleep(to_next_look_s(time.time()))
             self.performer.keyring.look()
             self.performer.doorkeeper.look()
             self.timetable.look(time.time(), time.monotonic())

@@ -248,6 +248,16 @@ class Observer:
         )
 
 
+def to_next_look_s(wall_s: float) -> float:
+    """How long to wait for the next look: to a full second of the clock on the wall, so each second has its sample.
+
+    A timer that has gone off a little early is not followed by another look at once: nearly no time would lie
+    between them, and what happens in it would be no rate.
+    """
+    wait_s = SAMPLE_S - wall_s % SAMPLE_S
+    return wait_s if wait_s > SAMPLE_S / 2 else wait_s + SAMPLE_S
+
+
 def patience_s(running: Running, limits: Limits) -> float:
     """How long a request may run: ``request_timeout``, or as long as it has asked for, ``max_timeout`` at most.
 

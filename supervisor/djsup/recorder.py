@@ -105,7 +105,7 @@ class Recorder:
         then, old = before
         elapsed_s = now - then
         measured = self._measure(workers)
-        at = int(self._wall_clock())
+        at = round(self._wall_clock()) - 1  # the second that has just ended
         self._record_workers(known, now, at, workers, measured)
         histogram = series.difference(old.histogram, totals.histogram)
         figures = (

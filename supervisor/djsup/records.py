@@ -213,7 +213,7 @@ def _number(request: dict[str, Any], key: str, default: float, least: float, mos
 
 def _range(request: dict[str, Any]) -> tuple[int, int]:
     """From when to when: the last 15 minutes, if nothing else is said."""
-    end = _number(request, "to", math.floor(time.time()) + 1, 0, TIME_MAX_S)
+    end = _number(request, "to", math.floor(time.time()), 0, TIME_MAX_S)
     begin = _number(request, "from", max(0.0, end - DEFAULT_S), 0, TIME_MAX_S)
     if begin >= end:
         raise Refused(f"from ({begin:.0f}) must be before to ({end:.0f})", 2)
