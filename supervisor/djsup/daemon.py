@@ -26,8 +26,10 @@ from djsup.core.actions import Action, Level
 from djsup.core.fleet import Fleet
 from djsup.core.model import SiteName
 from djsup.core.snapshot import DaemonSnapshot, SiteState, Snapshot
+from djsup.deploys import Deploys
 from djsup.desk import Desk
-from djsup.observer import SAMPLE_S, Observer
+from djsup.disclosure import disclose
+from djsup.observer import Observer, to_next_look_s
 from djsup.performer import Performer
 from djsup.service import STORED, Service
 from djsup.shell import inherited, signals
@@ -47,8 +49,12 @@ if TYPE_CHECKING:
 
     from djsup.core.events import Event
     from djsup.core.model import Settings
-    from djsup.core.snapshot import SiteSnapshot
+    from djsup.core.snapshot import ReloadReport, SiteSnapshot
+    from djsup.doorkeeper import Doorkeeper
+    from djsup.shell.history import Entry
 
+DEPLOYS_RECALLED = 2000
+"""Deploys of an earlier daemon that are read at the start, of all sites."""
 SETTLED = {SiteState.SERVING, SiteState.DEGRADED, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.SLEEPING}
 
 
@@ -92,7 +98,10 @@ class Daemon:
         self.history = History()
         self.archive = Archive(runtime.events)
         self.history.recall(self.archive.recall(KEPT))
-        self.history.keep = lambda entry: self.archive.add(entry.id, entry.at, entry.to_json())
+        self.history.keep = self._keep
+        self.deploys = Deploys(self._last_reload)
+        self.deploys.recall(self.archive.recall_deploys(DEPLOYS_RECALLED))
+        self.deploys.keep = lambda deploy: self.archive.add_deploy(deploy.started_at, deploy.to_json())
         self.log = Logs(settings.log, Writer())
         self.fleet = Fleet()
         self.performer = Performer(runtime, self.tell, self.log, self.history, inherited.take(os.environ))
@@ -100,6 +109,7 @@ class Daemon:
         self.performer.listeners.bound = self.service.keep
         self.performer.listeners.closed = self.service.drop
         self.observer = Observer(self.performer, self.tell)
+        self.observer.recorder.keep = self.archive.add_minute
         self.timetable = Timetable(self.tell)
         self.tracer = Tracer(self.performer)
         self._estates = Estates(runtime.estates, djsup.__version__)
@@ -201,6 +211,7 @@ class Daemon:
             self._estates.clear()
         self.performer.close()
         self.log.say("djsup has stopped", pid=self.pid)
+        self.observer.recorder.close()
         self.archive.close()
         self.log.writer.close()
 
@@ -279,6 +290,17 @@ class Daemon:
         """The sites now, without figures."""
         return self.fleet.snapshot(time.monotonic())
 
+    def disclose(self) -> dict[str, Any]:
+        """What may be seen of the daemon itself from afar."""
+        picture = Snapshot(self._daemon_snapshot(), ())
+        listeners = self.performer.listeners
+        return disclose(picture, self.fleet.settings, listeners, self.observer, Path(self._runtime_dir))
+
+    @property
+    def doorkeeper(self) -> Doorkeeper:
+        """Knows the dashboard's tokens."""
+        return self.performer.doorkeeper
+
     def access_log(self, site: SiteName) -> Path | None:
         """Where the access log of a site is; None: none is written."""
         return self.performer.access.path(site)
@@ -318,8 +340,9 @@ class Daemon:
 
     async def _look_every_second(self) -> None:
         while True:
-            await asyncio.sleep(SAMPLE_S)
+            await asyncio.sleep(to_next_look_s(time.time()))
             self.performer.keyring.look()
+            self.performer.doorkeeper.look()
             self.timetable.look(time.time(), time.monotonic())
             self.performer.processes.look_at_memory()
             self.service.say_again()
@@ -329,6 +352,7 @@ class Daemon:
 
     def _adopt_settings(self, settings: Settings) -> None:
         self.performer.dashboard = settings.dashboard
+        self.performer.doorkeeper.adopt(settings.dashboard)
         self.performer.orphan_grace_s = settings.orphan_grace_s
         self.log.settings = settings.log
         self.performer.keyring.adopt(settings)
@@ -345,6 +369,15 @@ class Daemon:
                 if error.errno != self._estate_trouble:
                     self.performer.say("estate-trouble", text, Level.WARNING, site)
                 self._estate_trouble = error.errno
+
+    def _keep(self, entry: Entry) -> None:
+        """An event has happened: it is to outlive us."""
+        self.archive.add(entry.id, entry.at, entry.to_json())
+        self.deploys.see(entry)
+
+    def _last_reload(self, site: str) -> ReloadReport | None:
+        """How the last reload of a site went, or goes."""
+        return self.fleet.last_reload(SiteName(site))
 
     def _log_trouble(self, reason: str) -> None:
         """The log can't be written, so the event list says it; serving goes on."""

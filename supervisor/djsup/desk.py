@@ -15,6 +15,7 @@ from djsup.core import events
 from djsup.core.model import SiteName
 from djsup.core.snapshot import DAY_S, ReloadResult, SiteSnapshot, SiteState, to_json
 from djsup.figures import figures
+from djsup.records import Records
 from djsup.shell.control import Peer, Refused
 from djsup.shell.tail import Tail
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
     from djsup.core.events import Event
     from djsup.core.snapshot import ProgramSnapshot, Snapshot
+    from djsup.deploys import Deploys
+    from djsup.doorkeeper import Doorkeeper
     from djsup.observer import Observer
+    from djsup.shell.archive import Archive
     from djsup.shell.history import Entry, History
     from djsup.shell.logs import Logs
     from djsup.tracer import Tracer
@@ -44,6 +48,8 @@ class Daemon(Protocol):
     pid: int
     log: Logs
     history: History
+    archive: Archive
+    deploys: Deploys
     tracer: Tracer
     observer: Observer
 
@@ -73,12 +79,20 @@ class Daemon(Protocol):
     async def change(self) -> None:
         """Wait until something has happened."""
 
+    def disclose(self) -> dict[str, Any]:
+        """What may be seen of the daemon itself from afar."""
+
+    @property
+    def doorkeeper(self) -> Doorkeeper:
+        """Knows the dashboard's tokens."""
+
 
 class Desk:
     """Answers requests."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._records = Records(daemon)
         self._verbs: dict[str, Callable[[dict[str, Any], str], Answer]] = {
             "ping": self.ping,
             "status": self.status,
@@ -94,6 +108,9 @@ class Desk:
             "logs": self.logs,
             "trace": self.trace,
             "metrics": self.metrics,
+            "daemon": self.daemon,
+            "tokens": self.tokens,
+            **self._records.verbs(),
         }
 
     def answer(self, request: dict[str, Any], peer: Peer) -> Answer:
@@ -265,8 +282,13 @@ class Desk:
         await self._daemon.tell_and_see(events.StopAsked(by, at_once=bool(request.get("now"))))
 
     async def events(self, request: dict[str, Any], _by: str) -> Answer:
-        """What happened."""
+        """What happened; with ``before``, ``from`` or ``to`` a page of it, from the archive, too."""
         site, limit = self._filter(request)
+        if any(request.get(key) is not None for key in ("before", "from", "to")):
+            for event in await self._records.events(request, site):
+                yield {"event": event}
+            yield {"result": {}}
+            return
         queue = self._daemon.history.follow()
         try:
             for entry in self._daemon.history.last(site, limit):
@@ -307,6 +329,17 @@ class Desk:
         """Counters and gauges of every site, for monitoring."""
         daemon = self._daemon
         yield {"result": figures(daemon.snapshot(), daemon.observer, daemon.history)}
+
+    async def daemon(self, _request: dict[str, Any], _by: str) -> Answer:
+        """The daemon's versions, listeners and configuration, secrets hidden."""
+        yield {"result": self._daemon.disclose()}
+
+    async def tokens(self, _request: dict[str, Any], _by: str) -> Answer:
+        """The hashes of the dashboard's tokens, now and whenever they change: for the dashboard."""
+        doorkeeper = self._daemon.doorkeeper
+        while True:
+            yield {"tokens": doorkeeper.hashes()}
+            await doorkeeper.change()
 
     async def _access_log(self, site: SiteName, limit: int, *, follow: bool) -> Answer:
         path = self._daemon.access_log(site)

@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djsup.core import events
-from djsup.core.model import Pid, SiteName
+from djsup.core.model import Pid, SiteName, Slot
 from djsup.core.snapshot import CurrentRequest, ReloadReport, SiteSnapshot, WorkerSnapshot, WorkerState
+from djsup.recorder import Recorder, Seen
 from djsup.shell import queues
 from djsup.shell.samples import Cores, Measured, Meter, SiteSamples, Totals
 from djsup.trials import Trials
@@ -30,6 +31,8 @@ SAMPLE_S = 1.0
 """How often the scoreboards are looked at."""
 MEMORY_EVERY = 5
 """Memory of the workers that have a limit is measured every so many looks."""
+LIMIT_FRESH_S = 4.0
+"""And then it is at most so old."""
 
 
 class Observer:
@@ -44,6 +47,7 @@ class Observer:
         self._trials = Trials()
         self._meter = Meter()
         self._looks = 0
+        self.recorder = Recorder(self._meter)
         performer.retired = self.retire
 
     def retire(self, process: Process) -> None:
@@ -68,10 +72,12 @@ class Observer:
             if not found:
                 if figures is not None:
                     figures.rest()
+                    self.recorder.rest(site.name, now)
                 self._loads.pop(site.name, None)
                 continue
             figures = figures or self._sites.setdefault(site.name, SiteSamples())
             totals = figures.add(now, [row for _, row in found])
+            self._record(site, found, totals, now)
             if site.workers.scales:
                 self._tell_load(site, found, totals.requests, now)
             if (sample := self._trials.look(site.name, found)) is not None:
@@ -89,6 +95,28 @@ class Observer:
         for gone in self._sites.keys() - {site.name for site in settings.sites}:
             if gone not in self._performer.scoreboards:
                 del self._sites[gone]
+                self.recorder.forget(gone)
+
+    def _record(
+        self, site: SiteSettings, found: list[tuple[Process, Row]], totals: Totals, now: float
+    ) -> None:
+        """Keep what this second was like."""
+        workers = [
+            Seen(
+                Slot(process.slot),
+                process.pid,
+                row,
+                serves=process.ready and row.state == "serving",
+                adopted=process.adopted,
+            )
+            for process, row in found
+            if process.slot is not None and process.pid is not None
+        ]
+        board = self._performer.scoreboards.get(site.name)
+        if board is not None:
+            for seen in workers:
+                self.recorder.note(site.name, now, seen, board.notes)
+        self.recorder.record(site.name, now, workers, totals, self._waiting(site.listen))
 
     def _tell_load(
         self, site: SiteSettings, found: list[tuple[Process, Row]], requests: int, now: float
@@ -110,7 +138,7 @@ class Observer:
     def _private(self, process: Process, limit: int) -> int:
         if not limit or process.pid is None or self._looks % MEMORY_EVERY:
             return 0
-        return self._meter.measure(process.pid).private_bytes
+        return self._meter.measure(process.pid, LIMIT_FRESH_S).private_bytes
 
     def _look_for_overdue(self, process: Process, row: Row, now: float, limits: Limits) -> None:
         if not process.ready:
@@ -223,6 +251,16 @@ class Observer:
                 for running in row.running
             ),
         )
+
+
+def to_next_look_s(wall_s: float) -> float:
+    """How long to wait for the next look: to a full second of the clock on the wall, so each second has its sample.
+
+    A timer that has gone off a little early is not followed by another look at once: nearly no time would lie
+    between them, and what happens in it would be no rate.
+    """
+    wait_s = SAMPLE_S - wall_s % SAMPLE_S
+    return wait_s if wait_s > SAMPLE_S / 2 else wait_s + SAMPLE_S
 
 
 def patience_s(running: Running, limits: Limits) -> float:

@@ -13,7 +13,6 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from djsup import jails, launch
@@ -21,6 +20,7 @@ from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.estate import Stage, TemplateLeft, WorkerLeft
 from djsup.core.model import DASHBOARD_USER, Generation, Pid, ProcId, ProgramSettings, SiteName, SiteSettings
+from djsup.doorkeeper import Doorkeeper
 from djsup.keyring import Keyring
 from djsup.shell import (
     access_logs,
@@ -34,7 +34,6 @@ from djsup.shell import (
     stack_files,
     watches,
 )
-from djsup.shell.runtime import read_token
 from djsup.stack_dump import StackDump
 from djsup_worker import messages
 from djsup_worker.stacks import TRACE_SIGNAL
@@ -114,6 +113,7 @@ class Performer:
         self.processes = processes.Processes(self._read_all_channels)
         self.dashboard: DashboardSettings | None = None
         self.dashboard_pid: Pid | None = None
+        self.doorkeeper = Doorkeeper(self.say)
         self.orphan_grace_s = 60.0
         self.quitting = False
         self.keyring = Keyring(self.say, self._give_certificates_again)
@@ -367,13 +367,18 @@ class Performer:
         try:
             self.listeners.bind(dashboard.listen)
             listener = self.listeners.fileno(dashboard.listen)
+            tokens = self.doorkeeper.read()
             own = {
                 "DJSUP_CONTROL": str(self._runtime.dashboard_control),
                 "DJSUP_DASHBOARD_LISTEN": str(dashboard.listen),
                 "DJSUP_DASHBOARD_FD": str(listener),
                 "DJSUP_DAEMON_PID": str(os.getpid()),
-                "DJSUP_TOKEN_SHA256": read_token(Path(dashboard.token_file)),
+                "DJSUP_TOKEN_SHA256": " ".join(tokens["full"]),
+                "DJSUP_READ_TOKEN_SHA256": " ".join(tokens["read"]),
                 "DJSUP_METRICS_PUBLIC": "1" if dashboard.metrics_public else "",
+                "DJSUP_DASHBOARD_PREFIX": dashboard.prefix,
+                "DJSUP_DASHBOARD_HOSTS": " ".join(dashboard.hosts),
+                "DJSUP_DASHBOARD_PROXIES": " ".join(dashboard.trusted_proxies),
             }
             if (uid := self.dashboard_uid(dashboard)) is not None:
                 # It drops to this user when it has read its own files, which may lie in a folder of root's.

@@ -475,7 +475,9 @@ class Connection(Wire):
             return False
         self.response = None
         now_ns = _monotonic_ns()
-        loop.row.end(thread, response.status, now_ns - response.began_ns, self.bytes_in, response.sent)
+        took_ns = now_ns - response.began_ns
+        if loop.row.end(thread, response.status, took_ns, self.bytes_in, response.sent):
+            loop.row.note(response.line.what, response.status, now_ns, took_ns)
         if self._body is not None:
             # Not left to the last reference: an application's exception may keep the environ for long.
             self._body.spool.close()

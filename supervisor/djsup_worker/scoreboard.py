@@ -17,8 +17,12 @@ Row layout, in 64-bit words:
     12       connections open   13  connections accepted
     14       connections handed over   15  connections taken over
     16       threads            17  listeners' errors
-    24..31   reserved
+    24       notes written so far
+    25..31   reserved
     32..191  latency histogram: HISTOGRAM_BUCKETS counts of answers
+    192..255 NOTES notes of NOTE_WORDS words on requests that failed or were slow, each in the place of the NOTES-th before:
+             0 its number from 1 (0: it is being written)   1 when the request ended (ns)   2 how long it took (ns)
+             3 its status   4 length of the method and path   5.. method, a space, path (UTF-8, cut)
     256..    THREADS_MAX records of THREAD_WORDS words:
              0 since (ns; 0: nothing runs)   1 the thread's ident (pthread_self), as faulthandler names it
              2 length of the method and path   3.. method, a space, path (UTF-8, cut)
@@ -45,6 +49,11 @@ BYTES_IN_AT, BYTES_OUT_AT, CONNECTIONS_AT, ACCEPTED_AT = 10, 11, 12, 13
 HANDED_AT, TAKEN_AT, THREADS_AT, LISTENER_ERRORS_AT = 14, 15, 16, 17
 HISTOGRAM_AT = 32
 HISTOGRAM_BUCKETS = 160
+NOTED_AT = 24
+NOTES_START, NOTES, NOTE_WORDS = 192, 4, 16
+NOTE_TEXT_MAX_BYTES = (NOTE_WORDS - 5) * 8
+NOTED_NS = 500_000_000
+"""A request that took longer is noted, and any that was answered 5xx."""
 THREADS_START = 256
 THREAD_WORDS = 27
 UNTIL_AT, ASKED_AT = THREAD_WORDS - 2, THREAD_WORDS - 1
@@ -98,6 +107,19 @@ class Running:
 
 
 @dataclass(frozen=True)
+class Note:
+    """A request that failed or was slow, as its row says."""
+
+    number: int
+    """Of its worker's notes, from 1."""
+    ended_ns: int
+    took_ns: int
+    status: int
+    method: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One worker's row, read and bounded."""
 
@@ -115,6 +137,8 @@ class Row:
     threads: int
     histogram: Tuple[int, ...]
     running: Tuple[Running, ...]
+    noted: int = 0
+    """Notes that were written so far; ``read_notes`` gives the last."""
 
 
 def open_words(fd: int) -> memoryview:
@@ -169,9 +193,29 @@ def read(words: memoryview, slot: int) -> "Row | None":
         threads=threads,
         histogram=histogram,
         running=tuple(running),
+        noted=numbers[NOTED_AT],
     )
 
 
+def read_notes(words: memoryview, slot: int, after: int) -> List[Note]:
+    """The notes of a row with higher numbers than ``after``, oldest first; older ones are overwritten.
+
+    Never raises for what stands in it.
+    """
+    row = row_words(words, slot)
+    found = []
+    for place in range(NOTES):
+        start = NOTES_START + place * NOTE_WORDS
+        number, ended_ns, took_ns, status, length = row[start : start + 5].tolist()
+        text = bytes(row[start + 5 : start + NOTE_WORDS])[: min(length, NOTE_TEXT_MAX_BYTES)]
+        if number <= after or row[start] != number:
+            continue
+        method, _, path = text.decode("utf-8", "replace").partition(" ")
+        found.append(Note(number, ended_ns, took_ns, min(status, 999), method, path))
+    return sorted(found, key=lambda note: note.number)
+
+
+_NOTE = struct.Struct("=QQQQ%ds" % NOTE_TEXT_MAX_BYTES).pack_into
 _TEXT = struct.Struct("=Q%ds" % TEXT_MAX_BYTES).pack_into
 
 
@@ -190,6 +234,7 @@ class RowWriter:
         self._texts = [b""] * THREADS_MAX
         # Kept here too: adding to what is known is cheaper than reading it back.
         self._bytes_in = self._bytes_out = 0
+        self._noted = 0
         row[PID_AT] = pid
         row[GENERATION_AT] = generation
         row[THREADS_AT] = min(threads, THREADS_MAX)
@@ -232,24 +277,40 @@ class RowWriter:
         row[at + UNTIL_AT] = until_ns
         row[at + ASKED_AT] = row[at]
 
-    def end(self, thread: int, status: int, latency_ns: int, bytes_in: int, bytes_out: int) -> None:
+    def end(self, thread: int, status: int, latency_ns: int, bytes_in: int, bytes_out: int) -> bool:
         """A request has ended, and its thread runs nothing any more (-1: that was said already).
 
-        ``status`` is 0 when there was no answer to send.
+        ``status`` is 0 when there was no answer to send. Gives whether it failed or was slow, and so is worth a note.
         """
         row = self._row
         if 0 <= thread < THREADS_MAX:
             row[THREADS_START + thread * THREAD_WORDS] = 0
-        if 100 <= status < 600:  # noqa: PLR2004  # the classes that HTTP has
+        failed = False
+        if 100 <= status < 500:  # noqa: PLR2004  # the classes that HTTP has
             row[CLASSES_AT - 1 + status // 100] += 1
-        # As _bucket_of_ns, without the call.
-        if latency_ns < _QUICK_NS:
-            row[HISTOGRAM_AT + _QUICK[latency_ns >> _QUICK_SHIFT]] += 1
-        else:
-            row[HISTOGRAM_AT + bisect_left(_BOUNDS_NS, latency_ns)] += 1
+        elif 500 <= status < 600:  # noqa: PLR2004  # as above
+            row[CLASSES_AT + 4] += 1
+            failed = True
         if bytes_in:
             row[BYTES_IN_AT] = self._bytes_in = self._bytes_in + bytes_in
         row[BYTES_OUT_AT] = self._bytes_out = self._bytes_out + bytes_out
+        # As _bucket_of_ns, without the call.
+        if latency_ns < _QUICK_NS:
+            row[HISTOGRAM_AT + _QUICK[latency_ns >> _QUICK_SHIFT]] += 1
+            return failed
+        row[HISTOGRAM_AT + bisect_left(_BOUNDS_NS, latency_ns)] += 1
+        return failed or latency_ns > NOTED_NS
+
+    def note(self, what: bytes, status: int, ended_ns: int, took_ns: int) -> None:
+        """Write down a request that failed or was slow; ``what`` is its method, a space and its path."""
+        self._noted = number = self._noted + 1
+        row = self._row
+        at = NOTES_START + number % NOTES * NOTE_WORDS
+        row[at] = 0
+        length = min(len(what), NOTE_TEXT_MAX_BYTES)
+        _NOTE(self._bytes, (at + 1) * 8, ended_ns, took_ns, status, length, what)
+        row[at] = number
+        row[NOTED_AT] = number
 
     def add(self, at: int, number: int) -> None:
         """Add to one of the row's counters (``CONNECTIONS_AT`` and so on)."""

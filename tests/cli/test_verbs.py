@@ -36,8 +36,27 @@ if TYPE_CHECKING:
 
     from cli.fake_daemon import FakeDaemon
 
-ASKING = ("stop", "status", "reload", "restart", "scale", "run", "logs", "events", "trace")
-ARGUMENTS = {"restart": ["blog"], "trace": ["blog"], "scale": ["blog=2"], "run": ["blog", "clean"]}
+ASKING = (
+    "stop",
+    "status",
+    "reload",
+    "restart",
+    "scale",
+    "run",
+    "logs",
+    "events",
+    "trace",
+    "deploys",
+    "requests",
+)
+ARGUMENTS = {
+    "restart": ["blog"],
+    "trace": ["blog"],
+    "deploys": ["blog"],
+    "requests": ["blog"],
+    "scale": ["blog=2"],
+    "run": ["blog", "clean"],
+}
 
 
 NOW = 1_767_323_045.0
@@ -490,6 +509,39 @@ def test_events_say_when_where_what_by_whom_and_why(daemon: FakeDaemon, ask: Cal
 def test_events_json_is_an_object_a_line(daemon: FakeDaemon, ask: Callable[..., Result]) -> None:
     daemon.answer("events", {"event": EVENT}, {"event": EVENT}, {"result": {}})
     assert [json.loads(line) for line in ask("events", "--json").stdout.splitlines()] == [EVENT, EVENT]
+
+
+def test_deploys_are_a_table_and_their_tracebacks_come_with_full(
+    daemon: FakeDaemon, ask: Callable[..., Result]
+) -> None:
+    deploy = {
+        "id": 2, "site": "blog", "generation": 4, "started_at": "2026-01-02T03:04:05.000Z", "duration_s": 75.0,
+        "result": "rolled-back", "error": "cannot import\x1b[2J", "traceback": "Traceback\n  line 1\n", "by": "root (cli)",
+    }  # fmt: skip
+    found = {"deploys": [deploy], "more": False}
+    daemon.answer("deploys", {"result": found})
+    printed = ask("deploys", "blog", "-n", "3").stdout
+    for word in ("2026-01-02 ", " 4 ", "rolled-back", "1m 15s", "root (cli)", "cannot import"):
+        assert word in printed
+    assert "\x1b" not in printed
+    assert "line 1" not in printed
+    assert daemon.asked[0] | {"by": ""} == {"verb": "deploys", "by": "", "site": "blog", "limit": 3}
+    assert "  line 1" in ask("deploys", "blog", "--full").stdout
+    assert json.loads(ask("deploys", "blog", "--json").stdout) == found
+
+
+def test_requests_shows_what_failed_and_what_was_slow(daemon: FakeDaemon, ask: Callable[..., Result]) -> None:
+    request = {
+        "at": "2026-01-02T03:04:05.000Z", "method": "GET", "path": "/a\x1b[2J", "status": 503, "duration_ms": 1500.0,
+        "slot": 1, "pid": 7,
+    }  # fmt: skip
+    found = {"failed": [request], "slowest": [], "slow_ms": 500.0}
+    daemon.answer("requests", {"result": found})
+    printed = ask("requests", "blog").stdout
+    for word in ("failed: 1", "503", "1.5s", "GET /a", "slowest: none"):
+        assert word in printed
+    assert "\x1b" not in printed
+    assert json.loads(ask("requests", "blog", "--json").stdout) == found
 
 
 def test_logs_are_labelled_and_their_control_characters_are_taken_out(

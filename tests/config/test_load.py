@@ -503,3 +503,19 @@ def test_trusting_every_address_is_warned_of(load: Callable[[str], Loaded]) -> N
         '[sites.blog]\ndirectory = "blog"\nlisten = ["127.0.0.1:8001"]\ntrusted_proxies = ["0.0.0.0/0"]\n'
     )
     assert any("trusts every address" in str(warning) for warning in loaded.warnings)
+
+
+def test_a_dashboard_behind_a_proxy_gets_its_names_path_and_proxies(
+    load: Callable[[str], Loaded], folder: Path
+) -> None:
+    top = 'trusted_proxies = ["127.0.0.1"]\n[dashboard]\n'
+    settings = load(
+        top + 'read_token_file = "look"\nhosts = ["OPS.example.com"]\nprefix = "/a/djsup/"\n'
+    ).settings
+    dashboard = settings.dashboard
+    assert dashboard is not None
+    assert (dashboard.read_token_file, dashboard.hosts) == (str(folder / "look"), ("ops.example.com",))
+    assert (dashboard.prefix, dashboard.trusted_proxies) == ("/a/djsup", ("127.0.0.1/32",))
+    own = load(top + 'trusted_proxies = ["unix"]\n').settings.dashboard
+    assert own is not None
+    assert (own.prefix, own.hosts, own.trusted_proxies, own.read_token_file) == ("", (), ("unix",), None)

@@ -338,6 +338,26 @@ def test_paths_too_long_for_a_socket_are_a_problem(problems: Callable[[str], lis
     assert "control.sock" in str(problem)
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('prefix = "djsup"', 'dashboard.prefix: found "djsup"; allowed: a path that begins with "/"'),
+        ('prefix = "/a b"', 'found "/a b"; allowed: a path'),
+        ('prefix = "/api/x"', "is a path that the dashboard has itself"),
+        ('hosts = ["https://x"]', 'dashboard.hosts[0]: found "https://x"; allowed: a host name without port'),
+        ('hosts = ["*.example.com"]', "allowed: a host name without port"),
+        ('trusted_proxies = ["nginx"]', '"nginx" is no IP network'),
+        ('read_token_file = "missing/token"', "dashboard.read_token_file: found"),
+        ('read_token_file = "djsup.token"', "is token_file, too: whoever may look could change everything"),
+    ],
+)
+def test_mistake_about_the_dashboard_is_said(
+    problems: Callable[[str], list[Problem]], written: str, expected: str
+) -> None:
+    (problem,) = problems(f"[dashboard]\n{written}\n[sites]\n")
+    assert expected in str(problem)
+
+
 def test_folders_of_dashboard_and_log_are_checked(
     problems: Callable[[str], list[Problem]], folder: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import stat
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def fill(path: Path, numbers: range, at: str = NOW, text: str = "x") -> None:
     kept = Archive(path)
     kept.start()
     for number in numbers:
-        kept._queue.put((number, at, {"id": number, "text": text}), timeout=20)
+        row = (number, at, {"id": number, "text": text})
+        kept._queue.put((archive._EVENT, row), timeout=20)
     kept.close(20)
 
 
@@ -86,3 +88,69 @@ def test_a_file_that_is_no_database_is_put_aside(tmp_path: Path) -> None:
     fill(path, range(1, 3))
     assert ids(path) == [1, 2]
     assert path.with_suffix(".broken").exists()
+
+
+T0 = int(time.time()) // 60 * 60
+
+
+def test_minutes_and_deploys_come_back_and_old_minutes_go(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    kept = Archive(path)
+    kept.start()
+    kept.add_minute("blog", T0 - archive.MINUTES_KEPT_FOR_S - 60, b"too old")
+    kept.add_minute("blog", T0, b"begun")
+    kept.add_minute("shop", T0, b"of another")
+    kept.add_minute("blog", T0 + 60, b"next")
+    kept.add_minute("blog", T0, b"whole")
+    kept.add_deploy(NOW, {"id": 1, "site": "blog"})
+    kept.close(20)
+    again = Archive(path)
+    assert again.minutes("blog", T0, T0 + 120) == [(T0, b"whole"), (T0 + 60, b"next")]
+    assert again.minutes("blog", T0 + 60, T0 + 61) == [(T0 + 60, b"next")]
+    assert again.recall_deploys(10) == [{"id": 1, "site": "blog"}]
+    fill(path, range(1, 3))  # looks at what is too old
+    assert again.minutes("blog", 0, T0) == []
+
+
+def test_minutes_of_all_sites_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MINUTES_KEPT", 30)
+    path = tmp_path / "events"
+    kept = Archive(path)
+    kept.start()
+    for minute in range(50):
+        for site in ("blog", "shop"):
+            kept._queue.put((archive._MINUTE, (T0 + minute * 60, site, b"x" * 150)), timeout=20)
+    kept.close(20)
+    fill(path, range(1, 3))
+    for site in ("blog", "shop"):
+        assert [at for at, _ in kept.minutes(site, 0, T0 * 2)] == [
+            T0 + minute * 60 for minute in range(35, 50)
+        ]
+
+
+def test_minutes_make_room_for_events_where_the_file_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "SIZE_MAX_BYTES", 1024 * 1024)
+    monkeypatch.setattr(archive, "MINUTES_KEPT", 400)
+    monkeypatch.setattr(archive, "PRUNE_EVERY", 10**9)
+    path = tmp_path / "events"
+    kept = Archive(path)
+    kept.start()
+    for minute in range(1_000):
+        kept._queue.put((archive._MINUTE, (T0 + minute * 60, "blog", b"x" * 2_000)), timeout=20)
+    kept.close(20)
+    fill(path, range(1, 20), text="x" * 10_000)
+    assert ids(path)[-1] == 19
+    assert kept.minutes("blog", T0 + 999 * 60, T0 * 2)
+    assert path.stat().st_size <= 1024 * 1024
+
+
+def test_earlier_events_are_read_page_by_page(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    fill(path, range(1, 30))
+    kept = Archive(path)
+    assert [each["id"] for each in kept.events_before(12, 3)] == [11, 10, 9]
+    assert [each["id"] for each in kept.events_before(3, 100)] == [2, 1]
+    assert Archive(tmp_path / "missing" / "events").events_before(3, 10) == []
+    assert Archive(tmp_path / "missing" / "events").minutes("blog", 0, 10) == []

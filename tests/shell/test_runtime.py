@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from djsup.shell.runtime import RuntimeDirectory, RuntimeTaken, RuntimeUnusable, read_token
+from djsup.shell.runtime import RuntimeDirectory, RuntimeTaken, RuntimeUnusable, read_tokens
 
 
 def test_a_second_daemon_is_told_the_pid_of_the_first(tmp_path: Path) -> None:
@@ -52,12 +52,19 @@ def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
 
 def test_a_token_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     file = tmp_path / "etc" / "token"
-    first = read_token(file)
+    first = read_tokens(file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert read_token(file) == first == sha256(file.read_text().strip().encode()).hexdigest()
+    assert read_tokens(file) == first == (sha256(file.read_text().strip().encode()).hexdigest(),)
 
 
-def test_an_empty_token_file_lets_nobody_in(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("\n")
+def test_a_token_file_may_have_several_tokens_and_comments(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("# of the pager\none\n\n  two \none\n")
+    hashes = tuple(sha256(token).hexdigest() for token in (b"one", b"two"))
+    assert read_tokens(tmp_path / "token") == hashes
+
+
+@pytest.mark.parametrize("text", ["\n", "", "# nobody\n"])
+def test_a_token_file_without_tokens_lets_nobody_in(tmp_path: Path, text: str) -> None:
+    (tmp_path / "token").write_text(text)
     with pytest.raises(ValueError, match="is empty"):
-        read_token(tmp_path / "token")
+        read_tokens(tmp_path / "token")

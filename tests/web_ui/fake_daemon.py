@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from djsup import tracer
+from djsup.core.model import Address, AddressKind, Settings, SiteName, SiteSettings
 from djsup.core.snapshot import (
     CurrentRequest,
     DaemonSnapshot,
@@ -38,11 +39,15 @@ from djsup.core.snapshot import (
     from_json,
     to_json,
 )
+from djsup.disclosure import disclose
 from djsup.figures import figures
+from djsup.shell.control import Refused
 from djsup.shell.history import History
 from djsup.shell.samples import Measured, Totals
+from djsup.shell.sockets import Listeners
 from djsup.stacks import Frame, Request, Stack, Thread, together
 from djsup_worker import scoreboard
+from web_ui.fake_past import FakePast
 
 MIB = 1024 * 1024
 PROGRAMS = {
@@ -171,12 +176,25 @@ class FakeDaemon:
         self.events: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.interval_s = 1.0
+        self.tokens: dict[str, list[str]] = {"full": [], "read": []}
+        """The hashes of the valid tokens; without any, nobody is told."""
         self._changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._pids = 41_200
         self._history = History()
         self.sites = {name: self._site(name, number) for number, name in enumerate(self._names(sites))}
+        self.past = FakePast(
+            lambda: tuple(self._snapshot(site, time.time()) for site in self.sites.values()),
+            lambda name: self.sites[name].load,
+        )
+        self._history.keep = self.past.deploys.see
+        self.past.history = self._history
+        if "blog" in self.sites:
+            error = 'cannot import "blog.wsgi": SyntaxError: invalid syntax (models.py, line 8)'
+            self.past.deployed("blog", 21_000.0, "done", 0.91, None, "")
+            self.past.deployed("blog", 8_900.0, "rolled-back", 2.4, error, TRACEBACK)
+            self.past.deployed("blog", 8_040.0, "done", 1.24, None, "")
 
     # --- what tests turn -------------------------------------------------------------------------
 
@@ -211,7 +229,8 @@ class FakeDaemon:
                 "by": by,
             }
         )
-        self._history.add(kind, text, site=site)
+        generation = None if known is None else known.loads or known.generation
+        self._history.add(kind, text, site=site, generation=generation, level=level, details=details, by=by)
         self._wake()
 
     def say(self, site: str, text: str, stream: str = "stdout", slot: int | None = 0) -> None:
@@ -302,6 +321,22 @@ class FakeDaemon:
             dashboard="http://127.0.0.1:9000/",
         )
         return to_json(Snapshot(daemon, tuple(self._snapshot(site, now) for site in self.sites.values())))
+
+    def disclosed(self) -> dict[str, Any]:
+        """The daemon and its configuration, by the real daemon's code."""
+        sites = tuple(
+            SiteSettings(
+                SiteName(site.name),
+                f"/srv/{site.name}",
+                "/usr/bin/python3",
+                (Address(AddressKind.TCP, "127.0.0.1", int(site.listen.rpartition(":")[2])),),
+                env=(("DATABASE_URL", "postgres://blog:hunter2@localhost/blog"), ("SECRET_KEY", "hunter2")),
+            )
+            for site in self.sites.values()
+        )
+        settings = Settings("/etc/djsup/djsup.toml", "/run/djsup", sites)
+        picture = Snapshot(from_json(self.picture()).daemon, ())
+        return disclose(picture, settings, Listeners(), self, Path("/run/djsup"))
 
     def metrics(self) -> dict[str, Any]:
         """The figures for monitoring, made by the real daemon's code of what this one plays."""
@@ -432,6 +467,13 @@ class FakeDaemon:
                 {"ok": False, "error": f"no site {names[0]!r}; there are: {', '.join(self.sites)}", "exit": 2}
             )
             return
+        if self.past.has(request):
+            try:
+                async for line in self.past.answer(request):
+                    await send(line)
+            except Refused as refused:
+                await send({"ok": False, "error": str(refused), "exit": refused.status})
+            return
         match request["verb"]:
             case "ping":
                 await send({"ok": True, "result": {"pid": 4711, "version": "0.1.0"}})
@@ -462,6 +504,14 @@ class FakeDaemon:
             case "scale":
                 self._scale(self.sites[names[0]], request["workers"])
                 await send({"ok": True, "result": {"site": names[0], "workers": self.sites[names[0]].asked}})
+            case "tokens":
+                while True:
+                    if self.tokens["full"]:
+                        await send({"tokens": self.tokens})
+                    async with self._changed:
+                        await self._changed.wait()
+            case "daemon":
+                await send({"ok": True, "result": self.disclosed()})
             case "metrics":
                 await send({"ok": True, "result": self.metrics()})
             case "trace":

@@ -5,18 +5,18 @@ import hashlib
 import pytest
 
 from djsup_web import auth
-from djsup_web.auth import Attempts, Sessions, Token
+from djsup_web.auth import Attempts, Right, Sessions, Tokens
 from web_ui.dashboard_process import TOKEN
-from web_ui.world import BEARER, CHANGE, Clock, World, scene
+from web_ui.world import BEARER, CHANGE, LOOK, READ_TOKEN, Clock, World, scene, sha256
 
 SHA256 = hashlib.sha256(TOKEN.encode()).digest()
 
 
 def test_only_the_token_matches_its_hash() -> None:
-    token = Token(SHA256)
-    assert token.matches(TOKEN)
+    tokens = Tokens([SHA256])
+    assert tokens.find(TOKEN) == SHA256
     for wrong in ("", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), SHA256.hex(), "\udcff", "t\u00f6ken"):
-        assert not token.matches(wrong)
+        assert tokens.find(wrong) is None
 
 
 def test_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,25 +27,27 @@ def test_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
         return one == other
 
     monkeypatch.setattr("hmac.compare_digest", compare)
-    assert not Token(SHA256).matches("wrong")
-    assert compared == [(hashlib.sha256(b"wrong").digest(), SHA256)]
+    other = hashlib.sha256(b"another").digest()
+    assert Tokens([SHA256], [other]).find("another") == other
+    wrong = hashlib.sha256(b"another").digest()
+    assert sorted(compared) == sorted([(wrong, SHA256), (wrong, other)])  # all of them, whichever it is
 
 
 def test_session_is_valid_until_it_expires() -> None:
     clock = Clock()
-    sessions = Sessions(SHA256, clock)
-    cookie = sessions.open()
+    sessions = Sessions(Tokens([SHA256]), clock)
+    cookie = sessions.open(SHA256)
     clock.now += auth.SESSION_S - 1
-    assert sessions.valid(cookie)
+    assert sessions.right(cookie)
     clock.now += 1
-    assert not sessions.valid(cookie)
+    assert not sessions.right(cookie)
 
 
 def test_session_outlives_a_restart_and_ends_with_its_token() -> None:
     clock = Clock()
-    cookie = Sessions(SHA256, clock).open()
-    assert Sessions(SHA256, clock).valid(cookie)
-    assert not Sessions(hashlib.sha256(b"a new token").digest(), clock).valid(cookie)
+    cookie = Sessions(Tokens([SHA256]), clock).open(SHA256)
+    assert Sessions(Tokens([SHA256]), clock).right(cookie)
+    assert not Sessions(Tokens([hashlib.sha256(b"a new token").digest()]), clock).right(cookie)
 
 
 @pytest.mark.parametrize(
@@ -63,33 +65,33 @@ def test_session_outlives_a_restart_and_ends_with_its_token() -> None:
 )
 def test_changed_session_is_worth_nothing(change: object) -> None:
     assert callable(change)
-    sessions = Sessions(SHA256, Clock())
-    assert not sessions.valid(change(sessions.open()))
+    sessions = Sessions(Tokens([SHA256]), Clock())
+    assert not sessions.right(change(sessions.open(SHA256)))
 
 
 def test_session_does_not_hold_the_token() -> None:
-    cookie = Sessions(SHA256, Clock()).open()
+    cookie = Sessions(Tokens([SHA256]), Clock()).open(SHA256)
     assert TOKEN not in cookie
     assert SHA256.hex() not in cookie
 
 
 def test_two_sessions_differ_and_one_logs_out_alone() -> None:
-    sessions = Sessions(SHA256, Clock())
-    one, other = sessions.open(), sessions.open()
+    sessions = Sessions(Tokens([SHA256]), Clock())
+    one, other = sessions.open(SHA256), sessions.open(SHA256)
     assert one != other
     sessions.close(one)
-    assert (sessions.valid(one), sessions.valid(other)) == (False, True)
+    assert (sessions.right(one), sessions.right(other)) == (None, Right.CHANGE)
 
 
 def test_memory_of_ended_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "LOGGED_OUT_MAX", 3)
     clock = Clock()
-    sessions = Sessions(SHA256, clock)
+    sessions = Sessions(Tokens([SHA256]), clock)
     for _ in range(10):
-        sessions.close(sessions.open())
+        sessions.close(sessions.open(SHA256))
     assert len(sessions._logged_out) == 3
     clock.now += auth.SESSION_S + 1
-    sessions.close(sessions.open())
+    sessions.close(sessions.open(SHA256))
     assert len(sessions._logged_out) == 1
 
 
@@ -97,13 +99,38 @@ def test_guessing_is_slowed_and_patience_is_rewarded() -> None:
     clock = Clock()
     attempts = Attempts(clock)
     for _ in range(auth.ATTEMPTS_BURST):
-        assert attempts.wait_s() == 0
-        attempts.failed()
-    assert attempts.wait_s() == pytest.approx(auth.ATTEMPT_EVERY_S)
+        assert attempts.wait_s("192.0.2.1") == 0
+        attempts.failed("192.0.2.1")
+    assert attempts.wait_s("192.0.2.1") == pytest.approx(auth.ATTEMPT_EVERY_S)
+    assert attempts.wait_s("192.0.2.2") == 0
     clock.now += auth.ATTEMPT_EVERY_S + 0.001
-    assert attempts.wait_s() == 0
-    attempts.failed()
-    assert attempts.wait_s() > 0
+    assert attempts.wait_s("192.0.2.1") == 0
+    attempts.failed("192.0.2.1")
+    assert attempts.wait_s("192.0.2.1") > 0
+
+
+def test_whoever_has_a_whole_network_of_ipv6_guesses_no_faster() -> None:
+    attempts = Attempts(Clock())
+    for number in range(auth.ATTEMPTS_BURST):
+        attempts.failed(f"2001:db8:0:7::{number:x}")
+    assert attempts.wait_s("2001:db8:0:7:ffff::1") > 0
+    assert attempts.wait_s("2001:db8:0:8::1") == 0
+    for _ in range(auth.ATTEMPTS_BURST):
+        attempts.failed("::ffff:192.0.2.1")
+    assert attempts.wait_s("192.0.2.1") > 0
+
+
+def test_memory_of_those_who_guess_is_bounded_and_the_many_share_one_count() -> None:
+    clock = Clock()
+    attempts = Attempts(clock)
+    for number in range(3 * auth.NETWORKS_MAX):
+        attempts.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    assert len(attempts._spent) <= auth.NETWORKS_MAX + 1
+    assert attempts.wait_s("192.0.2.1") > 0
+    clock.now += auth.ATTEMPTS_BURST * auth.ATTEMPT_EVERY_S
+    assert attempts.wait_s("192.0.2.1") == 0
+    attempts.failed("192.0.2.1")
+    assert set(attempts._spent) == {"192.0.2.1"}
 
 
 @scene
@@ -241,4 +268,49 @@ async def test_session_route_says_whether_one_is_logged_in(here: World) -> None:
     cookie = await here.log_in()
     for headers, logged_in in (({"Cookie": cookie}, True), ({}, False), (BEARER, False)):
         async with here.http.get(f"{here.url}/api/session", headers=headers) as answer:
-            assert await answer.json() == {"logged_in": logged_in}
+            assert await answer.json() == {"logged_in": logged_in, "may_change": logged_in}
+
+
+@scene
+async def test_a_read_only_token_looks_at_everything_and_changes_nothing(here: World) -> None:
+    cookie = {"Cookie": await here.log_in(READ_TOKEN)}
+    for credentials in (LOOK, cookie):
+        for path in (
+            "/api/status",
+            "/api/daemon",
+            "/api/history",
+            "/api/sites/blog/logs",
+            "/api/sites/blog/stacks",
+        ):
+            async with here.http.get(here.url + path, headers=credentials) as answer:
+                assert answer.status == 200, path
+        before = len(here.daemon.calls)
+        for path, method in sorted(here.routes):
+            if method != "POST":
+                continue
+            url = here.url + path.replace("{name}", "blog")
+            async with here.http.post(url, headers={**credentials, **CHANGE}, json={"workers": 3}) as answer:
+                assert answer.status == 403, path
+                assert "may look" in (await answer.json())["error"]
+        assert len(here.daemon.calls) == before
+    async with here.http.get(f"{here.url}/api/session", headers=cookie) as answer:
+        assert await answer.json() == {"logged_in": True, "may_change": False}
+    async with here.http.post(f"{here.url}/logout", headers={**cookie, **CHANGE}) as answer:
+        assert answer.status == 204
+
+
+@scene
+async def test_a_token_that_is_taken_away_ends_its_sessions_and_streams(here: World) -> None:
+    cookie = {"Cookie": await here.log_in()}
+    async with here.stream(**cookie) as by_cookie, here.stream(**BEARER) as by_token:
+        await by_cookie.next("snapshot")
+        await by_token.next("snapshot")
+        here.tokens.replace([sha256("another")], [sha256(READ_TOKEN)])
+        await by_cookie.end()
+        await by_token.end()
+    assert (await here.get("/api/status"))[0] == 401
+    async with here.http.get(f"{here.url}/api/status", headers=cookie) as answer:
+        assert answer.status == 401
+    for valid in ({"Authorization": "Bearer another"}, LOOK):
+        async with here.http.get(f"{here.url}/api/status", headers=valid) as answer:
+            assert answer.status == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from djsup_web import app, hosts
+from djsup_web import app, hosts, proxies
+from djsup_web.auth import Tokens
 from djsup_web.static_files import StaticFiles
 from djsup_web.upstream import Upstream
 from web_ui.dashboard_process import TOKEN
@@ -22,7 +23,14 @@ from web_ui.fake_daemon import FakeDaemon
 
 WAIT_S = 10.0
 CHANGE = {"X-Djsup": "1"}
+READ_TOKEN = "a-token-that-may-only-look-77a0"
+LOOK = {"Authorization": f"Bearer {READ_TOKEN}"}
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def sha256(token: str) -> bytes:
+    """What the dashboard knows of a token."""
+    return hashlib.sha256(token.encode()).digest()
 
 
 @dataclass
@@ -47,6 +55,7 @@ class World:
     clock: Clock
     routes: set[tuple[str, str]]
     """Path and method of every route of the API."""
+    tokens: Tokens
 
     async def get(self, path: str, **headers: str) -> tuple[int, Any]:
         """Status and JSON of a GET with the token."""
@@ -103,7 +112,14 @@ class Events:
 
 @asynccontextmanager
 async def world(
-    folder: Path, *, sites: int = 2, listen: str | None = None, metrics_public: bool = False
+    folder: Path,
+    *,
+    sites: int = 2,
+    listen: str | None = None,
+    metrics_public: bool = False,
+    prefix: str = "",
+    names: Sequence[str] = (),
+    trusted: Sequence[str] = (),
 ) -> AsyncIterator[World]:
     """A dashboard before a fake daemon."""
     daemon = FakeDaemon(folder / "control.sock", sites, lively=False)
@@ -112,12 +128,15 @@ async def world(
     listener = socket.create_server(("127.0.0.1", 0))
     port = int(listener.getsockname()[1])
     clock = Clock()
+    tokens = Tokens([sha256(TOKEN)], [sha256(READ_TOKEN)])
     application = app.build(
         Upstream(str(daemon.path)),
         StaticFiles(),
-        hosts.rule_for(listener, listen or f"127.0.0.1:{port}"),
-        hashlib.sha256(TOKEN.encode()).digest(),
+        hosts.rule_for(listener, listen or f"127.0.0.1:{port}", names),
+        tokens,
         metrics_public=metrics_public,
+        prefix=prefix,
+        proxies=proxies.parse(trusted),
         clock=clock,
         wall_clock=clock,
     )
@@ -144,7 +163,7 @@ async def world(
                 trust_env=False,
             )
         )
-        yield World(daemon, http, f"http://127.0.0.1:{port}", port, clock, api)
+        yield World(daemon, http, f"http://127.0.0.1:{port}", port, clock, api, tokens)
 
 
 def scene(play: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:

@@ -100,3 +100,49 @@ def test_buckets_are_narrow_and_in_order() -> None:
         if bucket:
             assert abs(scoreboard.bucket_middle_s(bucket) - micros / 1e6) <= 0.0501 * micros / 1e6
     assert scoreboard.bucket_of(1e9) == scoreboard.HISTOGRAM_BUCKETS - 1
+
+
+def test_only_what_failed_or_was_slow_is_worth_a_note(words: memoryview) -> None:
+    writer = RowWriter(words, 0, 1, 1, 1)
+    slow = scoreboard.NOTED_NS + 1
+    worth = [
+        writer.end(0, status, ns, 0, 0) for status in (200, 404, 499, 500, 599, 0) for ns in (10**6, slow)
+    ]
+    assert worth == [False, True] * 3 + [True, True] * 2 + [False, True]
+    row = scoreboard.read(words, 0)
+    assert row is not None
+    assert (row.classes, row.noted) == ((0, 2, 0, 4, 4), 0)
+    assert scoreboard.read_notes(words, 0, 0) == []
+
+
+def test_the_last_notes_are_read_once_and_long_paths_are_cut(words: memoryview) -> None:
+    writer = RowWriter(words, 1, 1, 1, 1)
+    writer.note("POST /ä".encode(), 503, 7_000, 5_000)
+    assert scoreboard.read_notes(words, 1, 0) == [scoreboard.Note(1, 7_000, 5_000, 503, "POST", "/ä")]
+    for number in range(2, 12):
+        writer.note(b"GET /" + b"a" * 20 * number, 200, number, number)
+    row = scoreboard.read(words, 1)
+    assert row is not None
+    assert row.noted == 11
+    notes = scoreboard.read_notes(words, 1, 9)
+    assert [note.number for note in notes] == [10, 11]
+    assert len(notes[0].path) == scoreboard.NOTE_TEXT_MAX_BYTES - 4
+    assert [note.number for note in scoreboard.read_notes(words, 1, 0)] == [8, 9, 10, 11]
+    assert scoreboard.read_notes(words, 1, 11) == []
+    writer.note(b"GET /b", 500, 1, 1)
+    assert scoreboard.read_notes(words, 1, 11)[0].path == "/b"
+
+
+def test_notes_lie_between_the_histogram_and_the_threads() -> None:
+    assert scoreboard.HISTOGRAM_AT + scoreboard.HISTOGRAM_BUCKETS == scoreboard.NOTES_START
+    assert scoreboard.NOTES_START + scoreboard.NOTES * scoreboard.NOTE_WORDS == scoreboard.THREADS_START
+
+
+def test_rubbish_for_notes_is_read_without_harm(words: memoryview) -> None:
+    RowWriter(words, 0, 1, 1, 1)
+    row = scoreboard.row_words(words, 0)
+    for at in range(scoreboard.NOTES_START, scoreboard.THREADS_START):
+        row[at] = 2**64 - 1
+    for note in scoreboard.read_notes(words, 0, 0):
+        assert note.status <= 999
+        assert len(note.path) <= scoreboard.NOTE_TEXT_MAX_BYTES

@@ -16,6 +16,8 @@ import sys
 from aiohttp import web
 
 from djsup_web import app, environment, hosts, parent, privileges
+from djsup_web.auth import Tokens
+from djsup_web.rotation import rotate
 from djsup_web.static_files import StaticFiles
 from djsup_web.upstream import Upstream
 
@@ -28,12 +30,16 @@ BACKLOG = 128
 
 async def serve(settings: environment.Environment, listener: socket.socket, static: StaticFiles) -> None:
     """Serve until SIGTERM or SIGINT."""
+    upstream = Upstream(settings.control.name, str(settings.control.parent))
+    tokens = Tokens(settings.tokens_sha256, settings.read_tokens_sha256)
     application = app.build(
-        Upstream(settings.control.name, str(settings.control.parent)),
+        upstream,
         static,
-        hosts.rule_for(listener, settings.listen),
-        settings.token_sha256,
+        hosts.rule_for(listener, settings.listen, settings.hosts),
+        tokens,
         metrics_public=settings.metrics_public,
+        prefix=settings.prefix,
+        proxies=settings.proxies,
     )
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=FINISH_S, handle_signals=False)
     await runner.setup()
@@ -41,7 +47,9 @@ async def serve(settings: environment.Environment, listener: socket.socket, stat
     told_to_end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_end.set)
+    rotation = asyncio.create_task(rotate(upstream, tokens))
     await told_to_end.wait()
+    rotation.cancel()
     await runner.cleanup()
 
 

@@ -13,7 +13,9 @@ from aiohttp import hdrs, web
 
 from djsup.client import ClientError
 from djsup.core.snapshot import SiteState
-from djsup_web import metrics, openapi, streams
+from djsup_web import metrics, openapi, past, streams
+from djsup_web.auth import Right
+from djsup_web.past import Past
 from djsup_web.shield import Refusal
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Api:
         self._upstream = upstream
         self._live = live
         self._shield = shield
+        self._past = Past(upstream, self._named)
 
     def routes(self) -> list[web.RouteDef]:
         """Every path below /api/, and /healthz."""
@@ -48,6 +51,7 @@ class Api:
             web.get("/api/openapi.json", self.description),
             web.get("/api/session", self.session),
             web.get("/api/status", self.status),
+            web.get("/api/daemon", self.daemon),
             web.get("/api/events", self.events),
             web.get("/api/history", self.history),
             web.get("/api/sites/{name}/logs", self.logs),
@@ -58,6 +62,7 @@ class Api:
             web.post("/api/sites/{name}/rollback", self.rollback),
             web.post("/api/sites/{name}/restart", self.restart),
             web.post("/api/sites/{name}/scale", self.scale),
+            *self._past.routes(),
         ]
 
     async def health(self, _request: web.Request) -> web.Response:
@@ -83,28 +88,36 @@ class Api:
         return web.json_response(openapi.DOCUMENT)
 
     async def session(self, request: web.Request) -> web.Response:
-        """Whether the cookie is a session: lets a page find out without an error in its console."""
-        return web.json_response({"logged_in": self._shield.logged_in(request)})
+        """Whether the cookie is a session, and of whom: lets a page find out without an error in its console."""
+        right = self._shield.session(request)
+        return web.json_response({"logged_in": right is not None, "may_change": right is Right.CHANGE})
 
     async def status(self, _request: web.Request) -> web.Response:
         """The picture of the fleet, as ``djsup status --json``."""
         return web.json_response(await self._picture())
 
+    async def daemon(self, _request: web.Request) -> web.Response:
+        """The daemon's versions, listeners and configuration, secrets hidden."""
+        return web.json_response(await self._upstream.ask("daemon"))
+
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Pictures and events as they come."""
-        return await streams.serve(request, self._live.page(), self._welcome(request))
+        return await streams.serve(request, self._live.page(), self._shield.welcome(request))
 
     async def history(self, request: web.Request) -> web.Response:
-        """The last events, oldest first."""
+        """The last events, oldest first; with ``before``, ``from`` or ``to`` a page of earlier ones."""
         site = _site(request.query["site"]) if "site" in request.query else None
-        return web.json_response({"events": await self._upstream.history(site, _limit(request))})
+        limit, asked = _limit(request), past.page(request.query)
+        if site is not None:
+            await self._known(site)
+        return web.json_response({"events": await self._upstream.history(site, limit, **asked)})
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """The last lines of a site's log; with ``follow=1`` as a stream that goes on."""
         site = _site(request.match_info["name"])
         if request.query.get("follow") == "1":
             await self._known(site)
-            return await streams.serve(request, self._live.log(site), self._welcome(request))
+            return await streams.serve(request, self._live.log(site), self._shield.welcome(request))
         limit = _limit(request)
         await self._known(site)
         return web.json_response({"lines": await self._upstream.log_lines(site, limit)})
@@ -158,11 +171,11 @@ class Api:
         if all(site["name"] != name for site in picture["sites"]):
             raise Refusal(404, f'There is no site "{name}".')
 
-    def _welcome(self, request: web.Request) -> Any:
-        """A stream that a cookie opened ends with its session; one that a token opened has none."""
-        if not self._shield.logged_in(request):
-            return lambda: True
-        return lambda: self._shield.logged_in(request)
+    async def _named(self, request: web.Request) -> str:
+        """The site that a request's path names."""
+        site = _site(request.match_info["name"])
+        await self._known(site)
+        return site
 
 
 def _site(name: str) -> str:

@@ -9,13 +9,14 @@ from aiohttp import web
 
 from djsup_web import shield as shield_module
 from djsup_web.api import Api
-from djsup_web.auth import Attempts, Sessions, Token
+from djsup_web.auth import Attempts, Sessions, Tokens
 from djsup_web.live import Live
 from djsup_web.pages import Pages
+from djsup_web.proxies import NONE, Proxies
 from djsup_web.shield import METRICS, PUBLIC, Shield
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from djsup_web.hosts import HostRule
     from djsup_web.static_files import StaticFiles
@@ -29,19 +30,38 @@ def build(
     upstream: Upstream,
     static: StaticFiles,
     hosts: HostRule,
-    token_sha256: bytes,
+    tokens: Tokens,
     *,
     metrics_public: bool = False,
+    prefix: str = "",
+    proxies: Proxies = NONE,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
 ) -> web.Application:
-    """The application, ready to be served."""
+    """The application, ready to be served.
+
+    Below ``prefix`` it answers as it does without: some proxies pass on the path that was asked for, others cut off
+    what it begins with.
+    """
     public = PUBLIC | {METRICS} if metrics_public else PUBLIC
-    shield = Shield(hosts, Token(token_sha256), Sessions(token_sha256, wall_clock), Attempts(clock), public)
+    shield = Shield(
+        hosts,
+        tokens,
+        Sessions(tokens, wall_clock),
+        Attempts(clock),
+        public,
+        proxies,
+        prefix,
+    )
     live = Live(upstream)
     app = web.Application(middlewares=shield.middlewares(), client_max_size=BODY_MAX_BYTES)
-    app.add_routes(Pages(shield, static).routes())
-    app.add_routes(Api(upstream, live, shield).routes())
+    routes = [*Pages(shield, static).routes(), *Api(upstream, live, shield).routes()]
+    app.add_routes(routes)
+    if prefix:
+        app.add_routes(
+            web.RouteDef(each.method, prefix + each.path, each.handler, each.kwargs) for each in routes
+        )
+        app.router.add_get(prefix, _into(f"{prefix}/"))
     app.on_response_prepare.append(shield_module.add_headers)
 
     async def end_streams(_app: web.Application) -> None:
@@ -49,3 +69,12 @@ def build(
 
     app.on_shutdown.append(end_streams)
     return app
+
+
+def _into(folder: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Sends on to a folder's own address: what a page names is relative to that."""
+
+    async def redirect(_request: web.Request) -> web.Response:
+        raise web.HTTPSeeOther(folder)
+
+    return redirect

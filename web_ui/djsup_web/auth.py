@@ -1,9 +1,9 @@
-"""Who may look and who may change: the token, the sessions made from it, and how fast one may guess.
+"""Who may look and who may change: the tokens, the sessions made from them, and how fast one may guess.
 
-Knows no HTTP: ``shield`` and ``pages`` ask it. The token itself is never kept, only its SHA-256,
+Knows no HTTP: ``shield`` and ``pages`` ask it. A token itself is never kept, only its SHA-256,
 and a session is not the token either: it is an expiry time and a random number, signed with a key
-derived from that hash. So a session outlives a restart of the dashboard, ends with its token, and
-needs no table; only those that were logged out are remembered.
+derived from that hash. So a session outlives a restart of the dashboard, may what its token may, ends
+with its token, and needs no table; only those that were logged out are remembered.
 
 Whoever can read the hash (root and the dashboard's own user) may speak to the control socket
 anyway, so signing with it gives nothing away.
@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import secrets
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 SESSION_S = 24 * 3600
 """How long a login lasts, in seconds."""
@@ -28,49 +30,80 @@ COOKIE_MAX = 200
 ATTEMPTS_BURST = 10
 """Wrong tokens that are answered at once."""
 ATTEMPT_EVERY_S = 3.0
-"""After that, one more attempt in so many seconds, for everybody together."""
+"""After that, one more attempt in so many seconds from the same network."""
+NETWORKS_MAX = 1000
+"""Networks that are remembered; all others share one count."""
 
 
-class Token:
-    """Compares what somebody shows with the hash of the token, in constant time."""
+class Right(Enum):
+    """What somebody may do."""
 
-    def __init__(self, sha256: bytes) -> None:
-        self._sha256 = sha256
+    CHANGE = "change"
+    """Everything."""
+    LOOK = "look"
+    """See everything and change nothing."""
 
-    def matches(self, shown: str) -> bool:
-        """Whether ``shown`` is the token. Hashing first makes the time independent of its length too."""
+
+class Tokens:
+    """The hashes of the tokens that are valid now, and what each gives. Compares in constant time."""
+
+    def __init__(self, full: Iterable[bytes], read_only: Iterable[bytes] = ()) -> None:
+        self._rights: dict[bytes, Right] = {}
+        self.replace(full, read_only)
+
+    def replace(self, full: Iterable[bytes], read_only: Iterable[bytes]) -> None:
+        """Other tokens are valid from now on."""
+        self._rights = dict.fromkeys(read_only, Right.LOOK) | dict.fromkeys(full, Right.CHANGE)
+
+    def find(self, shown: str) -> bytes | None:
+        """The hash of a token, None when it is none. Hashing first makes the time independent of its length too."""
         digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).digest()
-        return hmac.compare_digest(digest, self._sha256)
+        found = None
+        for known in self._rights:
+            if hmac.compare_digest(digest, known):
+                found = known
+        return found
+
+    def right(self, sha256: bytes) -> Right | None:
+        """What a token gives; None: it is not valid any more."""
+        return self._rights.get(sha256)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The hashes of all."""
+        return iter(self._rights)
 
 
 class Sessions:
     """Makes and checks the values of the session cookie. ``wall_clock`` gives seconds since the epoch."""
 
-    def __init__(self, token_sha256: bytes, wall_clock: Callable[[], float]) -> None:
-        self._key = hmac.digest(token_sha256, b"djsup dashboard session", "sha256")
+    def __init__(self, tokens: Tokens, wall_clock: Callable[[], float]) -> None:
+        self._tokens = tokens
         self._clock = wall_clock
         self._logged_out: dict[str, int] = {}
 
-    def open(self) -> str:
-        """A new session: the value of its cookie."""
+    def open(self, token_sha256: bytes) -> str:
+        """A new session of whoever has shown this token: the value of its cookie."""
         expires = int(self._clock()) + SESSION_S
         body = f"{expires}.{secrets.token_urlsafe(18)}"
-        return f"{body}.{self._sign(body)}"
+        return f"{body}.{_sign(body, token_sha256)}"
 
-    def valid(self, cookie: str) -> bool:
-        """Whether the cookie is one of ours, has not expired, and was not logged out."""
+    def right(self, cookie: str) -> Right | None:
+        """What a cookie gives; None: it is none of ours, has expired, was logged out, or its token is gone."""
         if len(cookie) > COOKIE_MAX or not cookie.isascii():
-            return False
+            return None
         body, _, signature = cookie.rpartition(".")
-        if not hmac.compare_digest(signature, self._sign(body)):
-            return False
+        right = None
+        for token in self._tokens:
+            if hmac.compare_digest(signature, _sign(body, token)):
+                right = self._tokens.right(token)
         # What is signed is well formed: we wrote it.
-        expires = int(body.partition(".")[0])
-        return expires > self._clock() and cookie not in self._logged_out
+        if right is None or int(body.partition(".")[0]) <= self._clock() or cookie in self._logged_out:
+            return None
+        return right
 
     def close(self, cookie: str) -> None:
         """Log a session out, on every page that has it."""
-        if not self.valid(cookie):
+        if self.right(cookie) is None:
             return
         now = self._clock()
         self._logged_out = {known: until for known, until in self._logged_out.items() if until > now}
@@ -78,33 +111,52 @@ class Sessions:
             del self._logged_out[next(iter(self._logged_out))]
         self._logged_out[cookie] = int(cookie.partition(".")[0])
 
-    def _sign(self, body: str) -> str:
-        return hmac.digest(self._key, body.encode(), "sha256").hex()
+
+def _sign(body: str, token_sha256: bytes) -> str:
+    key = hmac.digest(token_sha256, b"djsup dashboard session", "sha256")
+    return hmac.digest(key, body.encode(), "sha256").hex()
 
 
 class Attempts:
-    """A token bucket over wrong tokens, one for the process: guessing is slow however many guess.
+    """A token bucket over the wrong tokens of each network: guessing is slow, and slows nobody elsewhere.
 
-    Only a wrong token takes from it, so whoever has the right one is slowed only while somebody
-    else is guessing. ``clock`` is monotonic, in seconds.
+    Only a wrong token takes from it. ``clock`` is monotonic, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._left = float(ATTEMPTS_BURST)
-        self._at = clock()
+        self._spent: dict[str, tuple[float, float]] = {}
+        """Attempts that a network has not got back yet, and when that was so; none when it has them all."""
 
-    def wait_s(self) -> float:
-        """Seconds until an attempt is looked at; 0: now."""
-        self._refill()
-        return 0.0 if self._left >= 1 else (1 - self._left) * ATTEMPT_EVERY_S
+    def wait_s(self, address: str) -> float:
+        """Seconds until an attempt from this address is looked at; 0: now."""
+        over = self._now_spent(self._bucket(network_of(address))) - ATTEMPTS_BURST + 1
+        return over * ATTEMPT_EVERY_S if over > 0 else 0.0
 
-    def failed(self) -> None:
+    def failed(self, address: str) -> None:
         """A wrong token was shown."""
-        self._refill()
-        self._left = max(0.0, self._left - 1)
+        network = network_of(address)
+        if network not in self._spent and len(self._spent) >= NETWORKS_MAX:
+            self._spent = {each: spent for each, spent in self._spent.items() if self._now_spent(each) > 0}
+        bucket = self._bucket(network)
+        self._spent[bucket] = (min(float(ATTEMPTS_BURST), self._now_spent(bucket) + 1), self._clock())
 
-    def _refill(self) -> None:
-        now = self._clock()
-        self._left = min(float(ATTEMPTS_BURST), self._left + (now - self._at) / ATTEMPT_EVERY_S)
-        self._at = now
+    def _bucket(self, network: str) -> str:
+        """Its own, while there is room."""
+        return network if network in self._spent or len(self._spent) < NETWORKS_MAX else ""
+
+    def _now_spent(self, bucket: str) -> float:
+        spent, at = self._spent.get(bucket, (0.0, 0.0))
+        return max(0.0, spent - (self._clock() - at) / ATTEMPT_EVERY_S)
+
+
+def network_of(address: str) -> str:
+    """Whom an address belongs to: of IPv6, anybody has the 2**64 addresses of a network. Not an address: itself."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        mapped = parsed.ipv4_mapped
+        return str(mapped or ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
+    return address

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from djsup_web import proxies
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from djsup_web.proxies import Proxies
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -31,8 +35,8 @@ class Environment:
     """The address as the configuration writes it; what the descriptor is bound to is the truth."""
     listen_fd: int
     """Descriptor of the listening socket, bound by the daemon."""
-    token_sha256: bytes
-    """SHA-256 of the token, 32 bytes; the token itself is never here."""
+    tokens_sha256: tuple[bytes, ...]
+    """SHA-256 of each token, 32 bytes; a token itself is never here."""
     daemon_pid: int | None
     """The parent that must be alive, None when the daemon did not name itself."""
     uid: int | None
@@ -40,6 +44,13 @@ class Environment:
     gid: int | None
     metrics_public: bool = False
     """Whether /metrics needs no token."""
+    read_tokens_sha256: tuple[bytes, ...] = ()
+    """As the others, of those that may look only."""
+    prefix: str = ""
+    """The path below which a proxy shows the dashboard; empty: /."""
+    hosts: tuple[str, ...] = ()
+    """Names of the dashboard beside its address."""
+    proxies: Proxies = proxies.NONE
 
 
 def read(variables: Mapping[str, str]) -> Environment:
@@ -52,11 +63,15 @@ def read(variables: Mapping[str, str]) -> Environment:
         control=Path(_text(variables, "DJSUP_CONTROL")),
         listen=_text(variables, "DJSUP_DASHBOARD_LISTEN"),
         listen_fd=_number(_text(variables, "DJSUP_DASHBOARD_FD"), "DJSUP_DASHBOARD_FD"),
-        token_sha256=_digest(_text(variables, "DJSUP_TOKEN_SHA256")),
+        tokens_sha256=_digests(_text(variables, "DJSUP_TOKEN_SHA256"), "DJSUP_TOKEN_SHA256"),
         daemon_pid=_number_or_none(variables, "DJSUP_DAEMON_PID"),
         uid=_number_or_none(variables, "DJSUP_DASHBOARD_UID"),
         gid=_number_or_none(variables, "DJSUP_DASHBOARD_GID"),
         metrics_public=variables.get("DJSUP_METRICS_PUBLIC") == "1",
+        read_tokens_sha256=_digests(variables.get("DJSUP_READ_TOKEN_SHA256", ""), "DJSUP_READ_TOKEN_SHA256"),
+        prefix=variables.get("DJSUP_DASHBOARD_PREFIX", ""),
+        hosts=tuple(variables.get("DJSUP_DASHBOARD_HOSTS", "").split()),
+        proxies=_proxies(variables.get("DJSUP_DASHBOARD_PROXIES", "")),
     )
 
 
@@ -80,8 +95,15 @@ def _number(text: str, name: str) -> int:
     return int(text)
 
 
-def _digest(text: str) -> bytes:
+def _digests(text: str, name: str) -> tuple[bytes, ...]:
     # The value is not repeated in the message: whoever reads the log need not have it.
-    if not _SHA256.fullmatch(text):
-        raise BadEnvironment("DJSUP_TOKEN_SHA256 is no SHA-256: 64 lower-case hexadecimal digits are wanted")
-    return bytes.fromhex(text)
+    if not all(_SHA256.fullmatch(each) for each in text.split()):
+        raise BadEnvironment(f"{name} is no SHA-256: 64 lower-case hexadecimal digits are wanted")
+    return tuple(bytes.fromhex(each) for each in text.split())
+
+
+def _proxies(text: str) -> Proxies:
+    try:
+        return proxies.parse(text.split())
+    except ValueError as error:
+        raise BadEnvironment(f"DJSUP_DASHBOARD_PROXIES has what is no network: {error}") from error

@@ -10,6 +10,10 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _HTTP_PORT = 80
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -24,6 +28,8 @@ class HostRule:
     port: int
     any_address: bool = False
     """Any address in digits is ours: the dashboard listens on all of them."""
+    extra: frozenset[str] = frozenset()
+    """Names by which a proxy in front is reached, lower case: whatever the port, for it is the proxy's."""
     anything: bool = False
     """No check: a Unix socket is not reached through a name."""
 
@@ -35,6 +41,8 @@ class HostRule:
         if parts is None:
             return False
         host, port = parts
+        if host in self.extra:
+            return True
         if port != self.port:
             return False
         return host in self.names or (self.any_address and _is_address(host))
@@ -55,8 +63,8 @@ def split_host(header: str) -> tuple[str, int] | None:
     return host, int(digits) if digits else _HTTP_PORT
 
 
-def rule_for(listener: socket.socket, listen: str) -> HostRule:
-    """The rule for a bound socket; ``listen`` is its address as the configuration writes it."""
+def rule_for(listener: socket.socket, listen: str, extra: Iterable[str] = ()) -> HostRule:
+    """The rule for a bound socket; ``listen`` is its address as the configuration writes it, ``extra`` more names."""
     if listener.family == socket.AF_UNIX:
         return HostRule(frozenset(), 0, anything=True)
     host, port = listener.getsockname()[:2]
@@ -67,7 +75,8 @@ def rule_for(listener: socket.socket, listen: str) -> HostRule:
         names |= _LOOPBACK_NAMES
     if address.is_unspecified:
         names |= _LOOPBACK_NAMES | {socket.gethostname().lower()}
-    return HostRule(frozenset(names), port, any_address=address.is_unspecified)
+    more = frozenset(name.lower() for name in extra)
+    return HostRule(frozenset(names), port, any_address=address.is_unspecified, extra=more)
 
 
 def _is_address(host: str) -> bool:

@@ -43,13 +43,16 @@ _FAILED = {
 }
 _FAILED_CHANGE = {
     **_FAILED,
-    "403": _answer("The header X-Djsup is missing, or another site asked.", _schema("Error")),
+    "403": _answer(
+        "The header X-Djsup is missing, another site asked, or the token may only look.", _schema("Error")
+    ),
     "409": _answer("It was tried and failed.", _schema("Error")),
     "422": _answer(
         "The configuration or the request is wrong; problems has every mistake.", _schema("Error")
     ),
 }
 _NO_SITE = {"404": _answer("There is no such site.", _schema("Error"))}
+_UNFIT = {"422": _answer("The daemon cannot give that: too many points, or another step.", _schema("Error"))}
 _BAD = {"400": _answer("A parameter or the body is malformed.", _schema("Error"))}
 
 _SITE: _Json = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
@@ -65,6 +68,179 @@ _CHANGE: _Json = {
     "description": "A form cannot send it; every change needs it.",
     "schema": {"const": "1"},
 }
+
+
+def _whole(name: str, text: str, least: int, most: int, **more: Any) -> _Json:
+    schema = {"type": "integer", "minimum": least, "maximum": most, **more}
+    return {"name": name, "in": "query", "description": text, "schema": schema}
+
+
+def _time(name: str, text: str) -> _Json:
+    return _whole(name, text, 0, 2**33)
+
+
+_FROM = _time("from", "Seconds since 1970; default: as far back as is kept, 15 minutes for a series.")
+_TO = _time("to", "Seconds since 1970, not included; default: now.")
+_STEP = _whole(
+    "step",
+    "Seconds of a point: 1 (kept for 15 minutes), 10 (24 hours) or a multiple of 60. Default: one that suits. "
+    "At most 2,500 points are given at once.",
+    1,
+    24 * 3600,
+)
+_BEFORE = _whole("before", "Only what has a smaller id: the page before one that was given.", 1, 2**53)
+_SLOT: _Json = {
+    "name": "slot",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 0, "maximum": 127},
+}
+
+_POINTS: _Json = {"type": "array", "items": {"type": ["number", "null"]}}
+"""One number a point; null where nothing was measured (no daemon, no worker, no request for a percentile)."""
+_SERIES_HEAD: _Json = {
+    "site": {"type": "string"},
+    "step_s": {"type": "integer"},
+    "from": {"type": "integer", "description": "When the first point begins, in seconds since 1970."},
+    "to": {"type": "integer", "description": "As asked for; the last point begins before it."},
+    "t": {
+        "type": "array",
+        "items": {"type": "integer"},
+        "description": "When each point begins, in seconds since 1970; every list below is as long.",
+    },
+}
+_SERIES: _Json = _object(
+    {
+        **_SERIES_HEAD,
+        "requests_per_s": _POINTS,
+        "errors_per_s": {**_POINTS, "description": "Answers 5xx."},
+        "client_errors_per_s": {**_POINTS, "description": "Answers 4xx."},
+        "p50_ms": {**_POINTS, "description": "Percentiles of all answers of the point, exact to 5 %."},
+        "p95_ms": _POINTS,
+        "p99_ms": _POINTS,
+        "busy": {**_POINTS, "description": "Threads that run a request: a mean of one look a second."},
+        "threads": {**_POINTS, "description": "Threads that could."},
+        "workers": {**_POINTS, "description": "Workers that serve."},
+        "connections": _POINTS,
+        "queue": {
+            **_POINTS,
+            "description": "Connections that no worker has accepted yet: the most at one look.",
+        },
+        "memory_bytes": {**_POINTS, "description": "PSS of all workers, each measured every 30 s."},
+        "private_bytes": _POINTS,
+        "cpu_percent": {**_POINTS, "description": "Of one core, all workers together."},
+        "descriptors": {**_POINTS, "description": "Open files of all workers."},
+        "os_threads": {
+            **_POINTS,
+            "description": "Threads of all workers, also those that serve no requests.",
+        },
+    },
+)
+_WORKER_SERIES: _Json = _object(
+    {
+        **_SERIES_HEAD,
+        "slot": _WHOLE,
+        "pid": {
+            **_MAYBE_WHOLE,
+            "description": "The slot's last worker; null: it has had none for 15 minutes.",
+        },
+        "requests_per_s": _POINTS,
+        "busy": _POINTS,
+        "connections": _POINTS,
+        "memory_bytes": _POINTS,
+        "private_bytes": _POINTS,
+        "cpu_percent": _POINTS,
+        "descriptors": _POINTS,
+        "os_threads": _POINTS,
+    },
+)
+_SPARKS: _Json = _object(
+    {
+        "step_s": _WHOLE,
+        "from": {
+            **_WHOLE,
+            "description": "When the first point of every list begins, in seconds since 1970.",
+        },
+        "to": _WHOLE,
+        "sites": {
+            "type": "object",
+            "description": "By name.",
+            "additionalProperties": _object({"requests_per_s": _POINTS, "errors_per_s": _POINTS}),
+        },
+    },
+)
+_DEPLOYS: _Json = _object(
+    {
+        "deploys": _list(
+            _object(
+                {
+                    "id": _WHOLE,
+                    "site": _TEXT,
+                    "generation": _MAYBE_WHOLE,
+                    "started_at": _TIME,
+                    "duration_s": _NUMBER,
+                    "result": {"enum": ["done", "rolled-back", "superseded"]},
+                    "error": _MAYBE_TEXT,
+                    "traceback": {**_TEXT, "description": "Empty where there is none; its last 8 KiB."},
+                    "by": _TEXT,
+                },
+            ),
+        ),
+        "more": {**_TRUTH, "description": "Whether there are earlier ones: ask with before = the last id."},
+    },
+)
+
+_NOTED: _Json = _list(
+    _object(
+        {
+            "at": {**_TIME, "description": "When it had ended."},
+            "method": _TEXT,
+            "path": {**_TEXT, "description": "Without its query; a long one is cut."},
+            "status": {**_WHOLE, "description": "0: its client was gone before there was an answer."},
+            "duration_ms": _NUMBER,
+            "slot": _WHOLE,
+            "pid": _WHOLE,
+        },
+    ),
+)
+_REQUESTS: _Json = _object(
+    {
+        "failed": _NOTED,
+        "slowest": _NOTED,
+        "slow_ms": {**_NUMBER, "description": "What took longer is slow."},
+    },
+)
+_DAEMON: _Json = _object(
+    {
+        "pid": _WHOLE,
+        "started_at": _TIME,
+        "uptime_s": _NUMBER,
+        "user": _TEXT,
+        "runtime_dir": _TEXT,
+        "config": _TEXT,
+        "memory_bytes": _WHOLE,
+        "cpu_percent": _NUMBER,
+        "versions": {
+            "type": "object",
+            "description": "Of djsup and what it runs on, by name.",
+            "additionalProperties": _TEXT,
+        },
+        "listeners": _list(
+            _object(
+                {
+                    "address": _TEXT,
+                    "bound": _TRUTH,
+                    "waiting": {**_WHOLE, "description": "Connections that nobody has accepted yet."},
+                    "used_by": {**_list(_TEXT), "description": "Sites; dashboard is the dashboard."},
+                },
+            ),
+        ),
+        "configuration": {
+            "type": "object",
+            "description": "Every setting with its default filled in, by the names that the daemon uses.",
+        },
+    },
+)
 
 _RELOADED: _Json = _object(
     {
@@ -328,12 +504,22 @@ DOCUMENT: _Json = {
             "get": {
                 "summary": "Whether the cookie is a session",
                 **_PUBLIC,
-                "responses": {"200": _answer("Yes or no.", _object({"logged_in": _TRUTH}))},
+                "responses": {
+                    "200": _answer("Yes or no.", _object({"logged_in": _TRUTH, "may_change": _TRUTH}))
+                },
             },
         },
         "/api/openapi.json": _get("This document", _answer("OpenAPI 3.1.", {"type": "object"}), **_FAILED),
         "/api/status": _get(
             "Daemon, sites, workers, now", _answer("The fleet.", _schema("Status")), **_FAILED
+        ),
+        "/api/daemon": _get(
+            "The daemon's versions, its listeners, and the configuration that it goes by",
+            _answer(
+                "Values of environment variables, passwords in commands and URLs are replaced by ***.",
+                _schema("Daemon"),
+            ),
+            **_FAILED,
         ),
         "/api/events": _get(
             "A stream of pictures and events",
@@ -346,9 +532,12 @@ DOCUMENT: _Json = {
             **_FAILED,
         ),
         "/api/history": _get(
-            "The last events, oldest first",
+            "The last events, oldest first; with before, from or to also those that only the archive has",
             _answer("Events.", _object({"events": _list(_schema("Event"))})),
             _LIMIT,
+            _BEFORE,
+            _FROM,
+            _TO,
             {"name": "site", "in": "query", "schema": _TEXT},
             **_FAILED,
             **_BAD,
@@ -357,6 +546,60 @@ DOCUMENT: _Json = {
         "/api/plan": _get(
             "What a reload of everything would change, and what that costs",
             _answer("Each site, and each setting that differs from what runs.", _schema("Plan")),
+            **_FAILED,
+        ),
+        "/api/series": _get(
+            "The last minutes of every site, coarse: for a line beside each name",
+            _answer("Lists by site.", _schema("Sparks")),
+            _whole("minutes", "How many; about 30 points are given.", 1, 60, default=15),
+            **_FAILED,
+            **_BAD,
+        ),
+        "/api/sites/{name}/series": _get(
+            "What was measured of a site: one list a figure",
+            _answer("Lists.", _schema("Series")),
+            _SITE,
+            _FROM,
+            _TO,
+            _STEP,
+            **_FAILED,
+            **_BAD,
+            **_NO_SITE,
+            **_UNFIT,
+        ),
+        "/api/sites/{name}/workers/{slot}/series": _get(
+            "What was measured of the workers of a slot, second by second, for 15 minutes",
+            _answer("Lists.", _schema("WorkerSeries")),
+            _SITE,
+            _SLOT,
+            _FROM,
+            _TO,
+            **_FAILED,
+            **_BAD,
+            **_NO_SITE,
+            **_UNFIT,
+        ),
+        "/api/sites/{name}/requests": _get(
+            "The requests of a site that failed (5xx), newest first, and that were slow, slowest first",
+            _answer("Of the last 200 of both together.", _schema("Requests")),
+            _SITE,
+            _LIMIT,
+            **_FAILED,
+            **_BAD,
+            **_NO_SITE,
+        ),
+        "/api/sites/{name}/deploys": _get(
+            "The reloads and rollbacks of a site that are over, newest first; the last 100 are kept",
+            _answer("Deploys.", _schema("Deploys")),
+            _SITE,
+            _LIMIT,
+            _BEFORE,
+            _FROM,
+            _TO,
+            **_FAILED,
+            **_BAD,
+            **_NO_SITE,
+            **_UNFIT,
         ),
         "/api/reload": _post(
             "Read the configuration again and load every site's code anew",
@@ -440,6 +683,12 @@ DOCUMENT: _Json = {
             "Worker": _WORKER,
             "Event": _EVENT,
             "LogLine": _LOG_LINE,
+            "Daemon": _DAEMON,
+            "Series": _SERIES,
+            "WorkerSeries": _WORKER_SERIES,
+            "Sparks": _SPARKS,
+            "Deploys": _DEPLOYS,
+            "Requests": _REQUESTS,
             "Reloaded": _RELOADED,
             "Plan": _object({"sites": _list(_PLANNED), "daemon": _list(_DIFFERENCE)}),
             "Stacks": _STACKS,

@@ -45,7 +45,7 @@ class Pages:
 
     async def login_form(self, request: web.Request) -> web.Response:
         """Asks for the token."""
-        if self._shield.logged_in(request):
+        if self._shield.session(request) is not None:
             raise web.HTTPSeeOther("./")
         return web.Response(text=self._login, content_type="text/html")
 
@@ -54,7 +54,7 @@ class Pages:
         form = await request.post()
         shown = form.get("token", "")
         try:
-            self._shield.check_token(shown.strip() if isinstance(shown, str) else "")
+            token = self._shield.check_token(request, shown.strip() if isinstance(shown, str) else "")
         except Refusal as refusal:
             message = f'<p class="message" role="alert" id="problem">{escape(str(refusal))}</p>'
             page = self._login.replace(_MESSAGE, message)
@@ -63,9 +63,10 @@ class Pages:
         response = web.Response(status=303, headers={"Location": "./"})
         response.set_cookie(
             self._shield.cookie,
-            self._shield.sessions.open(),
+            self._shield.sessions.open(token),
             max_age=SESSION_S,
-            path="/",
+            path=self._shield.cookie_path,
+            secure=self._shield.proxies.is_secure(request) or None,
             httponly=True,
             samesite="Strict",
         )
@@ -75,5 +76,6 @@ class Pages:
         """End the session, here and on every page that has it."""
         self._shield.sessions.close(request.cookies.get(self._shield.cookie, ""))
         response = web.Response(status=204)
-        response.del_cookie(self._shield.cookie, path="/", httponly=True, samesite="Strict")
+        path = self._shield.cookie_path
+        response.del_cookie(self._shield.cookie, path=path, httponly=True, samesite="Strict")
         return response

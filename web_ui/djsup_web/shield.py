@@ -15,16 +15,21 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from djsup.client import NotRunning, Refused, TimedOut
+from djsup_web import proxies
+from djsup_web.auth import Right
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp.typedefs import Handler, Middleware
 
-    from djsup_web.auth import Attempts, Sessions, Token
+    from djsup_web.auth import Attempts, Sessions, Tokens
     from djsup_web.hosts import HostRule
+    from djsup_web.proxies import Proxies
 
 log = logging.getLogger("djsup_web")
 
-LOGIN = "/login"
+LOGIN, LOGOUT = "/login", "/logout"
 STATIC = "/static/{name}"
 METRICS = "/metrics"
 PUBLIC = frozenset({LOGIN, STATIC, "/healthz", "/api/session"})
@@ -60,36 +65,59 @@ class Shield:
     """The three questions, with what is needed to answer them."""
 
     hosts: HostRule
-    token: Token
+    tokens: Tokens
     sessions: Sessions
     attempts: Attempts
     public: frozenset[str] = PUBLIC
+    proxies: Proxies = proxies.NONE
+    prefix: str = ""
+    """The path below which a proxy shows the dashboard; begins with a slash and ends with none."""
 
     @property
     def cookie(self) -> str:
         """The session cookie's name. Cookies ignore the port, so two dashboards on one host need two names."""
         return f"djsup_session_{self.hosts.port}"
 
-    def logged_in(self, request: web.Request) -> bool:
-        """Whether the request's cookie is a valid session."""
-        return self.sessions.valid(request.cookies.get(self.cookie, ""))
+    @property
+    def cookie_path(self) -> str:
+        """The paths that the cookie is sent to: no other application of the same host gets it."""
+        return f"{self.prefix}/"
 
-    def check_token(self, shown: str) -> None:
-        """Let the right token pass.
+    def session(self, request: web.Request) -> Right | None:
+        """What the request's cookie gives; None: it is no valid session."""
+        return self.sessions.right(request.cookies.get(self.cookie, ""))
+
+    def welcome(self, request: web.Request) -> Callable[[], bool]:
+        """Whether who has asked is let in still: a stream ends with its session or its token."""
+        if self.session(request) is not None:
+            return lambda: self.session(request) is not None
+        token = self.tokens.find(_bearer(request) or "")
+        return lambda: token is not None and self.tokens.right(token) is not None
+
+    def check_token(self, request: web.Request, shown: str) -> bytes:
+        """Let a token pass; gives its hash.
 
         Raises:
             Refusal: 401, it is wrong; 429, too many wrong ones came before it.
         """
-        wait_s = self.attempts.wait_s()
+        address = self.proxies.client(request)
+        wait_s = self.attempts.wait_s(address)
         if wait_s:
             raise Refusal(
                 429,
                 "Too many wrong tokens. Try again in a moment.",
                 headers={"Retry-After": str(int(wait_s) + 1)},
             )
-        if not self.token.matches(shown):
-            self.attempts.failed()
+        token = self.tokens.find(shown)
+        if token is None:
+            self.attempts.failed(address)
             raise Refusal(401, "That is not the token.", headers={"WWW-Authenticate": "Bearer"})
+        return token
+
+    def route(self, request: web.Request) -> str:
+        """The route that a request was matched to, empty: none. The path as sent can be written in many ways."""
+        resource = request.match_info.route.resource
+        return resource.canonical.removeprefix(self.prefix) if resource is not None else ""
 
     def middlewares(self) -> list[Middleware]:
         """The checks, outermost first."""
@@ -113,7 +141,7 @@ class Shield:
             )
         if not self._same_site(request):
             raise Refusal(403, "Another site asked for this change.")
-        if _route(request) != LOGIN and request.headers.get(CHANGE_HEADER) != "1":
+        if self.route(request) != LOGIN and request.headers.get(CHANGE_HEADER) != "1":
             raise Refusal(403, f'A change needs the header "{CHANGE_HEADER}: 1".')
         return await handler(request)
 
@@ -131,16 +159,19 @@ class Shield:
 
     @web.middleware
     async def _login(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        route = _route(request)
-        if route in self.public or self.logged_in(request):
+        route = self.route(request)
+        if route in self.public:
             return await handler(request)
-        scheme, _, shown = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if scheme.lower() == "bearer":
-            self.check_token(shown.strip())
-            return await handler(request)
-        if route == "/" and request.method != hdrs.METH_POST:
-            raise web.HTTPSeeOther("login")
-        raise Refusal(401, "Log in, or send the token.", headers={"WWW-Authenticate": "Bearer"})
+        right = self.session(request)
+        if right is None and (shown := _bearer(request)) is not None:
+            right = self.tokens.right(self.check_token(request, shown))
+        if right is None:
+            if route == "/" and request.method != hdrs.METH_POST:
+                raise web.HTTPSeeOther("login")
+            raise Refusal(401, "Log in, or send the token.", headers={"WWW-Authenticate": "Bearer"})
+        if right is not Right.CHANGE and request.method == hdrs.METH_POST and route != LOGOUT:
+            raise Refusal(403, "This token may look and change nothing.")
+        return await handler(request)
 
 
 def failure(status: int, text: str, **more: object) -> web.Response:
@@ -154,10 +185,10 @@ async def add_headers(_request: web.Request, response: web.StreamResponse) -> No
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
 
 
-def _route(request: web.Request) -> str:
-    """The route that the request was matched to, empty: none. The path as sent can be written in many ways."""
-    resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else ""
+def _bearer(request: web.Request) -> str | None:
+    """The token that a program sends; None: it sends none."""
+    scheme, _, shown = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return shown.strip() if scheme.lower() == "bearer" else None
 
 
 @web.middleware

@@ -66,9 +66,13 @@ class Upstream:
         """Where every thread of a site is, now."""
         return _object(await self._client.call("trace", TRACE_S, site=site))
 
-    async def history(self, site: str | None, limit: int) -> list[dict[str, Any]]:
-        """The last events, of all sites or of one, oldest first."""
-        return await self._collect("events", "event", site=site, follow=False, limit=limit)
+    async def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """A question whose answer is one object."""
+        return _object(await self._client.call(verb, ANSWER_S, **arguments))
+
+    async def history(self, site: str | None, limit: int, **page: Any) -> list[dict[str, Any]]:
+        """The last events, of all sites or of one, oldest first; ``page`` may say before, from or to."""
+        return await self._collect("events", "event", site=site, follow=False, limit=limit, **page)
 
     async def log_lines(self, site: str, limit: int) -> list[dict[str, Any]]:
         """The last lines of a site's log, oldest first."""
@@ -118,6 +122,10 @@ class Upstream:
     def events(self) -> AsyncGenerator[Any, None]:
         """The last events and every further one."""
         return self._stream("event", "events", follow=True, limit=EVENTS_REPLAYED)
+
+    def tokens(self) -> AsyncGenerator[Any, None]:
+        """The hashes of the tokens that are valid, now and whenever they change."""
+        return self._stream("tokens", "tokens")
 
     def log(self, site: str) -> AsyncGenerator[Any, None]:
         """The last lines of a site's log and every further one."""

@@ -26,6 +26,8 @@ VERBS = (
     "check",
     "logs",
     "events",
+    "deploys",
+    "requests",
     "trace",
     "top",
     "schema",

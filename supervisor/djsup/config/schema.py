@@ -101,6 +101,7 @@ UrlPrefix = Annotated[
         URL_PREFIX,
     ),
 ]
+HostName = Annotated[str, text('a host name without port, as "ops.example.com"', r"[\w-]+(\.[\w-]+)*")]
 Environment = dict[VariableKey, Annotated[str, environment_value()]]
 
 
@@ -721,9 +722,33 @@ class DashboardTable(Table):
     )
     token_file: Path | None = Field(
         default=None,
-        description="The file with the token that lets a browser in; made at the first start, mode 0600. "
-        "Default: djsup.token beside the configuration.",
+        description="The file with the token that lets a browser in; made at the first start, mode 0600. It may have "
+        "several, one a line, and is read again when it changes. Default: djsup.token beside the configuration.",
         examples=["/etc/djsup/token"],
+    )
+    read_token_file: Path | None = Field(
+        default=None,
+        description="The same for tokens that may look at everything and change nothing. Default: there are none.",
+        examples=["/etc/djsup/read-token"],
+    )
+    hosts: list[HostName] = Field(
+        default=[],
+        description="The names by which a reverse proxy in front of the dashboard is reached; under any other name than "
+        "these and `listen` it does not answer.",
+        examples=[["ops.example.com"]],
+    )
+    prefix: Annotated[str, text('a path that begins with "/", as "/djsup"', r"/|(/[A-Za-z0-9._~-]+)+/?")] = (
+        Field(
+            default="/",
+            description="The path below which a reverse proxy shows the dashboard, whether the proxy cuts it off or not.",
+            examples=["/djsup"],
+        )
+    )
+    trusted_proxies: list[Annotated[str, network()]] | None = Field(
+        default=None,
+        description="The proxies whose X-Forwarded-For and X-Forwarded-Proto the dashboard believes. "
+        "Default: `trusted_proxies` of the whole file.",
+        examples=[["127.0.0.1"]],
     )
     user: UserName | None = Field(
         default=None,

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
 
 CONTROL_SOCKET = "control.sock"
+DASHBOARD_PATHS = frozenset({"api", "static", "login", "logout", "metrics", "healthz"})
 TOKEN_FILE = "djsup.token"  # noqa: S105 -- a file's name
 VIRTUALENVS = (".venv", "venv")
 NO_ACCESS_LOG = (
@@ -387,6 +388,10 @@ class _Settler:
             private["the dashboard's token_file"] = self.documents.absolute(
                 ("dashboard", "token_file"), token_file
             )
+            if (read_token_file := self.configuration.dashboard.read_token_file) is not None:
+                private["the dashboard's read_token_file"] = self.documents.absolute(
+                    ("dashboard", "read_token_file"), read_token_file
+                )
         folders = []
         for prefix, written in table.static.items():
             key = (*path, "static", prefix)
@@ -485,11 +490,27 @@ class _Settler:
         elif not Path(token_file).parent.is_dir():
             self._wrong(path, hint=f"the folder {Path(token_file).parent} does not exist")
         self._identity(("dashboard",), table.user, None)
+        read_token_file = None
+        if table.read_token_file is not None:
+            path = ("dashboard", "read_token_file")
+            read_token_file = self.documents.absolute(path, table.read_token_file)
+            if Path(read_token_file).is_dir() or not Path(read_token_file).parent.is_dir():
+                self._wrong(path, hint="is to be a file in a folder that exists")
+            elif read_token_file == token_file:
+                self._wrong(path, hint="is token_file, too: whoever may look could change everything")
+        if table.prefix.split("/")[1] in DASHBOARD_PATHS:
+            hint = 'is a path that the dashboard has itself; take another, as "/djsup"'
+            self._wrong(("dashboard", "prefix"), hint=hint)
+        proxies = table.trusted_proxies
         return DashboardSettings(
             listen=self._address(("dashboard", "listen"), table.listen),
             token_file=token_file,
             user=table.user,
             metrics_public=table.metrics_public,
+            read_token_file=read_token_file,
+            hosts=tuple(name.lower() for name in table.hosts),
+            prefix=table.prefix.rstrip("/"),
+            trusted_proxies=tuple(self.configuration.trusted_proxies if proxies is None else proxies),
         )
 
     def _log(self) -> LogSettings:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from djsup.core.estate import Estate
     from djsup.core.events import Event
     from djsup.core.model import Address, Settings
-    from djsup.core.snapshot import SiteSnapshot
+    from djsup.core.snapshot import ReloadReport, SiteSnapshot
 
 
 class ProcessKind(Enum):
@@ -192,6 +192,11 @@ class Fleet:
     def snapshot(self, now: float) -> tuple[SiteSnapshot, ...]:
         """Every site as it is now, in the order of the configuration; ``started_at`` is monotonic."""
         return tuple(site_snapshot(pool, now) for pool in self._pools.values())
+
+    def last_reload(self, site: SiteName) -> ReloadReport | None:
+        """How the last reload of a site went, or goes; ``started_at`` is monotonic."""
+        pool = self._pools.get(site)
+        return None if pool is None else pool.generations.last_reload
 
     def take_estates(self) -> dict[SiteName, Estate | None]:
         """What would be left of each site that something has happened to since the last call; None: nothing."""

@@ -319,12 +319,20 @@ DASHBOARD_USER = "nobody"
 
 @dataclass(frozen=True, slots=True)
 class DashboardSettings:
-    """Where the dashboard listens and where its token is kept."""
+    """Where the dashboard listens, where its tokens are kept, and how a proxy in front of it shows it."""
 
     listen: Address
     token_file: str
     user: str | None = None
     metrics_public: bool = False
+    read_token_file: str | None = None
+    """Where the tokens are kept that may look only."""
+    hosts: tuple[str, ...] = ()
+    """Names that it is reached by beside its address, lower case."""
+    prefix: str = ""
+    """The path below which a proxy shows it: begins with a slash, ends with none."""
+    trusted_proxies: tuple[str, ...] = ()
+    """As of a site."""
 
 
 @dataclass(frozen=True, slots=True)

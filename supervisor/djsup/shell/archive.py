@@ -1,7 +1,10 @@
-"""The archive: events on disk (SQLite), so that they outlive the daemon. Bounded in number, age and size.
+"""The archive: events, deploys and minute figures on disk (SQLite), so that they outlive the daemon.
 
-A thread of its own writes, from a bounded queue: a full or a slow disk loses events of the archive, which is said
-once, and never stops the supervision. What an event is, is ``history``'s affair; here it is a number, a time and JSON.
+Bounded in number, age and size. A thread of its own writes, from a bounded queue: a full or a slow disk loses rows of
+the archive, which is said once, and never stops the supervision. What an event is, is ``history``'s affair, what a
+minute, that of ``series``; here it is a number or a name, a time, and JSON or bytes.
+
+Each question opens the file anew, and waits for the disk: to be asked in a thread.
 """
 
 from __future__ import annotations
@@ -26,26 +29,50 @@ QUEUE_EVENTS = 5_000
 PRUNE_EVERY = 500
 """Events between two looks at what is too old or too much."""
 PAGE_BYTES = 4096
-_TABLE = "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, entry TEXT NOT NULL)"
+MINUTES_KEPT_FOR_S = 31 * 24 * 3600
+MINUTES_KEPT = 200_000
+"""Of all sites together: two weeks of ten sites, 33 hours of a hundred; about 150 bytes each."""
+DEPLOYS_KEPT = 5_000
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, at TEXT NOT NULL, entry TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS deploys (id INTEGER PRIMARY KEY, at TEXT NOT NULL, entry TEXT NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS minutes
+    (at INTEGER NOT NULL, site TEXT NOT NULL, figures BLOB NOT NULL, PRIMARY KEY (site, at)) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS minutes_at ON minutes (at)",
+)
+_EVENT = "INSERT OR REPLACE INTO events VALUES (?, ?, ?)"
+_DEPLOY = "INSERT INTO deploys (at, entry) VALUES (?, ?)"
+_MINUTE = "INSERT OR REPLACE INTO minutes VALUES (?, ?, ?)"
+
+_Row = tuple[str, tuple[Any, ...]]
+"""A statement and its values; an object becomes JSON when it is written."""
 
 
 class Archive:
-    """The events of one runtime directory."""
+    """What happened in one runtime directory."""
 
     def __init__(self, path: Path) -> None:
         self.trouble: Callable[[str], object] = lambda _reason: None
         """Called in the archive's thread, once for each new reason, when it cannot write."""
         self._path = path
-        self._queue: queue.Queue[tuple[int, str, dict[str, Any]] | None] = queue.Queue(QUEUE_EVENTS)
+        self._queue: queue.Queue[_Row | None] = queue.Queue(QUEUE_EVENTS)
         self._failed = ""
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
 
     def recall(self, limit: int) -> list[dict[str, Any]]:
         """The last events, oldest first; none when the file cannot be read. To be called before ``start``."""
+        return self._recall("events", limit)
+
+    def recall_deploys(self, limit: int) -> list[dict[str, Any]]:
+        """As recall, the last deploys."""
+        return self._recall("deploys", limit)
+
+    def _recall(self, table: str, limit: int) -> list[dict[str, Any]]:
         try:
             with closing(self._open()) as database:
                 rows = database.execute(
-                    "SELECT entry FROM events ORDER BY id DESC LIMIT ?", (limit,)
+                    f"SELECT entry FROM {table} ORDER BY id DESC LIMIT ?",  # noqa: S608 - one of two
+                    (limit,),
                 ).fetchall()
                 return [json.loads(entry) for (entry,) in reversed(rows)]
         except sqlite3.DatabaseError as error:
@@ -56,14 +83,42 @@ class Archive:
         except (OSError, ValueError):
             return []
 
+    def events_before(self, before: int, limit: int) -> list[dict[str, Any]]:
+        """The last events of those with smaller numbers than ``before``, newest first; none that cannot be read."""
+        question = "SELECT entry FROM events WHERE id < ? ORDER BY id DESC LIMIT ?"
+        return [json.loads(entry) for (entry,) in self._ask(question, (before, limit))]
+
+    def minutes(self, site: str, begin: int, end: int) -> list[tuple[int, bytes]]:
+        """The minutes of a site that began in this time (s since the epoch), oldest first; none that cannot be read."""
+        question = "SELECT at, figures FROM minutes WHERE site = ? AND at >= ? AND at < ? ORDER BY at"
+        return [(int(at), bytes(figures)) for at, figures in self._ask(question, (site, begin, end))]
+
+    def _ask(self, question: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        try:
+            with closing(self._open()) as database:
+                return database.execute(question, values).fetchall()
+        except (sqlite3.Error, OSError):
+            return []  # the writer says why
+
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
 
     def add(self, number: int, at: str, entry: dict[str, Any]) -> None:
         """Keep an event; never waits. Times are ISO 8601 in UTC."""
+        self._put(_EVENT, number, at, entry)
+
+    def add_deploy(self, at: str, entry: dict[str, Any]) -> None:
+        """Keep a deploy that is over; never waits."""
+        self._put(_DEPLOY, at, entry)
+
+    def add_minute(self, site: str, at: int, figures: bytes) -> None:
+        """Keep a minute of a site that began at ``at`` (s since the epoch); never waits."""
+        self._put(_MINUTE, at, site, figures)
+
+    def _put(self, statement: str, *values: Any) -> None:
         with suppress(queue.Full):
-            self._queue.put_nowait((number, at, entry))
+            self._queue.put_nowait((statement, values))
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is queued, at most for the time given."""
@@ -81,7 +136,7 @@ class Archive:
                         self._write(database, item)
                         written += 1
                         if written % PRUNE_EVERY == 1:
-                            _prune(database, KEPT)
+                            _prune(database)
                         try:
                             item = self._queue.get_nowait()
                         except queue.Empty:
@@ -93,16 +148,16 @@ class Archive:
                 self._say(f"cannot write the events to {self._path}: {error}")
 
     @staticmethod
-    def _write(database: sqlite3.Connection, item: tuple[int, str, dict[str, Any]]) -> None:
-        number, at, entry = item
-        row = (number, at, json.dumps(entry))
+    def _write(database: sqlite3.Connection, item: _Row) -> None:
+        statement, values = item
+        row = tuple(json.dumps(each) if isinstance(each, dict) else each for each in values)
         try:
-            database.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", row)
+            database.execute(statement, row)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
-            _prune(database, KEPT // 4)  # large ones: the oldest make room, if it was our own limit
-            database.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", row)
+            _prune(database, 4)  # the oldest make room, if it was our own limit
+            database.execute(statement, row)
 
     def _open(self) -> sqlite3.Connection:
         # For the owner's eyes: tracebacks are in it. SQLite gives its other files the same mode.
@@ -112,7 +167,8 @@ class Archive:
             database.execute("PRAGMA journal_mode = TRUNCATE")
             database.execute("PRAGMA synchronous = NORMAL")
             database.execute(f"PRAGMA max_page_count = {SIZE_MAX_BYTES // PAGE_BYTES}")
-            database.execute(_TABLE)
+            for table in _TABLES:
+                database.execute(table)
         except BaseException:
             database.close()
             raise
@@ -124,9 +180,14 @@ class Archive:
             self.trouble(reason)
 
 
-def _prune(database: sqlite3.Connection, keep: int) -> None:
-    """Drop what is too old, and of the rest the oldest above a number."""
-    oldest = (datetime.now(UTC) - KEPT_FOR).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    database.execute("DELETE FROM events WHERE at < ?", (oldest,))
-    last = "SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?"
-    database.execute(f"DELETE FROM events WHERE id <= ({last})", (keep,))  # noqa: S608 - two constants
+def _prune(database: sqlite3.Connection, part: int = 1) -> None:
+    """Drop what is too old, and of the rest the oldest above a number, or above a part of it (4: a quarter)."""
+    now = datetime.now(UTC)
+    oldest = (now - KEPT_FOR).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    for table, kept in (("events", KEPT), ("deploys", DEPLOYS_KEPT)):
+        database.execute(f"DELETE FROM {table} WHERE at < ?", (oldest,))  # noqa: S608 - one of two
+        last = f"SELECT id FROM {table} ORDER BY id DESC LIMIT 1 OFFSET ?"  # noqa: S608 - as above
+        database.execute(f"DELETE FROM {table} WHERE id <= ({last})", (kept // part,))  # noqa: S608 - as above
+    database.execute("DELETE FROM minutes WHERE at < ?", (now.timestamp() - MINUTES_KEPT_FOR_S,))
+    last = "SELECT at FROM minutes ORDER BY at DESC LIMIT 1 OFFSET ?"
+    database.execute(f"DELETE FROM minutes WHERE at <= ({last})", (MINUTES_KEPT // part,))  # noqa: S608 - a constant

@@ -116,21 +116,31 @@ class RuntimeDirectory:
         os.close(self._lock)
 
 
-def read_token(path: Path) -> str:
-    """The SHA-256 in hex of the dashboard's token; makes a token, mode 0600, when there is no file.
+TOKENS_MAX = 20
+"""In one file: every wrong token is compared with each."""
+
+
+def read_tokens(path: Path) -> tuple[str, ...]:
+    """The SHA-256 in hex of each of the dashboard's tokens in a file; makes one, mode 0600, when there is no file.
+
+    A token a line; empty lines and those that begin with # are none.
 
     Raises:
         OSError: it can't be read or made.
-        ValueError: the file is empty.
+        ValueError: the file has no token.
     """
     try:
-        token = path.read_text().strip()
+        lines = [line.strip() for line in path.read_text().splitlines()]
     except FileNotFoundError:
         token = secrets.token_urlsafe(24)
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
             file.write(token + "\n")
-    if not token:
+        lines = [token]
+    tokens = dict.fromkeys(line for line in lines if line and not line.startswith("#"))
+    if not tokens:
         raise ValueError(f"{path} is empty: write a token to it, or remove it and one is made")
-    return sha256(token.encode()).hexdigest()
+    if len(tokens) > TOKENS_MAX:
+        raise ValueError(f"{path} has {len(tokens)} tokens; {TOKENS_MAX} are enough for anybody")
+    return tuple(sha256(token.encode()).hexdigest() for token in tokens)

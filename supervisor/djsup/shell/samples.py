@@ -12,10 +12,9 @@ import os
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import psutil
+from typing import TYPE_CHECKING, NamedTuple
 
 from djsup.core.snapshot import Latency
 from djsup_worker import scoreboard
@@ -28,8 +27,12 @@ WINDOW_S = 60
 RATE_S = 5
 """Requests per second are a mean over so many seconds."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-MEMORY_FRESH_S = 2.0
-"""A process's memory is measured at most so often: the kernel walks its page tables for it."""
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+CPU_FRESH_S = 0.9
+"""A process's processor time is read at most so often: it is counted in hundredths of a second."""
+MEMORY_FRESH_S = 30.0
+"""A process's memory is measured at most so often: the kernel walks its page tables for it, for a millisecond or two."""
+_STAT_MAX_BYTES = 4096
 
 
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -58,6 +61,10 @@ class Scoreboard:
         """The row of the worker with this pid; None while it has not begun to write."""
         row = scoreboard.read(self._words, slot)
         return row if row is not None and row.pid == pid else None
+
+    def notes(self, slot: int, after: int) -> list[scoreboard.Note]:
+        """The notes of a row with higher numbers, as far as they are there still."""
+        return scoreboard.read_notes(self._words, slot, after)
 
     def close(self) -> None:
         """Give the memory back (workers that still map it keep theirs)."""
@@ -88,8 +95,8 @@ class Totals:
         """With one worker's figures added."""
         return Totals(
             self.requests + row.requests,
-            tuple(map(sum, zip(self.classes, row.classes, strict=True))),
-            tuple(map(sum, zip(self.histogram, row.histogram, strict=True))),
+            tuple(map(add, self.classes, row.classes)),
+            tuple(map(add, self.histogram, row.histogram)),
             self.bytes_in + row.bytes_in,
             self.bytes_out + row.bytes_out,
             self.accepted + row.accepted,
@@ -190,6 +197,8 @@ class Measured:
     cpu_percent: float = 0.0
     cpu_s: float = 0.0
     """Processor time so far, in user and kernel mode."""
+    descriptors: int = 0
+    os_threads: int = 0
 
 
 class Cores:
@@ -201,50 +210,103 @@ class Cores:
 
     def used(self, pids: list[Pid], now: float) -> float:
         """Cores in use since the last look, by those that lived then; 0 at the first."""
-        seconds = {pid: cpu_s for pid in pids if (cpu_s := _cpu_s(pid)) is not None}
+        seconds = {pid: stat.cpu_s for pid in pids if (stat := _stat(pid)) is not None}
         spent_s = sum(max(0.0, cpu_s - self._seconds.get(pid, cpu_s)) for pid, cpu_s in seconds.items())
         before, self._at, self._seconds = self._at, now, seconds
         return spent_s / (now - before) if before is not None and now > before else 0.0
 
 
-def _cpu_s(pid: Pid) -> float | None:
-    """Seconds of CPU that a process has used (proc_pid_stat(5): utime and stime); None when it is gone."""
+class _Stat(NamedTuple):
+    """What one read of /proc/PID/stat tells (proc_pid_stat(5))."""
+
+    cpu_s: float
+    """Seconds of CPU, in user and kernel mode."""
+    os_threads: int
+    rss_bytes: int
+
+
+def _stat(pid: Pid) -> _Stat | None:
+    """None when the process is gone. One read, without a file object: it is done once a second for each worker."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 -- once a second for each worker
-            fields = stat.read().rpartition(b")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fields = os.read(fd, _STAT_MAX_BYTES).rpartition(b")")[2].split()
+        finally:
+            os.close(fd)
+        cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return _Stat(cpu_s, int(fields[17]), int(fields[21]) * _PAGE_BYTES)
     except (OSError, ValueError, IndexError):
         return None
 
 
+def _descriptors(pid: Pid) -> int:
+    """How many files a process has open; 0 when it is gone. Since Linux 6.2 the size of the folder says it."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        return os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208 -- as above
+    except OSError:
+        return 0
+
+
+@dataclass(slots=True)
+class _Known:
+    """A process as it was when it was last looked at, on the monotonic clock."""
+
+    stat: _Stat
+    stat_at: float
+    cpu_percent: float
+    memory: dict[str, int]
+    memory_at: float
+    measured: Measured
+
+
 class Meter:
-    """Measures processes, each at most every MEMORY_FRESH_S."""
+    """Measures processes: processor time at most every CPU_FRESH_S, memory at most every MEMORY_FRESH_S."""
 
     def __init__(self) -> None:
-        self._processes: dict[Pid, tuple[psutil.Process, float, Measured]] = {}
+        self._processes: dict[Pid, _Known] = {}
 
-    def measure(self, pid: Pid) -> Measured:
-        """A process's memory and CPU, at most MEMORY_FRESH_S old. CPU is a mean since the last look."""
+    def measure(self, pid: Pid, memory_fresh_s: float = MEMORY_FRESH_S) -> Measured:
+        """A process's figures; its memory at most ``memory_fresh_s`` old. CPU is a mean since the last look."""
         now = time.monotonic()
         known = self._processes.get(pid)
-        if known is not None and now - known[1] < MEMORY_FRESH_S:
-            return known[2]
+        if known is not None and now - known.stat_at < CPU_FRESH_S and now - known.memory_at < memory_fresh_s:
+            return known.measured
+        stat = _stat(pid)
         try:
-            process = known[0] if known is not None else psutil.Process(pid)
-            memory = _memory(pid)
-            private = memory["Private_Dirty"] + memory["SwapPss"] + memory.get("Private_Hugetlb", 0)
-            times = process.cpu_times()
-            cpu_s = times.user + times.system
-            measured = Measured(memory["Rss"], memory["Pss"], private, process.cpu_percent(None), cpu_s)
-        except (psutil.Error, OSError, KeyError, ValueError):
+            if stat is None:
+                return Measured()
+            if known is None:
+                known = _Known(stat, now, 0.0, _memory(pid), now, Measured())
+            elif now - known.memory_at >= memory_fresh_s:
+                known.memory, known.memory_at = _memory(pid), now
+        except (OSError, ValueError):
             return Measured()
-        self._processes[pid] = (process, now, measured)
-        return measured
+        if now - known.stat_at >= CPU_FRESH_S:
+            known.cpu_percent = max(0.0, stat.cpu_s - known.stat.cpu_s) / (now - known.stat_at) * 100
+            known.stat, known.stat_at = stat, now
+        memory = known.memory
+        known.measured = Measured(
+            rss_bytes=stat.rss_bytes,
+            pss_bytes=memory["Pss"],
+            private_bytes=memory["Private_Dirty"] + memory["SwapPss"] + memory.get("Private_Hugetlb", 0),
+            cpu_percent=known.cpu_percent,
+            cpu_s=stat.cpu_s,
+            descriptors=_descriptors(pid),
+            os_threads=stat.os_threads,
+        )
+        self._processes[pid] = known
+        return known.measured
+
+    def memory_age_s(self, pid: Pid) -> float:
+        """How long ago a process's memory was measured; endless, if never."""
+        known = self._processes.get(pid)
+        return math.inf if known is None else time.monotonic() - known.memory_at
 
     def forget(self, pid: Pid) -> float:
         """A process is gone; gives the processor time that it was last seen to have used, in seconds."""
-        _process, _at, measured = self._processes.pop(pid, (None, 0.0, Measured()))
-        return measured.cpu_s
+        known = self._processes.pop(pid, None)
+        return 0.0 if known is None else known.measured.cpu_s
 
 
 def _memory(pid: Pid) -> dict[str, int]:
