@@ -24,6 +24,8 @@ LATER_S = 5
 CONNECT_S = 5
 HTTP_PORT = 80
 HTTPS_PORT = 443
+EVERYWHERE_HTTP = Address(AddressKind.TCP, "*", HTTP_PORT)
+EVERYWHERE_HTTPS = Address(AddressKind.TCP, "*", HTTPS_PORT)
 CHANGE_ME = "CHANGE-ME"
 """In whatever the configuration could not tell."""
 UNTRUE = ("Forwarded", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-IP")
@@ -34,8 +36,8 @@ UNTRUE = ("Forwarded", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Serv
 class Front:
     """Where a proxy listens. With both, plain HTTP is sent on to TLS."""
 
-    http: Address | None = Address(AddressKind.TCP, "*", HTTP_PORT)
-    https: Address | None = Address(AddressKind.TCP, "*", HTTPS_PORT)
+    http: Address | None = EVERYWHERE_HTTP
+    https: Address | None = EVERYWHERE_HTTPS
 
     @property
     def port_suffix(self) -> str:
