@@ -43,7 +43,7 @@ defaults
     timeout http-keep-alive 15s
     # Tried again is only what cannot have been run, or may be run twice (see the backends ..._read).
     retries 3
-    option redispatch
+    option redispatch 1
 """
     ]
     if front.http is not None and front.https is not None:
