@@ -30,26 +30,26 @@ def test_nodes_are_stopped_and_started_one_by_one_behind_haproxy_and_no_request_
             node.site("blog", django, more=more)
             node.start()
         text = both(config_of(nodes[0], "haproxy", "--listen", f"http://127.0.0.1:{port}"), nodes)
-        with running("haproxy", tmp_path / "haproxy", text, port):
-            with (
-                Load(port, connections=CONNECTIONS) as load,
-                Load(port, connections=2, keep_alive=False) as fresh,
-            ):
-                for node, other in (nodes, reversed(nodes)):
-                    node.done("stop")
-                    node.wait_end()
-                    load.wait_for_requests(CONNECTIONS * 4)
-                    fresh.wait_for_requests(4)
-                    node.start()
-                    served = load.outcome.bodies.get(node.folder.name.encode(), 0)
-                    wait_for(
-                        lambda node=node, served=served: (  # type: ignore[misc]
-                            load.outcome.bodies.get(node.folder.name.encode(), 0) > served
-                        ),
-                        "HAProxy to send requests to the node again",
-                    )
-                    assert other.process is not None
-                    assert other.process.poll() is None
+        with (
+            running("haproxy", tmp_path / "haproxy", text, port),
+            Load(port, connections=CONNECTIONS) as load,
+            Load(port, connections=2, keep_alive=False) as fresh,
+        ):
+            for node, other in (nodes, reversed(nodes)):
+                node.done("stop")
+                node.wait_end()
+                load.wait_for_requests(CONNECTIONS * 4)
+                fresh.wait_for_requests(4)
+                node.start()
+                served = load.outcome.bodies.get(node.folder.name.encode(), 0)
+                wait_for(
+                    lambda node=node, served=served: (  # type: ignore[misc]
+                        load.outcome.bodies.get(node.folder.name.encode(), 0) > served
+                    ),
+                    "HAProxy to send requests to the node again",
+                )
+                assert other.process is not None
+                assert other.process.poll() is None
     finally:
         for node in nodes:
             node.stop()
