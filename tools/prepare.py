@@ -44,6 +44,13 @@ def _prepare(verb: str) -> None:
             _introduce()
         case "test":
             programs = {"chromium": "chromium", "slowhttptest": "slowhttptest", "wrk": "wrk"}
+            # The proxies that djsup stands behind. nginx comes with a service; the tests run programs of their own.
+            programs |= {
+                "apache2": "apache2-bin",
+                "caddy": "caddy",
+                "haproxy": "haproxy",
+                "nginx": "nginx-light",
+            }
             debian.want_programs(programs, LOG / "apt.log", "tests that need them are skipped")
             _djsup(dev=True)
             example_sites.prepare(ROOT)

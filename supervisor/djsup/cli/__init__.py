@@ -32,6 +32,7 @@ VERBS = (
     "top",
     "schema",
     "systemd",
+    "proxy-config",
     "version",
 )
 """In the order in which help shows them; each is a module here with a ``command``."""
@@ -64,7 +65,7 @@ class Verbs(click.Group):
         """The command of one verb; None when there is none."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = import_module(f"djsup.cli.{cmd_name}").command
+        command: click.Command = import_module(f"djsup.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(

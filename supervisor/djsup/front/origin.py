@@ -1,0 +1,159 @@
+"""What a proxy has to know of a site: whom it stands for, where djsup listens, how long anything may take.
+
+Also says what in the site's own settings does not go with a proxy. Knows no proxy's words.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from djsup.core.model import Address, AddressKind, SiteName
+
+if TYPE_CHECKING:
+    from djsup.core.model import CertificateFiles, Health, Limits, SiteSettings, StaticFolder
+
+IDLE_SHARE = 2 / 3
+"""Of djsup's ``keepalive``: after this long a proxy gives up an idle connection, well before djsup does."""
+IDLE_LEAST_S = 1
+"""Proxies count whole seconds; where less is left, a connection is used once."""
+LATER_S = 5
+"""How much longer than djsup a proxy waits, so that it is djsup that says what was wrong."""
+CONNECT_S = 5
+HTTP_PORT = 80
+HTTPS_PORT = 443
+EVERYWHERE_HTTP = Address(AddressKind.TCP, "*", HTTP_PORT)
+EVERYWHERE_HTTPS = Address(AddressKind.TCP, "*", HTTPS_PORT)
+CHANGE_ME = "CHANGE-ME"
+"""In whatever the configuration could not tell."""
+UNTRUE = ("Forwarded", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-IP")
+"""Fields that a client could send and no proxy here writes: each has to be removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Where a proxy listens. With both, plain HTTP is sent on to TLS."""
+
+    http: Address | None = EVERYWHERE_HTTP
+    https: Address | None = EVERYWHERE_HTTPS
+
+    @property
+    def port_suffix(self) -> str:
+        """What an https URL needs behind its host."""
+        return "" if self.https is None or self.https.port == HTTPS_PORT else f":{self.https.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A site as a proxy sees it."""
+
+    name: SiteName
+    hosts: tuple[str, ...]
+    default: bool
+    """Whether it also answers to names that no site has."""
+    address: Address
+    certificate: CertificateFiles | None
+    static: tuple[StaticFolder, ...]
+    limits: Limits
+    health: Health
+
+    @property
+    def idle_s(self) -> int:
+        """How long the proxy may keep an idle connection to djsup, in seconds; 0: not at all."""
+        idle_s = math.floor(self.limits.keepalive_s * IDLE_SHARE)
+        return idle_s if idle_s >= IDLE_LEAST_S else 0
+
+    @property
+    def answer_s(self) -> int:
+        """How long the proxy waits for an answer, in seconds."""
+        return math.ceil(max(self.limits.request_timeout_s, self.limits.max_timeout_s)) + LATER_S
+
+    @property
+    def certificate_path(self) -> str:
+        """The certificate, or a path that its owner has to change."""
+        return self.certificate.certificate if self.certificate else f"/etc/ssl/{CHANGE_ME}/{self.name}.pem"
+
+    @property
+    def key_path(self) -> str:
+        """Its key, or a path that its owner has to change."""
+        return self.certificate.key if self.certificate else f"/etc/ssl/{CHANGE_ME}/{self.name}.key"
+
+    @property
+    def health_host(self) -> str:
+        """The Host that the health path is asked with."""
+        named = next((host for host in self.hosts if not host.startswith("*")), "localhost")
+        return self.health.host or named
+
+    @property
+    def peer(self) -> str:
+        """What djsup takes the proxy for, as ``trusted_proxies`` writes it; empty when only its owner knows."""
+        if self.address.kind is AddressKind.UNIX:
+            return "unix"
+        return self.address.host if _is_loopback(self.address.host) else ""
+
+
+def origin(site: SiteSettings) -> Origin:
+    """What a proxy has to know of one site."""
+    return Origin(
+        name=site.name,
+        hosts=tuple(host.removesuffix(".") for host in site.hosts),
+        default=site.default or not site.hosts,
+        address=_reachable(site),
+        certificate=site.tls.certificates[0] if site.tls and site.tls.certificates else None,
+        static=site.static,
+        limits=site.limits,
+        health=site.health,
+    )
+
+
+def advice(site: SiteSettings) -> list[str]:
+    """What has to be changed in a site's settings for a proxy to stand in front of it."""
+    found = origin(site)
+    said = []
+    if CHANGE_ME in found.address.host:
+        said.append('it has no plain address that a proxy could reach; add listen = ["127.0.0.1:8001"], say')
+    if not found.peer:
+        if not site.trusted_proxies:
+            said.append("name the proxy's address in trusted_proxies, or all clients seem to be the proxy")
+    elif not _trusts(site.trusted_proxies, found.peer):
+        said.append(
+            f'set trusted_proxies = ["{found.peer}"], or all clients seem to be the proxy and https seems to be http'
+        )
+    if site.proxy_protocol:
+        said.append("set proxy_protocol = false: this proxy speaks HTTP to it, and sends no such header")
+    if found.limits.keepalive_s and not found.idle_s:
+        said.append(
+            "keepalive is under 1.5 s, too short for a proxy to use a connection twice without a race"
+        )
+    return said
+
+
+def _reachable(site: SiteSettings) -> Address:
+    """The first address that speaks plain HTTP and that is known here."""
+    for address in site.listen:
+        if address in site.tls_listen or address.kind is AddressKind.FD:
+            continue
+        if address.host == "0.0.0.0":  # noqa: S104 -- nothing is bound here
+            return Address(AddressKind.TCP, "127.0.0.1", address.port)
+        if address.host == "::":
+            return Address(AddressKind.TCP, "::1", address.port)
+        return address
+    return Address(AddressKind.TCP, f"{CHANGE_ME}.invalid", 8001)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _trusts(networks: tuple[str, ...], peer: str) -> bool:
+    if peer == "unix":
+        return peer in networks
+    here = ipaddress.ip_address("127.0.0.1" if peer == "localhost" else peer)
+    return any(here in ipaddress.ip_network(each, strict=False) for each in networks if each != "unix")

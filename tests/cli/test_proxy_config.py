@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from djsup.cli import cli
+
+PROXIES = ("nginx", "apache", "caddy", "haproxy")
+CONFIG = """
+[sites.blog]
+directory = "blog"
+python = "{python}"
+listen = ["127.0.0.1:8001"]
+wsgi = "app:application"
+hosts = ["blog.example.com"]
+{more}
+"""
+
+
+def run(folder: Path, *arguments: str, more: str = "") -> Result:
+    (folder / "blog").mkdir(exist_ok=True)
+    file = folder / "djsup.toml"
+    file.write_text(CONFIG.format(python=sys.executable, more=more))
+    return CliRunner().invoke(cli, ["proxy-config", *arguments, "-c", str(file)])
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_what_the_client_says_of_itself_is_replaced(tmp_path: Path, proxy: str) -> None:
+    text = run(tmp_path, proxy).stdout
+    assert "proxy_add_x_forwarded_for" not in text
+    assert "option forwardfor" not in text
+    for name in ("Forwarded", "X-Forwarded-Host", "X-Real-IP"):
+        assert name in text
+
+
+def test_a_proxy_gives_up_idle_connections_before_djsup_does(tmp_path: Path) -> None:
+    more = "limits.keepalive = 9"
+    assert "keepalive_timeout 6s;" in run(tmp_path, "nginx", more=more).stdout
+    assert "ttl=6 " in run(tmp_path, "apache", more=more).stdout
+    assert "keepalive 6s" in run(tmp_path, "caddy", more=more).stdout
+    assert "disablereuse=on" in run(tmp_path, "apache", more="limits.keepalive = 0").stdout
+
+
+def test_missing_trust_is_told_beside_the_configuration(tmp_path: Path) -> None:
+    result = run(tmp_path, "nginx")
+    assert result.exit_code == 0
+    assert 'site "blog": set trusted_proxies = ["127.0.0.1"]' in result.stderr
+    assert run(tmp_path, "nginx", more='trusted_proxies = ["127.0.0.0/8"]').stderr == ""
+
+
+def test_a_certificate_that_is_not_known_is_marked(tmp_path: Path) -> None:
+    assert "CHANGE" in run(tmp_path, "nginx").stdout
+    assert "CHANGE" not in run(tmp_path, "nginx", "--listen", "http://127.0.0.1:8080").stdout
+
+
+@pytest.mark.parametrize("url", ["8080", "ftp://a:1", "http://a", "http://a:70000"])
+def test_a_wrong_listen_is_refused(tmp_path: Path, url: str) -> None:
+    result = run(tmp_path, "nginx", "--listen", url)
+    assert result.exit_code == 2
+    assert "expected http://HOST:PORT" in result.stderr
+
+
+def test_an_unknown_site_is_refused(tmp_path: Path) -> None:
+    assert 'no site "shop"; there are: blog' in run(tmp_path, "nginx", "shop").stderr
