@@ -5,10 +5,10 @@ SHELL = /bin/sh
 prepare = python=$$(tools/find-python) && "$$python" -m tools.prepare
 arguments ?=
 
-.PHONY: help run test lint bench figures fuzz reference clean
+.PHONY: help run test lint bench bench-reload figures fuzz reference clean
 
 help:  ## what can be made
-	@sed -n 's/^\([a-z]*\):.*  ## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1	/p' Makefile
 
 run:  ## both example sites and the dashboard, in the foreground
 	@$(prepare) run && exec .venv/bin/djsup start -c config.example.toml
@@ -26,6 +26,9 @@ lint:  ## ruff, mypy, and who may import whom
 
 bench:  ## djsup beside other servers, 20 minutes; arguments="--quick bare granian djsup" takes less
 	@$(prepare) bench && .venv/bin/python -m benchmarks $(arguments)
+
+bench-reload:  ## what clients notice of a reload, server by server, 15 minutes; arguments="--quick" takes less
+	@$(prepare) bench && .venv/bin/python -m benchmarks.reloading --publish $(arguments)
 
 fuzz:  ## random bytes against the worker's HTTP, for FUZZ_SECONDS=60
 	@$(prepare) fuzz && PYTHONPATH=tests .venv/bin/python -m conformance.fuzz $(arguments)

@@ -40,11 +40,6 @@ class Seen:
     left: int
     """Descriptors that are still there afterwards and were not before."""
 
-    def percentile_ms(self, share: float) -> float:
-        """A percentile of the visitors' latencies."""
-        latencies = self.visitors.latencies_ms or [0.0]
-        return latencies[int(len(latencies) * share)]
-
 
 def main(names: list[str]) -> int:
     """Measure and print."""
@@ -105,7 +100,7 @@ def _visit(runs: Running, seconds: float) -> ClientsResult:
 
 
 def _show(name: str, elsewhere: Seen, here: Seen) -> None:
-    figures = (*(each.percentile_ms(share) for each in (elsewhere, here) for share in (0.5, 0.99)),)
+    figures = (*(each.visitors.percentile_ms(share) for each in (elsewhere, here) for share in (0.5, 0.99)),)
     latencies = "".join(f"{each:8.2f}" for each in figures)
     print(
         f"{name:32}{latencies}{here.visitors.worst_ms:8.1f}{here.visitors.failed:8}"

@@ -169,15 +169,20 @@ class ClientsResult:
     """Connections that the server closed, announced by ``Connection: close`` or not."""
     worst_ms: float = 0.0
     latencies_ms: list[float] = field(default_factory=list)
+    """In order, from the shortest to the longest."""
+
+    def percentile_ms(self, share: float) -> float:
+        """A percentile of the latencies; 0 when nothing was answered."""
+        return self.latencies_ms[int(len(self.latencies_ms) * share)] if self.latencies_ms else 0.0
 
 
 class Clients:
-    """Keep-alive clients in a process of their own, from entering the block to its end."""
+    """Clients in a process of their own, from entering the block to its end."""
 
-    def __init__(self, port: int, path: str, connections: int) -> None:
+    def __init__(self, port: int, path: str, connections: int, *, keep_alive: bool = True) -> None:
         self._near, far = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("spawn").Process(
-            target=_clients, args=(far, port, path, connections), daemon=True
+            target=_clients, args=(far, port, path, connections, keep_alive), daemon=True
         )
         self.result = ClientsResult()
 
@@ -196,38 +201,48 @@ class Clients:
         self._process.kill()
 
 
-def _clients(pipe: Connection, port: int, path: str, connections: int) -> None:
+def _clients(pipe: Connection, port: int, path: str, connections: int, keep_alive: bool) -> None:
     result = ClientsResult()
 
     async def run() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_reader(pipe.fileno(), stop.set)
         pipe.send("ready")
-        await asyncio.gather(*(_client(port, path, result, stop) for _ in range(connections)))
+        await asyncio.gather(
+            *(_client(port, path, result, stop, keep_alive=keep_alive) for _ in range(connections))
+        )
 
     asyncio.run(run())
     result.latencies_ms.sort()
     pipe.send(result)
 
 
-async def _client(port: int, path: str, result: ClientsResult, stop: asyncio.Event) -> None:
-    """One connection after another, one request after another."""
-    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+async def _client(
+    port: int, path: str, result: ClientsResult, stop: asyncio.Event, *, keep_alive: bool
+) -> None:
+    """One connection after another, one request after another; its time counts the connecting that it needed."""
+    close = "" if keep_alive else "Connection: close\r\n"
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{close}\r\n".encode()
     while not stop.is_set():
+        begin = time.monotonic()
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             result.failed += 1
             await asyncio.sleep(PAUSE_S)
             continue
+        if keep_alive:
+            begin = time.monotonic()
         try:
             while not stop.is_set():
-                begin = time.monotonic()
                 keep = await asyncio.wait_for(_ask(reader, writer, request), ANSWER_S)
                 took_ms = (time.monotonic() - begin) * 1000
                 result.requests += 1
                 result.worst_ms = max(result.worst_ms, took_ms)
                 result.latencies_ms.append(took_ms)
+                if not keep_alive:
+                    await asyncio.sleep(PAUSE_S)
+                    break
                 if not keep:
                     result.closed += 1
                     break
@@ -235,9 +250,10 @@ async def _client(port: int, path: str, result: ClientsResult, stop: asyncio.Eve
                 if reader.at_eof():  # closed while it was idle: nothing was lost, but it was closed
                     result.closed += 1
                     break
+                begin = time.monotonic()
         except (OSError, EOFError, ValueError, TimeoutError):
             result.failed += 1
-            result.closed += 1
+            result.closed += keep_alive
         finally:
             writer.close()
 

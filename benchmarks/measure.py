@@ -189,9 +189,10 @@ def reloads(server: Server, application: Application) -> Reloads:
             wrk.stop()
         of_wrk = wrk.result()
     seen = clients.result
-    p99_ms = seen.latencies_ms[int(len(seen.latencies_ms) * 0.99)] if seen.latencies_ms else 0.0
     mean_s = statistics.fmean(took_s) if took_s else 0.0
-    return Reloads(done, of_wrk.failed, seen.failed, seen.closed, seen.worst_ms, p99_ms, mean_s)
+    return Reloads(
+        done, of_wrk.failed, seen.failed, seen.closed, seen.worst_ms, seen.percentile_ms(0.99), mean_s
+    )
 
 
 def _session(application: Application, workers: int) -> Session:

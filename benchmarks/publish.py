@@ -13,8 +13,6 @@ from benchmarks.report import OURS, Report, best_rival, newest, ratio
 from benchmarks.workloads import BY_NAME, QUICK_ALONE, ROOT, WORKLOADS
 
 PAGE = ROOT / "docs/explanation/performance.md"
-BEGIN = "<!-- figures of make bench: begin -->"
-END = "<!-- figures of make bench: end -->"
 NONE = "-"
 GIB = 1024**3
 
@@ -29,17 +27,23 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def replaced(page: str, new: str) -> str:
+def marks(of: str) -> tuple[str, str]:
+    """The lines between which the figures of a command stand."""
+    return f"<!-- figures of {of}: begin -->", f"<!-- figures of {of}: end -->"
+
+
+def replaced(page: str, new: str, of: str = "make bench") -> str:
     """The page with a new section between the markers.
 
     Raises:
         ValueError: a marker is missing.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    first, last = marks(of)
+    before, begin, rest = page.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN if not begin else END}")
-    return f"{before}{BEGIN}\n\n{new}\n{END}{after}"
+        raise ValueError(f"the page has no {first if not begin else last}")
+    return f"{before}{first}\n\n{new}\n{last}{after}"
 
 
 def section(report: Report) -> str:

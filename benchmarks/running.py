@@ -107,9 +107,11 @@ class Running:
         return False
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
-        """End all its processes, the patient way first."""
-        family = self.processes() if process.poll() is None else []
-        process.send_signal(signal.SIGTERM)
+        """End all its processes, the patient way first; the first of them may have handed over to another."""
+        family = self.processes() if self.process.is_running() else []
+        with suppress(psutil.NoSuchProcess):
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(STOP_S) if self.process.pid != process.pid else None
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:

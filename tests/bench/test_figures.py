@@ -6,8 +6,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from benchmarks import publish, report, tables
+from benchmarks import publish, reloading, report, tables
 from benchmarks.launch import Launch
+from benchmarks.load import ClientsResult
 from benchmarks.measure import Figures, Memory, MemoryOfFour, Reloads, median
 from benchmarks.report import Report, best_rival, ratio
 from benchmarks.running import Running
@@ -18,6 +19,9 @@ ONE = Figures(
     cpu_us=10.0, spread=0.0, requests_per_s=1000.0, p50_ms=1.0, p99_ms=2.0, p999_ms=3.0,
     newcomer_ms=4.0, cores=0.9, requests=2000, failed=1,
 )  # fmt: skip
+
+
+BEGIN, END = publish.marks("make bench")
 
 
 def filled() -> Report:
@@ -94,12 +98,39 @@ def test_memory_is_shown_as_started_and_after_load() -> None:
 
 
 def test_published_section_replaces_what_stands_between_the_markers_only() -> None:
-    page = f"# Title\n\nwords\n\n{publish.BEGIN}\nold\n{publish.END}\n\nmore words\n"
+    page = f"# Title\n\nwords\n\n{BEGIN}\nold\n{END}\n\nmore words\n"
     new = publish.replaced(page, "new\n")
-    assert new == f"# Title\n\nwords\n\n{publish.BEGIN}\n\nnew\n\n{publish.END}\n\nmore words\n"
+    assert new == f"# Title\n\nwords\n\n{BEGIN}\n\nnew\n\n{END}\n\nmore words\n"
     assert publish.replaced(new, "new\n") == new
     with pytest.raises(ValueError, match="end"):
-        publish.replaced(f"words {publish.BEGIN}", "new\n")
+        publish.replaced(f"words {BEGIN}", "new\n")
+
+
+def test_page_about_reloads_has_the_markers() -> None:
+    publish.replaced(reloading.PAGE.read_text(), "", reloading.COMMAND)
+
+
+def test_a_row_tells_failures_closed_connections_and_how_much_worse_the_worst_answer_is() -> None:
+    steady = ClientsResult(requests=1000, latencies_ms=[1.0] * 998 + [2.0, 2.0], worst_ms=2.0)
+    during = ClientsResult(requests=990, failed=10, closed=3, latencies_ms=[1.0] * 990, worst_ms=6.0)
+    seen = reloading.Seen(10, steady, during, "the old code serves on; 0 failed in 8 s")
+    kept = reloading.row(reloading.WAYS[0], seen, keep_alive=True)
+    cells = [each.strip() for each in kept.strip("|").split("|")]
+    assert cells == [
+        "djsup reload",
+        "kept",
+        "10",
+        "10 of 1,000",
+        "3",
+        "2.0",
+        "1.0",
+        "2.0",
+        "6.0",
+        "3.0",
+        seen.broken,
+    ]
+    assert kept.count("|") == reloading.HEAD.splitlines()[0].count("|")
+    assert "| new | 10 | 10 of 1,000 | - |" in reloading.row(reloading.WAYS[0], seen, keep_alive=False)
 
 
 def test_page_about_performance_has_the_markers() -> None:

@@ -1,0 +1,291 @@
+"""``python -m benchmarks.reloading [--quick] [--publish] [WAY...]``: what clients notice of a reload, server by server.
+
+An application that takes two seconds to import, two workers, sixteen clients that rest 5 ms between requests: first a
+while without a reload, then ten reloads in the way that each server advises, then one reload to code that cannot be
+imported. Once with connections that are kept open, once with a new one for each request.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+from tools.say import Failure
+
+from benchmarks import publish
+from benchmarks.launch import Launch
+from benchmarks.load import Clients, ClientsResult, trusting
+from benchmarks.running import NotRunning, Running, running
+from benchmarks.servers import BY_NAME, Server
+from benchmarks.workloads import ROOT, Application, Session, Workload
+
+PAGE = ROOT / "docs/explanation/zero-downtime.md"
+COMMAND = "make bench-reload"
+BOOT_S = 2.0
+APPLICATION = f"""\
+import time
+
+time.sleep({BOOT_S})
+NUMBER = b"{{number}}"
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(NUMBER)))])
+    return [NUMBER]
+"""
+BROKEN = 'raise RuntimeError("a deploy that went wrong")\n'
+CLIENTS, WORKERS, THREADS = 16, 2, 4
+RELOADS = 10
+STEADY_S = 10.0
+BETWEEN_S = 0.5
+BROKEN_S = 8.0
+"""How long a server is watched after it was told to load the broken code."""
+NEW_S = 20.0
+"""How long the new code may take to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One server, reloaded in one way."""
+
+    name: str
+    server: Server
+    tell: Callable[[Running], None]
+    """Asks for the reload; it need not wait for its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the clients of one way saw."""
+
+    done: int
+    """Reloads after which the new code answered."""
+    steady: ClientsResult
+    during: ClientsResult
+    broken: str
+    """What became of the broken deploy, in words."""
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print, and publish if that is asked for."""
+    parser = argparse.ArgumentParser(prog="make bench-reload arguments=", description=__doc__)
+    parser.add_argument("ways", nargs="*", metavar="WAY", help=", ".join(f'"{each.name}"' for each in WAYS))
+    parser.add_argument("--quick", action="store_true", help="two reloads: a look, no comparison")
+    parser.add_argument("--publish", action="store_true", help=f"write the table into {PAGE.name}")
+    given = parser.parse_args(arguments)
+    rows = []
+    for way in WAYS:
+        if given.ways and way.name not in given.ways:
+            continue
+        for keep_alive in (True, False):
+            sys.stderr.write(f"  {way.name}, {'keep-alive' if keep_alive else 'new connections'}\n")
+            try:
+                way.server.install()
+                seen = measure(way, keep_alive=keep_alive, reloads=2 if given.quick else RELOADS)
+            except (NotRunning, Failure, OSError, psutil.Error) as error:
+                sys.stderr.write(f"  not measured: {error}\n")
+                continue
+            rows.append(row(way, seen, keep_alive=keep_alive))
+            print(rows[-1], flush=True)
+    table = "\n".join((HEAD, *rows))
+    print(table)
+    if given.publish:
+        PAGE.write_text(publish.replaced(PAGE.read_text(), f"{where()}\n\n{table}\n", COMMAND))
+    return 0
+
+
+def measure(way: Way, *, keep_alive: bool, reloads: int) -> Seen:
+    """Run one server in one way.
+
+    Raises:
+        NotRunning: the server does not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="djsup-reloading-") as name:
+        folder = Path(name)
+        code = folder / "slow.py"
+        deploy(code, 0)
+        # Apache reads it as nobody.
+        folder.chmod(0o755)
+        application = Application("slow", folder, "slow:application")
+        load = Workload("reloading", "", application, keep_alive=keep_alive)
+        with running(way.server, Session(application, WORKERS, THREADS, workloads=(load,))) as runs:
+            with _clients(runs, keep_alive=keep_alive) as steady:
+                time.sleep(STEADY_S)
+            done = 0
+            with _clients(runs, keep_alive=keep_alive) as during:
+                for number in range(1, reloads + 1):
+                    deploy(code, number)
+                    way.tell(runs)
+                    done += _answers(runs, number)
+                    time.sleep(BETWEEN_S)
+            code.write_text(BROKEN)
+            with _clients(runs, keep_alive=keep_alive) as broken:
+                with suppress(psutil.Error):
+                    way.tell(runs)
+                time.sleep(BROKEN_S)
+            return Seen(done, steady.result, during.result, _after_broken(runs, broken.result, reloads))
+
+
+def deploy(code: Path, number: int) -> None:
+    """Write new code. Its name changes hands, so that nobody reads half of it, and no older .pyc is taken for it."""
+    new = code.with_suffix(".new")
+    new.write_text(APPLICATION.replace("{number}", str(number)))
+    os.utime(new, (time.time() + number, time.time() + number))
+    new.replace(code)
+
+
+def _clients(runs: Running, *, keep_alive: bool) -> Clients:
+    return Clients(runs.launch.port, "/", CLIENTS, keep_alive=keep_alive)
+
+
+def _answers(runs: Running, number: int) -> bool:
+    """Wait until every answer is of this code; whether that came to pass."""
+    end = time.monotonic() + NEW_S
+    in_a_row = 0
+    while time.monotonic() < end:
+        in_a_row = in_a_row + 1 if _ask(runs) == str(number) else 0
+        if in_a_row == WORKERS * 10:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def _ask(runs: Running) -> str | None:
+    """What a new connection is answered; None: nothing that is fine."""
+    try:
+        with urllib.request.urlopen(runs.url("/"), timeout=5, context=trusting()) as response:
+            return str(response.read().decode())
+    except (OSError, ValueError):
+        return None
+
+
+def _after_broken(runs: Running, clients: ClientsResult, last: int) -> str:
+    """In a few words, what the server did with code that does not load."""
+    said = _ask(runs)
+    if said == str(last):
+        state = "the old code serves on"
+    elif runs.processes()[0].is_running():
+        state = "nothing is served"
+    else:
+        state = "the server is gone"
+    return f"{state}; {clients.failed:,} failed in {BROKEN_S:.0f} s"
+
+
+HEAD = (
+    "| | connections | reloads | failed | closed | p99.9 steady, ms | reloading | worst steady, ms | reloading "
+    "| ratio | broken code |\n"
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+)
+
+
+def row(way: Way, seen: Seen, *, keep_alive: bool) -> str:
+    """A line of the table."""
+    steady, during = seen.steady, seen.during
+    before_ms, after_ms = (each.percentile_ms(0.999) for each in (steady, during))
+    cells = [
+        way.name,
+        "kept" if keep_alive else "new",
+        str(seen.done),
+        f"{during.failed:,} of {during.requests + during.failed:,}",
+        f"{during.closed:,}" if keep_alive else "-",
+        f"{before_ms:.1f}",
+        f"{after_ms:.1f}",
+        f"{steady.worst_ms:.1f}",
+        f"{during.worst_ms:.1f}",
+        f"{during.worst_ms / before_ms:.1f}" if before_ms else "-",
+        seen.broken,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def where() -> str:
+    """When and on what it was measured."""
+    day = time.strftime("%Y-%m-%d")
+    uname = os.uname()
+    version = ".".join(map(str, sys.version_info[:3]))
+    return (
+        f"Measured on {day}: {os.cpu_count()} cores, Linux {uname.release}, Python {version}; {CLIENTS} clients, "
+        f"{WORKERS} workers, {STEADY_S:.0f} s steady, then the reloads."
+    )
+
+
+# --- the ways ------------------------------------------------------------------------------------
+
+
+def _signal(number: signal.Signals) -> Callable[[Running], None]:
+    return lambda runs: runs.process.send_signal(number)
+
+
+def _whole(runs: Running) -> None:
+    """As the other benchmarks reload it: djsup by its command."""
+    runs.reload()
+
+
+def _chain(runs: Running) -> None:
+    """The file by which uWSGI is told to replace one worker after another."""
+    (runs.launch.folder / "chain").touch()
+
+
+def _second_master(runs: Running) -> None:
+    """The way to upgrade gunicorn: a second master beside the first, which is told to end once the second serves.
+
+    With ``--preload`` a master has workers once it has loaded the code, so one can see when that is.
+    """
+    first = runs.process
+    before = set(first.children())
+    first.send_signal(signal.SIGUSR2)
+    end = time.monotonic() + NEW_S
+    while time.monotonic() < end:
+        for second in set(first.children()) - before:
+            with suppress(psutil.NoSuchProcess):
+                if len(second.children()) >= runs.launch.workers:
+                    runs.process = second
+                    first.send_signal(signal.SIGTERM)
+                    return
+        time.sleep(0.02)
+
+
+def _gunicorn_preloaded(launch: Launch) -> list[str]:
+    pid_file = str(launch.folder / "gunicorn.pid")
+    program, *options = BY_NAME["gunicorn-gthread"].command(launch)
+    return [program, "--preload", "--pid", pid_file, *options]
+
+
+def _uwsgi(launch: Launch) -> list[str]:
+    """Behind its own HTTP router: without, each connection that is kept has a thread of a worker to itself."""
+    options = ["--master", "--die-on-term", "--disable-logging", "--module", launch.application.wsgi]
+    options += ["--processes", str(launch.workers), "--threads", str(launch.threads), "--need-app"]
+    options += ["--http", launch.address, "--socket", str(launch.folder / "workers.sock")]
+    return [str(launch.programs / "uwsgi"), *options, *(["--http-keepalive"] if launch.keep_alive else [])]
+
+
+def _uwsgi_lazy(launch: Launch) -> list[str]:
+    chain = launch.folder / "chain"
+    chain.touch()
+    return [*_uwsgi(launch), "--lazy-apps", "--touch-chain-reload", str(chain)]
+
+
+WAYS = (
+    Way("djsup reload", BY_NAME["djsup"], _whole),
+    Way("gunicorn HUP", BY_NAME["gunicorn-gthread"], _signal(signal.SIGHUP)),
+    Way(
+        "gunicorn USR2, TERM",
+        replace(BY_NAME["gunicorn-gthread"], command=_gunicorn_preloaded),
+        _second_master,
+    ),
+    Way("Granian HUP", BY_NAME["granian"], _signal(signal.SIGHUP)),
+    Way("uWSGI HUP", replace(BY_NAME["uwsgi"], command=_uwsgi, extra=1), _signal(signal.SIGHUP)),
+    Way("uWSGI chain reload", replace(BY_NAME["uwsgi"], command=_uwsgi_lazy, extra=1), _chain),
+    Way("mod_wsgi graceful", BY_NAME["mod_wsgi"], _signal(signal.SIGUSR1)),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
