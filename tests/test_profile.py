@@ -34,7 +34,9 @@ def test_stacks_of_all_workers_are_added_up_without_djsups_calls_and_what_waits_
     first, second = profile.tops(seen.stacks)
     assert (first.frame, first.own, first.total) == (sort, 6, 6)
     assert (second.frame, second.own, second.total) == (view, 2, 8)
-    assert profile.folded(seen.stacks).splitlines()[0] == "<view> (blog/views.py:3);sort (blog/sorting.py:7) 6"
+    assert (
+        profile.folded(seen.stacks).splitlines()[0] == "<view> (blog/views.py:3);sort (blog/sorting.py:7) 6"
+    )
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b"\xff", told((1, [99])), b'{"rounds": 1, "lost": 0}'])
