@@ -8,7 +8,7 @@ import { store } from "./store.js";
 
 const ROW = 19;
 const NARROWEST = 0.0015; // of the whole width; what is narrower nobody can see
-const TOPS = 15;
+const TOPS = 10;
 const SECONDS = [5, 10, 30, 60];
 const TICK_MS = 500;
 
