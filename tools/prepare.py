@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools import debian, example_sites
+from tools import axe, debian, example_sites
 from tools.interpreters import this_one
 from tools.say import Failure, say
 from tools.virtualenv import Virtualenv
@@ -52,6 +52,7 @@ def _prepare(verb: str) -> None:
                 "nginx": "nginx-light",
             }
             debian.want_programs(programs, LOG / "apt.log", "tests that need them are skipped")
+            axe.want(ROOT / ".cache/axe", LOG / "axe.log")
             _djsup(dev=True)
             example_sites.prepare(ROOT)
         case "lint":

@@ -31,6 +31,7 @@ from djsup.desk import Desk
 from djsup.disclosure import disclose
 from djsup.observer import Observer, to_next_look_s
 from djsup.performer import Performer
+from djsup.profiler import Profiler
 from djsup.service import STORED, Service
 from djsup.shell import inherited, signals
 from djsup.shell.archive import Archive
@@ -112,6 +113,7 @@ class Daemon:
         self.observer.recorder.keep = self.archive.add_minute
         self.timetable = Timetable(self.tell)
         self.tracer = Tracer(self.performer)
+        self.profiler = Profiler(self.performer)
         self._estates = Estates(runtime.estates, djsup.__version__)
         self._estate_trouble: int | None = None
         self._adoption = Adoption(runtime, self.performer, djsup.__version__)

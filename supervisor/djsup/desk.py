@@ -7,10 +7,10 @@ changes anything itself: it tells the daemon an event, as a signal does.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from djsup import __version__
+from djsup import __version__, profiler
 from djsup.core import events
 from djsup.core.model import SiteName
 from djsup.core.snapshot import DAY_S, ReloadResult, SiteSnapshot, SiteState, to_json
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from djsup.deploys import Deploys
     from djsup.doorkeeper import Doorkeeper
     from djsup.observer import Observer
+    from djsup.profiler import Profiler
     from djsup.shell.archive import Archive
     from djsup.shell.history import Entry, History
     from djsup.shell.logs import Logs
@@ -51,6 +52,7 @@ class Daemon(Protocol):
     archive: Archive
     deploys: Deploys
     tracer: Tracer
+    profiler: Profiler
     observer: Observer
 
     async def tell_and_see(self, event: Event) -> Snapshot:
@@ -107,6 +109,7 @@ class Desk:
             "events": self.events,
             "logs": self.logs,
             "trace": self.trace,
+            "profile": self.profile,
             "metrics": self.metrics,
             "daemon": self.daemon,
             "tokens": self.tokens,
@@ -324,6 +327,24 @@ class Desk:
     async def trace(self, request: dict[str, Any], _by: str) -> Answer:
         """What every thread of a site does at this moment."""
         yield {"result": await self._daemon.tracer.trace(self._site(request))}
+
+    async def profile(self, request: dict[str, Any], by: str) -> Answer:
+        """Where a site's threads spend a while; what was seen so far is told each second."""
+        site = self._site(request)
+        seconds = self._number(request, "seconds", profiler.SECONDS_DEFAULT)
+        rate = self._number(request, "rate", profiler.RATE_DEFAULT)
+        if not 1 <= seconds <= profiler.SECONDS_MAX:
+            raise Refused(f"seconds is {seconds:g}; it must be from 1 to {profiler.SECONDS_MAX:g}", 2)
+        if not 1 <= rate <= profiler.RATE_MAX:
+            raise Refused(f"rate is {rate:g}; it must be from 1 to {profiler.RATE_MAX:g}", 2)
+        try:
+            looking = self._daemon.profiler.begin(site, seconds, rate)
+        except profiler.Busy as error:
+            raise Refused(str(error), 1) from error
+        self._daemon.history.add("profiled", f'site "{site}" is profiled for {seconds:g} s', site=site, by=by)
+        async with aclosing(looking):
+            async for each in looking:
+                yield each
 
     async def metrics(self, _request: dict[str, Any], _by: str) -> Answer:
         """Counters and gauges of every site, for monitoring."""

@@ -453,6 +453,10 @@ class Performer:
         """Have a process write the stacks of its threads into the file of its site."""
         self.processes.send_number(pid, TRACE_SIGNAL)
 
+    def ask_for_profile(self, proc: ProcId, seconds: float, rate: float, pipe: int) -> None:
+        """Have a worker look where its threads are, and write what it saw to a pipe."""
+        self._send(proc, messages.Profile(seconds, rate), [pipe])
+
     def _kept_for_later(self, process: Process, message: messages.Message) -> None:
         """An adopted worker that has not called yet is too busy to hear; a signal it hears as soon as it can."""
         if isinstance(message, messages.Drain) and process.pid is not None:

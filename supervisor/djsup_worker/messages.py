@@ -145,6 +145,18 @@ class AccessLog:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """To a worker: look where your threads are for so long and so often, and tell through the pipe.
+
+    File descriptors: the writing end of a pipe (``djsup_worker.sampler``).
+    """
+
+    seconds: float
+    rate: float
+    """Looks a second."""
+
+
+@dataclass(frozen=True)
 class Adopt:
     """To an orphan that has called: this connection is your channel from now on.
 
@@ -249,7 +261,7 @@ class AccessLogTrouble:
 
 
 Message = Union[
-    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog, Adopt,
+    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog, Profile, Adopt,
     Hello, Orphan, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble, TimedOut,
 ]  # fmt: skip
 
@@ -263,6 +275,7 @@ KINDS: Dict[str, Type[Any]] = {
         NewLimits,
         NewCertificates,
         AccessLog,
+        Profile,
         Adopt,
         Hello,
         Orphan,

@@ -34,6 +34,7 @@ from djsup_worker.messages import (
     Drained,
     NewCertificates,
     NewLimits,
+    Profile,
     Ready,
     Unhealthy,
     receive,
@@ -41,6 +42,7 @@ from djsup_worker.messages import (
     shorten,
 )  # fmt: skip
 from djsup_worker.orphan import Search, silence
+from djsup_worker.sampler import Sampler
 from djsup_worker.scoreboard import RowWriter, open_words
 from djsup_worker.timeouts import TIMEOUT_SIGNAL
 from djsup_worker.trust import Trust
@@ -103,6 +105,7 @@ class Worker:
         self._access = Access(self._loop, self._tell)
         self._access.ids.trusts = self._loop.trust.trusts
         self._opened = False
+        self._sampler = Sampler()
         self._application = application
         self._redirect = self._hsts = ""
         self._loop.timeouts.tell = self._tell
@@ -217,6 +220,8 @@ class Worker:
         elif isinstance(message, AccessLog):
             self._access.change(message, fds.pop(0) if fds else None)
             self._let_log()
+        elif isinstance(message, Profile) and fds:
+            self._sampler.begin(message.seconds, message.rate, fds.pop(0))
         for fd in fds:
             os.close(fd)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import socket
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from browser import flows
 from browser.fleet import Fleet
 from djsup.core.snapshot import CurrentRequest, SiteState, WorkerState
 from web_ui.dashboard_process import dashboard_process
-from web_ui.fake_daemon import FakeDaemon
+from web_ui.fake_daemon import FakeDaemon, fake_daemon_thread
 
 NASTY = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>"
 
@@ -378,13 +379,25 @@ def test_text_has_the_contrast_that_wcag_aa_asks_for(chromium: Browser, fleet: F
         context.close()
 
 
-def test_page_is_small(page: Page, fleet: Fleet) -> None:
-    sizes: list[int] = []
-    page.on(
-        "response",
-        lambda answer: (
-            sizes.append(len(answer.body())) if "/static/" in answer.url or answer.url.endswith("/") else None
-        ),
-    )
-    open_dashboard(page, fleet)
-    assert 0 < sum(sizes) < 100 * 1024
+def test_page_is_small_and_stays_so_with_a_hundred_sites(page: Page, tmp_path: Path) -> None:
+    sent: list[Request] = []
+    page.on("requestfinished", lambda request: sent.append(request) if "/api/" not in request.url else None)
+    control = tmp_path / "control.sock"
+    with fake_daemon_thread(control, 100) as fake, dashboard_process(control) as dashboard:
+        for site in fake.daemon.sites.values():
+            fake.do(lambda daemon, name=site.name: daemon._scale(daemon.sites[name], 5))
+        flows.log_in(page, dashboard.url, dashboard.token)
+        expect(page.locator("tbody[data-site]")).to_have_count(100)
+        page.evaluate(LONG_TASKS)
+        flows.expect_requests_above(page, flows.requests_so_far(page))
+        flows.expect_requests_above(page, flows.requests_so_far(page))
+        nodes, longest_ms = page.evaluate("[document.querySelectorAll('*').length, window.longestTask]")
+    size = sum(each.sizes()["responseBodySize"] for each in sent)
+    print(f"{size} bytes in {len(sent)} answers, {nodes} nodes, longest task {longest_ms:.0f} ms")
+    assert 0 < size < 100 * 1024
+    assert nodes < 120 * 100
+
+
+LONG_TASKS = """() => { window.longestTask = 0; new PerformanceObserver((list) => {
+  for (const each of list.getEntries()) window.longestTask = Math.max(window.longestTask, each.duration);
+}).observe({ type: "longtask" }); }"""

@@ -41,6 +41,7 @@ from djsup.core.snapshot import (
 )
 from djsup.disclosure import disclose
 from djsup.figures import figures
+from djsup.profile import Profile
 from djsup.shell.control import Refused
 from djsup.shell.history import History
 from djsup.shell.samples import Measured, Totals
@@ -385,6 +386,30 @@ class FakeDaemon:
             "places": [tracer.to_json(place) for place in together(found)],
         }
 
+    def profile(self, site: FakeSite, seconds: float) -> dict[str, Any]:
+        """Where the time went: most of it into one query."""
+        profile = Profile()
+        handle = Frame(f"{DJANGO}/core/handlers/base.py", 140, "BaseHandler.get_response")
+        report = Frame("/srv/shop/orders/views.py", 31, "<report>")
+        for count, calls in (
+            (310, (handle, report, *WAITS_FOR_DATABASE[2::-1])),
+            (120, (handle, report, Frame("/srv/shop/orders/prices.py", 8, "round_up"))),
+            (44, (handle, Frame(f"{DJANGO}/template/base.py", 900, "Node.render_annotated"))),
+            (26, (handle,)),
+        ):
+            profile.stacks[calls] = count
+        profile.rounds = profile.idle[()] = 1000
+        processes = [
+            {"slot": each.slot, "pid": each.pid, "rounds": 500, "error": None} for each in site.workers
+        ]
+        return {
+            "site": site.name,
+            "seconds": seconds,
+            "rate": 50.0,
+            "processes": processes,
+            **profile.to_json(),
+        }
+
     def _snapshot(self, site: FakeSite, now: float) -> SiteSnapshot:
         p50 = 4 + 3 * math.sin(now / 20 + site.phase) + site.load / 40
         busy = any(worker.requests for worker in site.workers) and self.lively
@@ -514,6 +539,9 @@ class FakeDaemon:
                 await send({"ok": True, "result": self.disclosed()})
             case "metrics":
                 await send({"ok": True, "result": self.metrics()})
+            case "profile":
+                await asyncio.sleep(self.sites[names[0]].reload_s)
+                await send({"ok": True, "result": self.profile(self.sites[names[0]], request["seconds"])})
             case "trace":
                 await send({"ok": True, "result": self.trace(self.sites[names[0]])})
             case "events" | "logs" as verb:

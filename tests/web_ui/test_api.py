@@ -64,6 +64,16 @@ async def test_restart_gives_the_state_afterwards(here: World) -> None:
 
 
 @scene
+async def test_profile_gives_what_was_seen_and_takes_only_a_bounded_time(here: World) -> None:
+    status, answer = await here.post("/api/sites/shop/profile", {"seconds": 1})
+    assert (status, answer["samples"], answer["stacks"][0][0]) == (200, 500, 310)
+    wrong: tuple[Any, ...] = (0, 121, True, "5", None, [])
+    for seconds in wrong:
+        assert (await here.post("/api/sites/shop/profile", {"seconds": seconds}))[0] == 400, seconds
+    assert [call["seconds"] for call in here.daemon.calls if call["verb"] == "profile"] == [1.0]
+
+
+@scene
 async def test_scale_takes_a_number_or_a_change(here: World) -> None:
     assert await here.post("/api/sites/blog/scale", {"workers": 5}) == (200, {"site": "blog", "workers": 5})
     assert await here.post("/api/sites/blog/scale", {"workers": "-2"}) == (

@@ -27,6 +27,8 @@ SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LIMIT_DEFAULT, LIMIT_MOST = 200, 1000
 WORKERS_MOST = 128
 CANARY_MOST_S = 86_400
+SECONDS_MOST = 120
+"""The longest profile."""
 RELATIVE = re.compile(r"[+-][0-9]{1,3}")
 SERVES = frozenset(
     state.value for state in (SiteState.SERVING, SiteState.DEGRADED, SiteState.RELOADING, SiteState.SLEEPING)
@@ -62,6 +64,7 @@ class Api:
             web.post("/api/sites/{name}/rollback", self.rollback),
             web.post("/api/sites/{name}/restart", self.restart),
             web.post("/api/sites/{name}/scale", self.scale),
+            web.post("/api/sites/{name}/profile", self.profile),
             *self._past.routes(),
         ]
 
@@ -162,6 +165,13 @@ class Api:
         await self._known(site)
         return web.json_response(await self._upstream.scale(site, workers))
 
+    async def profile(self, request: web.Request) -> web.Response:
+        """Look for a while where a site's threads spend their time; answers when that is over."""
+        site = _site(request.match_info["name"])
+        seconds = _seconds(await _body(request))
+        await self._known(site)
+        return web.json_response(await self._upstream.profile(site, seconds, self._live.tell_progress))
+
     async def _picture(self) -> dict[str, Any]:
         latest: dict[str, Any] | None = self._live.latest()
         return latest if latest is not None else await self._upstream.status()
@@ -229,3 +239,11 @@ def _workers(body: dict[str, Any]) -> int | str:
             raise Refusal(
                 400, f'"workers" is a number from 1 to {WORKERS_MOST}, or a change as "+1" or "-1".'
             )
+
+
+def _seconds(body: dict[str, Any]) -> float:
+    match body.get("seconds"):
+        case int() | float() as number if not isinstance(number, bool) and 1 <= number <= SECONDS_MOST:
+            return float(number)
+        case _:
+            raise Refusal(400, f'"seconds" is a number from 1 to {SECONDS_MOST}.')

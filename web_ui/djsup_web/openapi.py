@@ -334,6 +334,25 @@ _STACKS: _Json = _object(
         ),
     },
 )
+_PROFILE: _Json = _object(
+    {
+        "site": _TEXT,
+        "seconds": _NUMBER,
+        "rate": _NUMBER,
+        "rounds": _WHOLE,
+        "samples": _WHOLE,
+        "idle": _WHOLE,
+        "lost": _WHOLE,
+        "processes": _list(
+            _object({"slot": _MAYBE_WHOLE, "pid": _WHOLE, "rounds": _WHOLE, "error": _MAYBE_TEXT})
+        ),
+        "frames": {**_list({"type": "array"}), "description": "[file, line, function] each."},
+        "stacks": {
+            **_list({"type": "array"}),
+            "description": "[count, [index of a frame, ...]] each, the outermost call first.",
+        },
+    },
+)
 _MAYBE_MS: _Json = {"type": ["number", "null"]}
 _STATUS: _Json = _object(
     {
@@ -644,6 +663,16 @@ DOCUMENT: _Json = {
             **_NO_SITE,
             **_BAD,
         ),
+        "/api/sites/{name}/profile": _post(
+            "Look for some seconds where a site's threads spend their time",
+            _answer(
+                "The stacks that were seen, and how often; idle threads are left out.", _schema("Profile")
+            ),
+            _SITE,
+            body=_object({"seconds": {"type": "number", "minimum": 1, "maximum": 120}}),
+            **_NO_SITE,
+            **_BAD,
+        ),
         "/api/sites/{name}/stacks": _get(
             "Where every thread of a site is, now; threads at the same place are put together",
             _answer("Processes and places.", _schema("Stacks")),
@@ -692,6 +721,7 @@ DOCUMENT: _Json = {
             "Reloaded": _RELOADED,
             "Plan": _object({"sites": _list(_PLANNED), "daemon": _list(_DIFFERENCE)}),
             "Stacks": _STACKS,
+            "Profile": _PROFILE,
             "Health": _object(
                 {"status": {"enum": ["ok", "failing", "unknown"]}}, sites=_list(_TEXT), error=_TEXT
             ),

@@ -101,6 +101,12 @@ class Upstream:
         """Set the number of workers, or change it by "+1" or "-1"."""
         return _object(await self._client.call("scale", ANSWER_S, site=site, workers=workers))
 
+    async def profile(
+        self, site: str, seconds: float, progress: Callable[[str, str], None]
+    ) -> dict[str, Any]:
+        """Where a site's threads spend their time, seen for so many seconds."""
+        return await self._order("profile", progress, site=site, seconds=seconds)
+
     async def snapshots(self) -> AsyncGenerator[Any, None]:
         """The picture about once a second and soon after each event, until the daemon goes.
 

@@ -96,7 +96,8 @@ async function run(site, kind, path, body, tell) {
   }
 }
 
-async function post(path, body) {
+/** A change or an order, by its path; gives the answer's object, or throws an Error with a text for people. */
+export async function post(path, body) {
   const headers = { "X-Djsup": "1" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;

@@ -1,9 +1,11 @@
 // One site: what it is, its figures, every worker with what it does now, what happened, what it printed.
 
+import { pastPanels } from "./charts.js";
 import { h, keyedList, setAttribute, setText } from "./dom.js";
 import { age, bytes, count, duration, figure } from "./format.js";
 import { followLog } from "./log.js";
 import { addresses, asksInWords, buttons, eventItem, lastReload, milliseconds, pill, problem, stepper, workersOf } from "./parts.js";
+import { profilePanel } from "./profile.js";
 import { programsPanel } from "./programs.js";
 import { sparkline } from "./sparkline.js";
 import { markAge, stacksPanel } from "./stacks.js";
@@ -15,7 +17,8 @@ const AGE_TICK_MS = 100;
 
 /** Build the page of one site into `main`; gives what updates and ends it. */
 export function sitePage(main, name) {
-  const parts = [heading(name), trouble(), figures(name), workersPanel(name), stacksPanel(name), programsPanel(name), eventsPanel(name)];
+  const past = pastPanels(name);
+  const parts = [heading(name), trouble(), figures(name), workersPanel(name), past, stacksPanel(name), profilePanel(name), programsPanel(name), eventsPanel(name)];
   const log = followLog(name);
   const gone = h("p", { class: "state-page", hidden: true }, `There is no site “${name}” now. `, h("a", { href: "#/" }, "Back to all sites"));
   const page = h("div", { class: "site-page" }, ...parts.map((part) => part.element), log.element);
@@ -31,6 +34,7 @@ export function sitePage(main, name) {
     end() {
       clearInterval(ages);
       log.end();
+      past.end();
     },
     title: () => `${name} · djsup`,
   };

@@ -1,0 +1,118 @@
+"""The profiler: has all workers of a site look where their threads are for a while, and puts together what they saw.
+
+The looking is done inside the workers (``djsup_worker.sampler``). Each tells through a pipe of its own, whose end
+also tells that it is gone; a worker that does not answer in time is left out, and said so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from djsup.profile import BadProfile, Profile
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from djsup.core.model import SiteName
+    from djsup.performer import Performer, Process
+
+SECONDS_DEFAULT, SECONDS_MAX = 10.0, 120.0
+RATE_DEFAULT, RATE_MAX = 50.0, 200.0
+"""Looks a second at each worker; it looks less often where looking takes more than 5 % of its time."""
+LATE_S = 5.0
+"""How long after the end a worker may still answer."""
+TEXT_MAX_BYTES = 8 * 1024 * 1024
+PROGRESS_S = 1.0
+
+
+class Busy(Exception):
+    """The site is being profiled already."""
+
+
+class Profiler:
+    """Profiles the workers that the performer has running, one profile of a site at a time."""
+
+    def __init__(self, performer: Performer) -> None:
+        self._performer = performer
+        self._running: set[SiteName] = set()
+
+    def begin(self, site: SiteName, seconds: float, rate: float) -> AsyncGenerator[dict[str, Any], None]:
+        """Begin; gives lines of progress, then the result. It ends when the generator is closed.
+
+        Raises:
+            Busy: the site is being profiled already.
+        """
+        if site in self._running:
+            raise Busy(f'site "{site}" is being profiled already; wait until that is over')
+        return self._run(site, seconds, rate)
+
+    async def _run(self, site: SiteName, seconds: float, rate: float) -> AsyncGenerator[dict[str, Any], None]:
+        self._running.add(site)
+        tasks: dict[asyncio.Task[bytes], Process] = {}
+        begun = time.monotonic()
+        try:
+            for process in self._workers(site):
+                tasks[asyncio.create_task(self._ask(process, seconds, rate))] = process
+            waiting = set(tasks)
+            while waiting:
+                _, waiting = await asyncio.wait(waiting, timeout=PROGRESS_S)
+                passed = min(seconds, time.monotonic() - begun)
+                yield {"progress": {"site": site, "text": f"{passed:.0f} of {seconds:g} s"}}
+            yield {"result": _put_together(site, seconds, rate, tasks)}
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._running.discard(site)
+
+    def _workers(self, site: SiteName) -> list[Process]:
+        workers = [
+            each
+            for each in self._performer.roster.values()
+            if each.site == site and each.slot is not None and each.channel is not None and each.ready
+        ]
+        return sorted(workers, key=lambda each: (each.slot or 0, each.generation))
+
+    async def _ask(self, process: Process, seconds: float, rate: float) -> bytes:
+        """What one worker has written; empty: it is gone, or profiles already for another daemon's sake."""
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._performer.ask_for_profile(process.proc, seconds, rate, writing)
+        finally:
+            os.close(writing)
+        stream = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb")
+        )
+        text = bytearray()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds + LATE_S):
+                    while (more := await stream.read(64 * 1024)) and len(text) <= TEXT_MAX_BYTES:
+                        text += more
+                    return bytes(text)
+            return b""
+        finally:
+            transport.close()
+
+
+def _put_together(
+    site: SiteName, seconds: float, rate: float, tasks: dict[asyncio.Task[bytes], Process]
+) -> dict[str, Any]:
+    profile = Profile()
+    processes = []
+    for task, process in tasks.items():
+        error, rounds = None, 0
+        try:
+            text = task.result()
+            if text:
+                rounds = profile.add(text)
+            else:
+                error = "it has told nothing: it ended, or a call in C kept it from looking"
+        except (BadProfile, OSError) as reason:
+            error = str(reason)
+        processes.append({"slot": process.slot, "pid": process.pid, "rounds": rounds, "error": error})
+    return {"site": site, "seconds": seconds, "rate": rate, "processes": processes, **profile.to_json()}
