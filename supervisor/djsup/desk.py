@@ -277,9 +277,10 @@ class Desk:
             self._daemon.log.unfollow(log)
 
     async def stop(self, request: dict[str, Any], by: str) -> Answer:
-        """Drain and end everything, or end at once."""
-        yield {"result": {}}
-        await self._daemon.tell_and_see(events.StopAsked(by, at_once=bool(request.get("now"))))
+        """Drain and end everything, or end at once; ``delay_s`` is how long it is before that begins."""
+        at_once = bool(request.get("now"))
+        yield {"result": {"delay_s": self._daemon.stop_delay_s(at_once=at_once)}}
+        self._daemon.stop(by, at_once=at_once)
 
     async def events(self, request: dict[str, Any], _by: str) -> Answer:
         """What happened; with ``before``, ``from`` or ``to`` a page of it, from the archive, too."""

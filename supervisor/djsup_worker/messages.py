@@ -145,6 +145,13 @@ class AccessLog:
 
 
 @dataclass(frozen=True)
+class Leaving:
+    """To a worker that accepts: the daemon is going to stop; the health path says so for this time at most."""
+
+    for_s: float
+
+
+@dataclass(frozen=True)
 class Adopt:
     """To an orphan that has called: this connection is your channel from now on.
 
@@ -249,7 +256,7 @@ class AccessLogTrouble:
 
 
 Message = Union[
-    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog, Adopt,
+    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog, Leaving, Adopt,
     Hello, Orphan, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble, TimedOut,
 ]  # fmt: skip
 
@@ -263,6 +270,7 @@ KINDS: Dict[str, Type[Any]] = {
         NewLimits,
         NewCertificates,
         AccessLog,
+        Leaving,
         Adopt,
         Hello,
         Orphan,
