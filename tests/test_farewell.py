@@ -54,7 +54,9 @@ def test_with_a_delay_the_end_is_announced_and_begins_when_the_delay_is_over() -
         world.ask()
         assert world.told.empty()
         assert world.performer.said == ["stop-announced"]
-        assert world.performer.announced_s == [0.05 + BLOG.limits.drain_timeout_s], "the drain is part of the end"
+        assert world.performer.announced_s == [0.05 + BLOG.limits.drain_timeout_s], (
+            "the drain is part of the end"
+        )
         assert await asyncio.wait_for(world.told.get(), 10) == StopAsked(BY)
 
     asyncio.run(story())

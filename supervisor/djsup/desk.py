@@ -67,6 +67,12 @@ class Daemon(Protocol):
     async def forecast(self, sites: frozenset[SiteName] | None) -> dict[str, Any]:
         """What such a reload would change; nothing is changed."""
 
+    def stop(self, by: str, *, at_once: bool = False) -> None:
+        """Have everything end, after ``stop_delay``."""
+
+    def stop_delay_s(self, *, at_once: bool) -> float:
+        """How long it would be, asked now, before the end begins."""
+
     def access_log(self, site: SiteName) -> Path | None:
         """Where the access log of a site is; None: none is written."""
 

@@ -22,7 +22,7 @@ import pytest
 from tools import debian
 
 from authority import Authority, PairFiles
-from system.daemon import WAIT_S, DaemonUnderTest, Project, free_port, wait_for
+from system.daemon import WAIT_S, DaemonUnderTest, Project, free_port
 from system.load import Load
 from system.proxy import PROGRAMS, config_of, running
 
@@ -38,12 +38,14 @@ PAUSES_S = (1.0, 1.5, 1.8, 2.2)
 """Between bursts: about the moments at which either end may give an idle connection up."""
 BURST = 8
 RELOADS = 2
-CONNECTIONS = 6
+CONNECTIONS = 4
 HASHED = "site.0123456789ab.css"
 
 
 def is_here(proxy: str) -> bool:
-    return debian.find(PROGRAMS[proxy]) is not None and (proxy != "apache" or shutil.which("setpriv") is not None)
+    return debian.find(PROGRAMS[proxy]) is not None and (
+        proxy != "apache" or shutil.which("setpriv") is not None
+    )
 
 
 HERE = [proxy for proxy in PROGRAMS if is_here(proxy)]
@@ -51,7 +53,8 @@ PROXIES = [
     pytest.param(
         proxy,
         marks=pytest.mark.skipif(
-            proxy not in HERE, reason=f"{PROGRAMS[proxy]} is not installed (apt-get install {PROGRAMS[proxy]})"
+            proxy not in HERE,
+            reason=f"{PROGRAMS[proxy]} is not installed (apt-get install {PROGRAMS[proxy]})",
         ),
     )
     for proxy in PROGRAMS
@@ -87,7 +90,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory, django: Path) -> Iterator[St
     blog = Project(folder / "blog")
     blog.deploy()
     lay_out_files(folder / "static")
-    site = configure(daemon, django, pairs)
+    by_unix = configure(daemon, django, pairs)
     stand = Stand(daemon, blog, authority.client_context())
     with ExitStack() as cleanup:
         cleanup.callback(lambda: print(f"--- the daemon's log ---\n{daemon.log}"))
@@ -96,7 +99,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory, django: Path) -> Iterator[St
         for proxy in HERE:
             front = stand.fronts[proxy] = Front("", free_port(), free_port())
             listens = (f"http://127.0.0.1:{front.http}", f"https://127.0.0.1:{front.https}")
-            front.text = config_of(site[proxy in UNIX], proxy, *listens)
+            front.text = config_of(by_unix if proxy in UNIX else daemon.config, proxy, *listens)
             text = with_pems(front.text, folder, pairs) if proxy == "haproxy" else front.text
             cleanup.enter_context(running(proxy, folder / proxy, text, front.https))
         yield stand
@@ -112,16 +115,16 @@ def lay_out_files(static: Path) -> None:
     (static.parent / "secret.txt").write_text("outside")
 
 
-def configure(daemon: DaemonUnderTest, django: Path, pairs: list[PairFiles]) -> dict[bool, Path]:
-    """Write the configuration; where it is, and where one is that names the Unix socket first."""
-    by_unix, by_tcp = f"unix:{daemon.folder}/blog.sock", f"127.0.0.1:{free_port()}"
-    (first, other), paths = pairs, {}
-    for is_unix, listen in ((True, f'{by_unix}", "{by_tcp}'), (False, f'{by_tcp}", "{by_unix}')):
-        daemon.site(
-            "blog",
-            django,
-            listen=listen,
-            more=f"""
+def configure(daemon: DaemonUnderTest, django: Path, pairs: list[PairFiles]) -> Path:
+    """Write the configuration; also to a second file, whose path this gives, that names the Unix socket first."""
+    first, other = pairs
+    port, by_unix = free_port(), f"unix:{daemon.folder}/blog.sock"
+    by_tcp = f"127.0.0.1:{port}"
+    daemon.site(
+        "blog",
+        django,
+        listen=f'{by_tcp}", "{by_unix}',
+        more=f"""
 workers = 2
 health.path = "/healthz"
 hosts = ["localhost", "other.test"]
@@ -137,11 +140,12 @@ key = "{first.key}"
 certificate = "{other.certificate}"
 key = "{other.key}"
 """,
-        )
-        if is_unix:
-            paths[True] = shutil.copy(daemon.config, daemon.folder / "unix.toml")
-    daemon.ports["blog"] = int(by_tcp.rpartition(":")[2])
-    return {**paths, False: daemon.config}
+    )
+    daemon.ports["blog"] = port
+    turned = daemon.folder / "unix.toml"
+    text = daemon.config.read_text()
+    turned.write_text(text.replace(f'"{by_tcp}", "{by_unix}"', f'"{by_unix}", "{by_tcp}"'))
+    return turned
 
 
 def with_pems(text: str, folder: Path, pairs: list[PairFiles]) -> str:
@@ -202,7 +206,9 @@ def curl(*arguments: str) -> list[str]:
     return [*done.stdout.split(), done.stderr]
 
 
-def test_https_is_spoken_by_http_2_and_the_site_knows_it_and_who_the_client_is(stand: Stand, front: Front) -> None:
+def test_https_is_spoken_by_http_2_and_the_site_knows_it_and_who_the_client_is(
+    stand: Stand, front: Front
+) -> None:
     lies = {
         "X-Forwarded-For": "6.6.6.6",
         "X-Forwarded-Proto": "http",
@@ -235,7 +241,9 @@ def test_each_name_is_shown_its_certificate(stand: Stand, front: Front) -> None:
             stand.tls.wrap_socket(plain, server_hostname=name) as secured,  # which checks the name
         ):
             secured.sendall(f"GET /healthz HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
-            assert secured.recv(4096).startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 400 "))  # Django's ALLOWED_HOSTS
+            assert secured.recv(4096).startswith(
+                (b"HTTP/1.1 200 ", b"HTTP/1.1 400 ")
+            )  # Django's ALLOWED_HOSTS
 
 
 def test_limits_of_body_and_header_are_those_of_djsup(stand: Stand, front: Front, tmp_path: Path) -> None:
@@ -281,7 +289,12 @@ def test_static_files_are_sent_as_djsup_sends_them_and_nothing_else_is(
             packed = ask(connection, f"/static/{HASHED}", fields={"Accept-Encoding": "gzip"})
             assert (packed.headers["Content-Encoding"], packed.body) == ("gzip", b"compressed")
             assert packed.headers["Vary"] == "Accept-Encoding"
-        for path in ("/static/.secret", "/static/missing.0123456789ab.css", "/static/", "/static/%2e%2e/secret.txt"):
+        for path in (
+            "/static/.secret",
+            "/static/missing.0123456789ab.css",
+            "/static/",
+            "/static/%2e%2e/secret.txt",
+        ):
             answer = ask(connection, path)
             assert answer.status in (400, 403, 404), path
             assert "max-age=3" not in (answer.headers["Cache-Control"] or ""), path
@@ -312,23 +325,28 @@ def test_an_idle_connection_that_either_end_gives_up_fails_no_request(stand: Sta
                     failures.append(f"{name} {method} burst {number}: {answer.status} {answer.body[:200]!r}")
 
     with ThreadPoolExecutor(BURST * len(HERE)) as pool:
-        for name in HERE:
-            meeting = threading.Barrier(BURST)
-            for number in range(BURST):
-                pool.submit(visit, name, ("GET", "POST")[number % 2], meeting)
+        meetings = {name: threading.Barrier(BURST) for name in HERE}
+        visits = [
+            pool.submit(visit, name, ("GET", "POST")[number % 2], meeting)
+            for name, meeting in meetings.items()
+            for number in range(BURST)
+        ]
+    for each in visits:
+        each.result()
     assert failures == []
 
 
 def test_reloads_behind_all_of_them_fail_no_request(stand: Stand) -> None:
     with ExitStack() as cleanup:
-        loads = []
-        for front in stand.fronts.values():
+        loads = [
+            cleanup.enter_context(load)
+            for front in stand.fronts.values()
             for load in (
-                Load(front.https, connections=CONNECTIONS, pause_s=0.01, tls=stand.tls),
-                Load(front.https, connections=1, pause_s=0.01, tls=stand.tls, keep_alive=False),
-                Load(front.https, "/upload", connections=2, pause_s=0.01, tls=stand.tls, post=b"x" * 1000),
-            ):
-                loads.append(cleanup.enter_context(load))
+                Load(front.https, connections=CONNECTIONS, pause_s=0.02, tls=stand.tls),
+                Load(front.https, connections=1, pause_s=0.02, tls=stand.tls, keep_alive=False),
+                Load(front.https, "/upload", connections=1, pause_s=0.02, tls=stand.tls, post=b"x" * 1000),
+            )
+        ]
         for number in range(2, 2 + RELOADS):
             stand.blog.deploy(f"version {number}")
             stand.daemon.done("reload", "blog")
@@ -343,7 +361,9 @@ def test_without_https_all_is_served_by_http(stand: Stand, proxy: str, tmp_path:
     port = free_port()
     text = config_of(stand.daemon.config, proxy, f"http://127.0.0.1:{port}")
     tmp_path.chmod(0o755)
-    with running(proxy, tmp_path / proxy, text, port):
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)) as connection:
-            answer = ask(connection, "/about")
+    with (
+        running(proxy, tmp_path / proxy, text, port),
+        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)) as connection,
+    ):
+        answer = ask(connection, "/about")
         assert (answer.status, json.loads(answer.body)["secure"]) == (200, False)

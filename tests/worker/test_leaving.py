@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, Iterable, List
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from djsup_worker.leaving import announced
 
 FAR_NS = time.monotonic_ns() + 3600 * 10**9
 
 
-def site(_environ: Dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+def site(_environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     start_response("200 OK", [])
     return [b"the site"]
 
 
 def status(path: str, health_path: str, until_ns: int = FAR_NS) -> str:
-    said: List[str] = []
-    list(announced(site, health_path, until_ns)({"PATH_INFO": path}, lambda line, _headers: said.append(line)))
+    said: list[str] = []
+    list(
+        announced(site, health_path, until_ns)({"PATH_INFO": path}, lambda line, _headers: said.append(line))
+    )
     return said[0][:3]
 
 

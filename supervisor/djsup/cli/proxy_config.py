@@ -83,7 +83,8 @@ def _shown(site: SiteSettings) -> list[tuple[str, ...]]:
         next((at for at, names in enumerate(named) if certificates.covers(names, host)), 0) for host in hosts
     ]
     return [
-        tuple(host for host, first in zip(hosts, firsts, strict=True) if first == at) for at in range(len(named))
+        tuple(host for host, first in zip(hosts, firsts, strict=True) if first == at)
+        for at in range(len(named))
     ]
 
 

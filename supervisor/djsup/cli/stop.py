@@ -19,7 +19,11 @@ WAIT_NOW_S = 20.0
 @click.command("stop", cls=Verb, examples=("djsup stop", "djsup stop --now"))
 @click.option("--now", is_flag=True, help="Do not wait for requests.")
 @click.option(
-    "--wait", "wait_s", type=float, metavar="S", help="Wait at most S seconds (120 and stop_delay; 20 with --now)."
+    "--wait",
+    "wait_s",
+    type=float,
+    metavar="S",
+    help="Wait at most S seconds (120 and stop_delay; 20 with --now).",
 )
 @click.pass_obj
 def command(target: Target, now: bool, wait_s: float | None) -> None:

@@ -71,7 +71,9 @@ def _frontend(origins: Sequence[Origin], front: Front) -> str:
                 )
             else:
                 lines.append(f"    #   cat {face.certificate_path} {face.key_path} > {_combined(face)}")
-        lines.append("    # Of many HAProxy shows the one that is for the name asked, and the first where none is.")
+        lines.append(
+            "    # Of many HAProxy shows the one that is for the name asked, and the first where none is."
+        )
         bind += " ssl alpn h2,http/1.1 " + " ".join(f"crt {_combined(face)}" for face in faces)
     lines += [
         bind,
@@ -112,7 +114,10 @@ def _backends(origin: Origin) -> str:
     http-check send meth GET uri {origin.health.path} ver HTTP/1.1 hdr Host {origin.health_host}
     http-check expect status {origin.health.expect}
 """
-        check, track = " check inter 2s fastinter 500ms fall 3 rise 1", f" track {origin.name}_read/{origin.name}"
+        check, track = (
+            " check inter 2s fastinter 500ms fall 3 rise 1",
+            f" track {origin.name}_read/{origin.name}",
+        )
     reuse = "http-reuse safe" if origin.idle_s else "option http-server-close"
     purge = f" pool-purge-delay {origin.idle_s}s" if origin.idle_s else ""
     return f"""\

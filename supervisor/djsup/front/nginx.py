@@ -32,7 +32,9 @@ def text(origins: Sequence[Origin], front: Front) -> str:
     # nginx reads a header before it knows the site, and takes the limits of the first: all have the widest.
     header_bytes = max(each.limits.max_header_bytes for each in origins)
     header_s = max(each.limits.header_timeout_s for each in origins)
-    header = f"    large_client_header_buffers 4 {header_bytes};\n    client_header_timeout {_ms(header_s)};\n"
+    header = (
+        f"    large_client_header_buffers 4 {header_bytes};\n    client_header_timeout {_ms(header_s)};\n"
+    )
     parts = [HEAD, *(_site(each, front, header) for each in origins)]
     if not any(each.default for each in origins):
         parts.append(_nobody(front))

@@ -57,11 +57,13 @@ class Front:
 class Face:
     """A certificate of a site, and the names that it is shown for."""
 
+    site: SiteName
+    number: int
+    """From 1, among the site's certificates."""
     hosts: tuple[str, ...]
+    """Empty: it is for whatever is asked."""
     certificate: CertificateFiles | None
     """None: djsup's configuration names none."""
-    number: int = 1
-    site: SiteName = SiteName("")
 
     @property
     def file(self) -> str:
@@ -156,13 +158,13 @@ def advice(site: SiteSettings, found: Origin) -> list[str]:
 
 def _faces(site: SiteSettings, shown: Sequence[tuple[str, ...]]) -> tuple[Face, ...]:
     certificates = site.tls.certificates if site.tls else ()
-    if not certificates:
-        return (Face(_hosts(site), None, 1, site.name),)
-    if len(certificates) == 1:
-        return (Face(_hosts(site), certificates[0], 1, site.name),)
+    if len(certificates) < 2:  # noqa: PLR2004 -- nothing to choose from
+        return (Face(site.name, 1, _hosts(site), certificates[0] if certificates else None),)
     pairs = enumerate(zip(certificates, shown, strict=True), 1)
     # The first one is also for whoever asks for a name of none; another one that has no name is never shown.
-    return tuple(Face(hosts, files, number, site.name) for number, (files, hosts) in pairs if hosts or number == 1)
+    return tuple(
+        Face(site.name, number, hosts, files) for number, (files, hosts) in pairs if hosts or number == 1
+    )
 
 
 def _hosts(site: SiteSettings) -> tuple[str, ...]:
