@@ -44,10 +44,13 @@ def _prepare(verb: str) -> None:
             _introduce()
         case "test":
             programs = {"chromium": "chromium", "slowhttptest": "slowhttptest", "wrk": "wrk"}
-            # The proxies that djsup stands behind. nginx comes with a service; the tests run programs of their own.
+            # The proxies that djsup stands behind. The tests run these programs by themselves. The packages nginx-light,
+            # haproxy and caddy bring a service, too, and Debian starts it where systemd runs: nginx or Caddy, whichever
+            # comes first, then answers on port 80. "systemctl disable --now nginx haproxy caddy" ends them.
             programs |= {
                 "apache2": "apache2-bin",
                 "caddy": "caddy",
+                "curl": "curl",
                 "haproxy": "haproxy",
                 "nginx": "nginx-light",
             }

@@ -29,6 +29,7 @@ from djsup.core.snapshot import DaemonSnapshot, SiteState, Snapshot
 from djsup.deploys import Deploys
 from djsup.desk import Desk
 from djsup.disclosure import disclose
+from djsup.farewell import Farewell
 from djsup.observer import Observer, to_next_look_s
 from djsup.performer import Performer
 from djsup.profiler import Profiler
@@ -111,6 +112,7 @@ class Daemon:
         self.performer.listeners.closed = self.service.drop
         self.observer = Observer(self.performer, self.tell)
         self.observer.recorder.keep = self.archive.add_minute
+        self.farewell = Farewell(self.performer, self.tell)
         self.timetable = Timetable(self.tell)
         self.tracer = Tracer(self.performer)
         self.profiler = Profiler(self.performer)
@@ -160,8 +162,6 @@ class Daemon:
         return events.DeadlinePassed(), None
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, events.StopAsked):
-            self.service.stopping()
         for action in self._decide(event):
             self.performer.perform(action)
         self._write_estates()
@@ -280,6 +280,15 @@ class Daemon:
             raise Refused("the sites are not started yet", 1)
         return difference.to_json(difference.between(running, loaded.settings, sites))
 
+    def stop(self, by: str, *, at_once: bool = False) -> None:
+        """Have everything end, after ``stop_delay``."""
+        self.service.stopping()
+        self.farewell.ask(by, self.fleet.settings, at_once=at_once)
+
+    def stop_delay_s(self, *, at_once: bool) -> float:
+        """How long it would be, asked now, before the end begins."""
+        return self.farewell.delay_s(self.fleet.settings, at_once=at_once)
+
     def snapshot(self) -> Snapshot:
         """The picture now, with every figure."""
         now = time.monotonic()
@@ -320,9 +329,9 @@ class Daemon:
             case signal.SIGHUP:
                 self._in_background(self._reread_for_signal())
             case signal.SIGTERM:
-                self.tell(events.StopAsked("SIGTERM"))
+                self.stop("SIGTERM")
             case signal.SIGINT | signal.SIGQUIT:
-                self.tell(events.StopAsked(number.name, at_once=True))
+                self.stop(number.name, at_once=True)
             case signal.SIGUSR1:
                 self.log.writer.reopen()
                 self.performer.tell_access(self.performer.access.reopen())

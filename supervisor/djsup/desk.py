@@ -69,6 +69,12 @@ class Daemon(Protocol):
     async def forecast(self, sites: frozenset[SiteName] | None) -> dict[str, Any]:
         """What such a reload would change; nothing is changed."""
 
+    def stop(self, by: str, *, at_once: bool = False) -> None:
+        """Have everything end, after ``stop_delay``."""
+
+    def stop_delay_s(self, *, at_once: bool) -> float:
+        """How long it would be, asked now, before the end begins."""
+
     def access_log(self, site: SiteName) -> Path | None:
         """Where the access log of a site is; None: none is written."""
 
@@ -280,9 +286,10 @@ class Desk:
             self._daemon.log.unfollow(log)
 
     async def stop(self, request: dict[str, Any], by: str) -> Answer:
-        """Drain and end everything, or end at once."""
-        yield {"result": {}}
-        await self._daemon.tell_and_see(events.StopAsked(by, at_once=bool(request.get("now"))))
+        """Drain and end everything, or end at once; ``delay_s`` is how long it is before that begins."""
+        at_once = bool(request.get("now"))
+        yield {"result": {"delay_s": self._daemon.stop_delay_s(at_once=at_once)}}
+        self._daemon.stop(by, at_once=at_once)
 
     async def events(self, request: dict[str, Any], _by: str) -> Answer:
         """What happened; with ``before``, ``from`` or ``to`` a page of it, from the archive, too."""

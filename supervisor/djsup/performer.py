@@ -11,6 +11,7 @@ import os
 import pwd
 import signal
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, assert_never
@@ -115,6 +116,7 @@ class Performer:
         self.dashboard_pid: Pid | None = None
         self.doorkeeper = Doorkeeper(self.say)
         self.orphan_grace_s = 60.0
+        self._leaving_until = 0.0
         self.quitting = False
         self.keyring = Keyring(self.say, self._give_certificates_again)
         self.access = access_logs.AccessLogs(self._say_of_access)
@@ -470,6 +472,18 @@ class Performer:
             if process.site in sites and process.slot is not None:
                 self._send(process.proc, *self.access.news(process.site))
 
+    def announce_stop(self, for_s: float) -> None:
+        """From now on, for this time at most, every worker's health path says that everything is going to stop."""
+        self._leaving_until = time.monotonic() + for_s
+        for process in self.roster.values():
+            if process.ready and process.slot is not None:
+                self._say_leaving(process)
+
+    def _say_leaving(self, process: Process) -> None:
+        left_s = self._leaving_until - time.monotonic()
+        if left_s > 0:
+            self._send(process.proc, messages.Leaving(left_s))
+
     def _begin_access(self, process: Process) -> None:
         """Before a worker serves: so it logs its first request."""
         told = None if process.slot is None else self.access.message(process.site)
@@ -559,6 +573,7 @@ class Performer:
                 if not (process.adopted and process.ready):  # an adopted one says it once more
                     self._tell(events.WorkerReady(proc))
                 process.ready = True
+                self._say_leaving(process)
             case messages.Drained(handed_over, closed, cut):
                 text = (
                     f'site "{process.site}": worker {process.slot} drained: {handed_over} connections handed over, '

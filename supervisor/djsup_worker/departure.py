@@ -6,7 +6,8 @@ kernel's buffer. While the socket is full they wait here, unwatched.
 
 Without one, answers say ``Connection: close``, and a connection that has been idle for IDLE_S is closed.
 That moment is for the request that is on its way already (as nginx' keepalive_min_timeout): closing at
-once would answer it with a reset.
+once would answer it with a reset. Its doors stay open for LAST_CALL_NS: while the template, which has the listeners too,
+has not ended yet, whoever comes would be let in by nobody, and be reset when it has.
 
 One message of the handover socket is one connection: the JSON object ``{"local": [host, port],
 "peer": [host, port]}`` (empty strings for a Unix socket), with the connection's descriptor beside it.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from djsup_worker.connection import Connection
 
 IDLE_S = 1.0
+LAST_CALL_NS = SECOND_NS // 2
 AGAIN_NS = SECOND_NS // 50
 """When the kernel has too many descriptors in flight (ETOOMANYREFS) nothing tells when to try again."""
 NOTE_MAX_BYTES = 4096
@@ -61,20 +63,27 @@ class Departure:
         self._until_ns = time.monotonic_ns() + int(timeout_s * SECOND_NS)
 
     def begin(self) -> None:
-        """Close the doors, let the idle connections go, and set the deadline."""
+        """Close the doors, now or soon, let the idle connections go, and set the deadline."""
         loop = self._loop
         loop.departure = self
         loop.row.state("draining")
         loop.at(self._until_ns, self._give_up)
-        loop.close_doors(Listener)
         if self._handover is None:
             loop.close_doors(Intake)
             loop.stays = False
             loop.shorten_idle(IDLE_S)
-        else:
-            # What still comes in from an older generation is passed on, so the intake stays open.
-            for connection in list(loop.connections.values()):
-                self.answered(connection)
+            loop.at(min(self._until_ns, time.monotonic_ns() + LAST_CALL_NS), self._last_call)
+            return
+        # What still comes in from an older generation is passed on, so the intake stays open.
+        loop.close_doors(Listener)
+        for connection in list(loop.connections.values()):
+            self.answered(connection)
+        self._begun = True
+        self.one_less()
+
+    def _last_call(self) -> None:
+        """Nobody else has the listeners now, but other workers that leave: let in who waits, and close them."""
+        self._loop.close_doors(Listener)
         self._begun = True
         self.one_less()
 

@@ -157,6 +157,13 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class Leaving:
+    """To a worker that accepts: the daemon is going to stop; the health path says so for this time at most."""
+
+    for_s: float
+
+
+@dataclass(frozen=True)
 class Adopt:
     """To an orphan that has called: this connection is your channel from now on.
 
@@ -261,7 +268,7 @@ class AccessLogTrouble:
 
 
 Message = Union[
-    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog, Profile, Adopt,
+    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog, Profile, Leaving, Adopt,
     Hello, Orphan, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble, TimedOut,
 ]  # fmt: skip
 
@@ -276,6 +283,7 @@ KINDS: Dict[str, Type[Any]] = {
         NewCertificates,
         AccessLog,
         Profile,
+        Leaving,
         Adopt,
         Hello,
         Orphan,

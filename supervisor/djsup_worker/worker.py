@@ -19,12 +19,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional
 
-from djsup_worker import https
+from djsup_worker import https, leaving
 from djsup_worker.access import Access
 from djsup_worker.balance import Balance
 from djsup_worker.departure import Departure, Intake
 from djsup_worker.health import HealthQuestion
-from djsup_worker.limits import Limits
+from djsup_worker.limits import SECOND_NS, Limits
 from djsup_worker.loop import Listener, Loop
 from djsup_worker.messages import (
     AccessLog,
@@ -32,6 +32,7 @@ from djsup_worker.messages import (
     Boot,
     Drain,
     Drained,
+    Leaving,
     NewCertificates,
     NewLimits,
     Profile,
@@ -108,6 +109,7 @@ class Worker:
         self._sampler = Sampler()
         self._application = application
         self._redirect = self._hsts = ""
+        self._leaves_until_ns = 0
         self._loop.timeouts.tell = self._tell
         self._certificates: Optional[Certificates] = None
         self._healthy_without = False
@@ -217,6 +219,9 @@ class Worker:
             self._arrange()
         elif isinstance(message, NewCertificates) and self._certificates is not None:
             self._renew(message, fds, self._certificates)
+        elif isinstance(message, Leaving):
+            self._leaves_until_ns = time.monotonic_ns() + int(message.for_s * SECOND_NS)
+            self._arrange()
         elif isinstance(message, AccessLog):
             self._access.change(message, fds.pop(0) if fds else None)
             self._let_log()
@@ -230,7 +235,10 @@ class Worker:
         application = self._application
         if self._opened:
             application = self._loop.timeouts.guard(application)
-        self._loop.application = https.only(application, self._redirect, self._hsts)
+        application = https.only(application, self._redirect, self._hsts)
+        if self._leaves_until_ns and self._boot.health_path is not None:
+            application = leaving.announced(application, self._boot.health_path, self._leaves_until_ns)
+        self._loop.application = application
 
     def _let_log(self) -> None:
         """Have requests written down, if that is wanted; the health question is nobody's request."""

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from authority import Authority
 from djsup.cli import cli
 
 PROXIES = ("nginx", "apache", "caddy", "haproxy")
@@ -15,15 +17,15 @@ directory = "blog"
 python = "{python}"
 listen = ["127.0.0.1:8001"]
 wsgi = "app:application"
-hosts = ["blog.example.com"]
+hosts = [{hosts}]
 {more}
 """
 
 
-def run(folder: Path, *arguments: str, more: str = "") -> Result:
+def run(folder: Path, *arguments: str, more: str = "", hosts: str = '"blog.example.com"') -> Result:
     (folder / "blog").mkdir(exist_ok=True)
     file = folder / "djsup.toml"
-    file.write_text(CONFIG.format(python=sys.executable, more=more))
+    file.write_text(CONFIG.format(python=sys.executable, more=more, hosts=hosts))
     return CliRunner().invoke(cli, ["proxy-config", *arguments, "-c", str(file)])
 
 
@@ -49,6 +51,40 @@ def test_missing_trust_is_told_beside_the_configuration(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert 'site "blog": set trusted_proxies = ["127.0.0.1"]' in result.stderr
     assert run(tmp_path, "nginx", more='trusted_proxies = ["127.0.0.0/8"]').stderr == ""
+
+
+def test_each_certificate_has_the_names_that_djsup_shows_it_for(tmp_path: Path) -> None:
+    authority = Authority()
+    first = authority.issue(tmp_path, "blog.example.com", "both.example.com", file="first")
+    second = authority.issue(tmp_path, "*.example.com", file="second")
+    more = f"""
+tls = {{ listen = ["127.0.0.1:8443"], certificate = "{first.certificate}", key = "{first.key}", certificates = [
+    {{ certificate = "{second.certificate}", key = "{second.key}" }} ] }}
+"""
+    hosts = '"blog.example.com", "both.example.com", "shop.example.com", "elsewhere.test"'
+    nginx = run(tmp_path, "nginx", more=more, hosts=hosts).stdout
+    assert names_by_certificate(nginx, "server_name", "ssl_certificate ") == {
+        str(first.certificate): "blog.example.com both.example.com elsewhere.test",
+        str(second.certificate): "shop.example.com",
+    }
+    apache = run(tmp_path, "apache", more=more, hosts=hosts).stdout
+    assert names_by_certificate(apache, "ServerAlias", "SSLCertificateFile ") == {
+        str(first.certificate): "blog.example.com both.example.com elsewhere.test",
+        str(second.certificate): "shop.example.com",
+    }
+    for proxy in ("caddy", "haproxy"):
+        assert str(second.certificate) in run(tmp_path, proxy, more=more, hosts=hosts).stdout
+
+
+def names_by_certificate(text: str, names: str, certificate: str) -> dict[str, str]:
+    """What the blocks of a configuration that name a certificate say."""
+    found = {}
+    for block in re.split(r"\n(?=server \{|<VirtualHost)", text):
+        files = [line for line in block.splitlines() if line.strip().startswith(certificate)]
+        if files:
+            (said,) = (line for line in block.splitlines() if line.strip().startswith(names))
+            found[files[0].split('"')[1]] = said.strip().rstrip(";").partition(" ")[2]
+    return found
 
 
 def test_a_certificate_that_is_not_known_is_marked(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ class Load:
         keep_alive: bool = True,
         may_fail: bool = False,
         tls: ssl.SSLContext | None = None,
+        post: bytes | None = None,
     ) -> None:
         self.outcome = Outcome()
         self._port = port
@@ -56,7 +57,10 @@ class Load:
         self._pause_s = pause_s
         self._keep_alive = keep_alive
         connection = "" if keep_alive else "Connection: close\r\n"
-        self._request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{connection}\r\n".encode()
+        method = "GET" if post is None else "POST"
+        length = "" if post is None else f"Content-Length: {len(post)}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}{connection}\r\n"
+        self._request = head.encode() + (post or b"")
         self._may_fail = may_fail
         self._tls = tls
         self._over = threading.Event()

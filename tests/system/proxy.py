@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from click.testing import CliRunner
 from tools import debian
 
-from system.daemon import DaemonUnderTest, wait_for
+from djsup.cli import cli
+from system.daemon import wait_for
 
 PROGRAMS = {"nginx": "nginx", "apache": "apache2", "caddy": "caddy", "haproxy": "haproxy"}
 APACHE_MODULES = (
@@ -24,9 +26,13 @@ APACHE_FOLDER = Path("/usr/lib/apache2/modules")
 NOBODY = 65534
 
 
-def config_of(daemon: DaemonUnderTest, proxy: str, *more: str) -> str:
-    """What the command prints."""
-    return daemon.done("proxy-config", proxy, *more).stdout
+def config_of(config: Path, proxy: str, *listens: str) -> str:
+    """What the command prints for a configuration, when the proxy listens at these ports of this machine."""
+    arguments = [word for listen in listens for word in ("--listen", listen)]
+    done = CliRunner().invoke(cli, ["proxy-config", proxy, *arguments, "-c", str(config)])
+    assert done.exit_code == 0, f"{done.output}{done.exception!r}"
+    assert done.stderr == "", "the configuration is as a proxy wants it"
+    return done.stdout
 
 
 def commands(proxy: str, folder: Path, text: str) -> tuple[list[str], list[str]]:
@@ -34,6 +40,8 @@ def commands(proxy: str, folder: Path, text: str) -> tuple[list[str], list[str]]
     program = debian.find(PROGRAMS[proxy])
     assert program is not None, "the test is skipped without"
     file = folder / f"{proxy}.conf"
+    if proxy == "caddy":  # its API has a port that several would want
+        text = text.replace("\n{\n", "\n{\n    admin off\n", 1)
     file.write_text(text)
     match proxy:
         case "nginx":
@@ -45,7 +53,7 @@ def commands(proxy: str, folder: Path, text: str) -> tuple[list[str], list[str]]
             )
             main.write_text(
                 f"{user}daemon off;\npid {folder}/nginx.pid;\nerror_log stderr;\nworker_processes 1;\n"
-                f"events {{ worker_connections 256; }}\nhttp {{\n    access_log off;\n{places}    include {file};\n}}\n"
+                f"events {{ worker_connections 256; }}\nhttp {{\n    access_log off;\n    types {{ text/css css; }}\n{places}    include {file};\n}}\n"
             )
             start = [program, "-p", str(folder), "-c", str(main), "-e", "stderr"]
             return [*start, "-t"], start

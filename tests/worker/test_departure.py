@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -16,8 +17,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from djsup_worker import departure
+from djsup_worker.limits import SECOND_NS
+from djsup_worker.loop import Listener
 from djsup_worker.messages import Drained
 from worker.harness import WAIT_S, Client, Process, Site, client
+from worker.inprocess import BATCHES_MAX, in_process
 from worker.test_crew import BLOCKING, Gate, block, busy
 
 if TYPE_CHECKING:
@@ -62,6 +67,35 @@ def drained(worker: Process) -> Drained:
 def generations(make_site: MakeSite) -> tuple[Site, Site]:
     old = make_site(WHO, threads=2)
     return old, make_site.another(old)  # type: ignore[attr-defined]
+
+
+def test_without_an_heir_the_doors_stay_open_for_as_long_as_the_template_may_have_the_listeners(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(departure, "LAST_CALL_NS", 3600 * SECOND_NS)
+    told: list[Drained] = []
+    with in_process() as worker, socket.create_server(("127.0.0.1", 0)) as of_the_template:
+        worker.loop.add_door(Listener(worker.loop, of_the_template.dup()))
+        leaving = departure.Departure(worker.loop, 7200.0, None, told.append)
+        leaving.begin()
+        with socket.create_connection(of_the_template.getsockname(), WAIT_S) as late:
+            late.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            late.setblocking(False)
+            answer = b""
+            for _ in range(BATCHES_MAX):
+                worker.turn()
+                with contextlib.suppress(BlockingIOError):
+                    answer += late.recv(4096)
+                if answer:
+                    break
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"\r\nConnection: close\r\n" in answer
+        worker.turn()
+        assert told == [], "others may come yet"
+        monkeypatch.setattr(departure, "LAST_CALL_NS", 0)
+        departure.Departure(worker.loop, 7200.0, None, told.append).begin()
+        worker.turn()
+        assert told == [Drained(handed_over=0, closed=0, cut=0)]
 
 
 def test_idle_connections_pass_to_the_next_generation(generations: tuple[Site, Site]) -> None:

@@ -45,11 +45,12 @@ def command(target: Target, proxy: str, sites: tuple[str, ...], listens: tuple[s
     if not chosen:
         raise Failed("the configuration has no site", USAGE)
     front = _front(listens) if listens else Front()
-    said = {site.name: advice(site) for site in chosen}
+    origins = [origin(site, _shown(site)) for site in chosen]
+    said = {site.name: advice(site, found) for site, found in zip(chosen, origins, strict=True)}
     for name, lines in said.items():
         for line in lines:
             click.echo(f'site "{name}": {line}', err=True)
-    text = WRITERS[proxy]([origin(site) for site in chosen], front)
+    text = WRITERS[proxy](origins, front)
     if target.as_json:
         output.as_json({"proxy": proxy, "text": text, "advice": said})
     else:
@@ -61,6 +62,30 @@ def _site(settings: Settings, name: str) -> SiteSettings:
     if site is None:
         raise Failed(f'no site "{name}"; there are: {", ".join(each.name for each in settings.sites)}', USAGE)
     return site
+
+
+def _shown(site: SiteSettings) -> list[tuple[str, ...]]:
+    """For each certificate the names that it is shown for: the first that is for a name has it, as in djsup.
+
+    Raises:
+        Failed: a certificate is of no use.
+    """
+    if site.tls is None or len(site.tls.certificates) == 1:
+        return []
+    from djsup.config import certificates  # noqa: PLC0415 -- cryptography takes a tenth of a second
+
+    try:
+        named = [certificates.read(files).names for files in site.tls.certificates]
+    except certificates.BadPair as error:
+        raise Failed(f'site "{site.name}": {error}') from error
+    hosts = site.hosts or tuple(dict.fromkeys(name for names in named for name in names))
+    firsts = [
+        next((at for at, names in enumerate(named) if certificates.covers(names, host)), 0) for host in hosts
+    ]
+    return [
+        tuple(host for host, first in zip(hosts, firsts, strict=True) if first == at)
+        for at in range(len(named))
+    ]
 
 
 def _front(urls: tuple[str, ...]) -> Front:

@@ -19,11 +19,18 @@ WAIT_NOW_S = 20.0
 @click.command("stop", cls=Verb, examples=("djsup stop", "djsup stop --now"))
 @click.option("--now", is_flag=True, help="Do not wait for requests.")
 @click.option(
-    "--wait", "wait_s", type=float, metavar="S", help="Wait at most S seconds (120; 20 with --now)."
+    "--wait",
+    "wait_s",
+    type=float,
+    metavar="S",
+    help="Wait at most S seconds (120 and stop_delay; 20 with --now).",
 )
 @click.pass_obj
 def command(target: Target, now: bool, wait_s: float | None) -> None:
     """Finish the requests that run, and stop.
+
+    Where stop_delay is set the health paths answer 503 for that long before; asked again, or with --now, djsup does not
+    wait for it.
 
     The daemon has ended with all its sites when this returns.
     """
@@ -35,9 +42,9 @@ def command(target: Target, now: bool, wait_s: float | None) -> None:
     except ProcessLookupError:
         process = None
     started = time.monotonic()
-    bound_s = wait_s if wait_s is not None else WAIT_NOW_S if now else WAIT_S
     try:
-        daemon.call("stop", now=now)
+        told = daemon.call("stop", now=now)
+        bound_s = wait_s if wait_s is not None else WAIT_NOW_S if now else WAIT_S + told.get("delay_s", 0.0)
         if process is not None and not _gone(process, bound_s, target):
             raise Failed(
                 f"pid {pid} has not ended after {figures.duration(bound_s)}; it goes on stopping"

@@ -124,9 +124,9 @@ FileDescriptorStoreMax={store}
 # Control groups below its own, for the limits of [sites.NAME.isolation.cgroup].
 Delegate=yes
 
-# The boot_timeout of all sites, and the longest drain_timeout.
+# The boot_timeout of all sites; stop_delay and the longest drain_timeout.
 TimeoutStartSec={boot_s + START_SLACK_S:.0f}
-TimeoutStopSec={drain_s + STOP_SLACK_S:.0f}
+TimeoutStopSec={settings.stop_delay_s + drain_s + STOP_SLACK_S:.0f}
 LimitNOFILE=524288
 
 [Install]

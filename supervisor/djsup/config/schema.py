@@ -66,6 +66,7 @@ _LOG = LogSettings()
 _PROGRAM = ProgramSettings(name="", command="")
 _SITE = SiteSettings(name=SiteName(""), directory="", python="", listen=())
 _ORPHAN_GRACE_S = Settings(file="", runtime_dir="").orphan_grace_s
+_STOP_DELAY_S = Settings(file="", runtime_dir="").stop_delay_s
 
 SITE_NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
 PROGRAM_NAME = SITE_NAME
@@ -823,6 +824,12 @@ class Configuration(Table):
         default=_ORPHAN_GRACE_S,
         description="How long sites serve on when the daemon is gone.",
         examples=[60, "5m"],
+    )
+    stop_delay: Annotated[float, duration(0, HOUR_S)] = Field(
+        default=_STOP_DELAY_S,
+        description="How long djsup, told to stop, serves on while every health path answers 503, so that a load balancer "
+        "sends nothing more. Then it stops. Told once more, it waits no longer.",
+        examples=[10],
     )
     dashboard: DashboardTable | None = Field(
         default=None,

@@ -104,6 +104,7 @@ class _Settler:
             dashboard=self._dashboard(configuration.dashboard) if configuration.dashboard else None,
             log=self._log(),
             orphan_grace_s=configuration.orphan_grace,
+            stop_delay_s=configuration.stop_delay,
         )
         self._keep_apart(settings)
         if not settings.sites and not documents.is_broken(("sites",)):

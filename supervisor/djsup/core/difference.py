@@ -70,6 +70,7 @@ _DAEMON: Mapping[tuple[str, ...], Cost] = {
     ("trusted_proxies",): Cost.GENERATION,
     ("runtime_dir",): Cost.DAEMON,
     ("orphan_grace",): Cost.LATER,
+    ("stop_delay",): Cost.NOTHING,
     ("log", "format"): Cost.NOTHING,
     ("log", "directory"): Cost.NOTHING,
     ("log", "access"): Cost.TOLD,
@@ -177,10 +178,19 @@ def _differences(
 def _rest(old: Settings, new: Settings) -> Iterator[Difference]:
     yield from _differences(
         (),
-        {"runtime_dir": old.runtime_dir, "orphan_grace": old.orphan_grace_s, **_flat("log", old.log)},
-        {"runtime_dir": new.runtime_dir, "orphan_grace": new.orphan_grace_s, **_flat("log", new.log)},
+        _top(old),
+        _top(new),
     )
     yield from _differences((), _flat("dashboard", old.dashboard), _flat("dashboard", new.dashboard))
+
+
+def _top(settings: Settings) -> dict[str, Any]:
+    return {
+        "runtime_dir": settings.runtime_dir,
+        "orphan_grace": settings.orphan_grace_s,
+        "stop_delay": settings.stop_delay_s,
+        **_flat("log", settings.log),
+    }
 
 
 def _values(site: SiteSettings) -> Iterator[tuple[str, Any]]:

@@ -356,6 +356,8 @@ class Settings:
     dashboard: DashboardSettings | None = None
     log: LogSettings = LogSettings()
     orphan_grace_s: float = 60.0
+    stop_delay_s: float = 0.0
+    """How long health paths say that everything is going to stop, before it does."""
 
     def site(self, name: SiteName) -> SiteSettings | None:
         """The settings of one site, None when there is no such table."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from djsup.core.model import AddressKind
-from djsup.front.origin import CONNECT_S, UNTRUE
+from djsup.front.origin import A_MINUTE, CONNECT_S, EACH_TIME, FOR_EVER, HASHED, UNTRUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from djsup.core.model import StaticFolder
-    from djsup.front.origin import Front, Origin
+    from djsup.front.origin import Face, Front, Origin
 
 HEAD = """\
 # Apache in front of djsup. Save it as /etc/apache2/sites-available/djsup.conf; then:
@@ -26,40 +27,48 @@ def text(origins: Sequence[Origin], front: Front) -> str:
     first = sorted(origins, key=lambda each: not each.default)
     used = [each for each in (front.http, front.https) if each is not None]
     listen = "".join(f"{'# As in ports.conf: ' if each.host == '*' else ''}Listen {each}\n" for each in used)
-    return "\n".join([HEAD, listen, *(_site(each, front) for each in first)])
+    # Apache reads a header before it knows the site, and takes the limits of the first: all have the widest.
+    header_bytes = max(each.limits.max_header_bytes for each in origins)
+    header_s = max(each.limits.header_timeout_s for each in origins)
+    return "\n".join([HEAD, listen, *(_site(each, front, header_bytes, header_s) for each in first)])
 
 
-def _site(origin: Origin, front: Front) -> str:
-    names = f"    ServerName {_plain(origin)}\n"
-    if origin.hosts:
-        names += f"    ServerAlias {' '.join(origin.hosts)}\n"
+def _site(origin: Origin, front: Front, header_bytes: int, header_s: float) -> str:
     parts = [f"# Site {origin.name}"]
     if front.http is not None and front.https is not None:
         parts.append(f"""\
 <VirtualHost {front.http}>
-{names}    RewriteEngine On
-    RewriteRule ^ https://%{{SERVER_NAME}}{front.port_suffix}%{{REQUEST_URI}} [R=301,L,NE]
+{_names(origin, origin.hosts)}    RewriteEngine On
+    RewriteRule ^ https://%{{SERVER_NAME}}{front.port_suffix}%{{REQUEST_URI}} [R=301,L]
 </VirtualHost>
 """)
-    tls = ""
-    if front.https is not None:
-        mark = (
-            "" if origin.certificate else "    # CHANGE both: djsup's configuration names no certificate.\n"
-        )
-        tls = f"""\
-    Protocols h2 http/1.1
-    SSLEngine On
-    SSLProtocol -all +TLSv1.2 +TLSv1.3
-{mark}    SSLCertificateFile "{origin.certificate_path}"
-    SSLCertificateKeyFile "{origin.key_path}"
-"""
-    where = front.https or front.http
-    assert where is not None
-    parts.append(f"<VirtualHost {where}>\n{names}{tls}{_body(origin)}</VirtualHost>\n")
+    body = _body(origin, header_bytes, header_s)
+    if front.https is None:
+        parts.append(f"<VirtualHost {front.http}>\n{_names(origin, origin.hosts)}{body}</VirtualHost>\n")
+        return "\n".join(parts)
+    for face in origin.faces:
+        first = _names(origin, face.hosts) + _https(face)
+        parts.append(f"<VirtualHost {front.https}>\n{first}{body}</VirtualHost>\n")
     return "\n".join(parts)
 
 
-def _body(origin: Origin) -> str:
+def _names(origin: Origin, hosts: tuple[str, ...]) -> str:
+    plain = next((host for host in hosts if not host.startswith("*")), f"{origin.name}.invalid")
+    return f"    ServerName {plain}\n" + (f"    ServerAlias {' '.join(hosts)}\n" if hosts else "")
+
+
+def _https(face: Face) -> str:
+    mark = "" if face.certificate else "    # CHANGE both: djsup's configuration names no certificate.\n"
+    return f"""\
+    Protocols h2 http/1.1
+    SSLEngine On
+    SSLProtocol -all +TLSv1.2 +TLSv1.3
+{mark}    SSLCertificateFile "{face.certificate_path}"
+    SSLCertificateKeyFile "{face.key_path}"
+"""
+
+
+def _body(origin: Origin, header_bytes: int, header_s: float) -> str:
     limits = origin.limits
     gone = "\n".join(f"    RequestHeader unset {name}" for name in UNTRUE)
     to = f"unix:{origin.address.host}|http://djsup-{origin.name}/"
@@ -71,12 +80,13 @@ def _body(origin: Origin) -> str:
         health = f"    # For a load balancer in front of Apache: {origin.health.path} answers {origin.health.expect} when the site is well.\n"
     return f"""\
 
-    # As limits of djsup's: max_body, max_header, header_timeout, body_timeout.
+    # As limits of djsup's: max_body, max_header (here for each field; djsup counts all), header_timeout, body_timeout. Of
+    # max_header and header_timeout the widest of all sites.
     LimitRequestBody {max(1, limits.max_body_bytes)}
-    LimitRequestFieldSize {limits.max_header_bytes}
-    LimitRequestLine {limits.max_header_bytes}
+    LimitRequestFieldSize {header_bytes}
+    LimitRequestLine {header_bytes}
     <IfModule reqtimeout_module>
-        RequestReadTimeout header={math.ceil(limits.header_timeout_s)} body={math.ceil(limits.body_timeout_s)},MinRate=240
+        RequestReadTimeout header={math.ceil(header_s)} body={math.ceil(limits.body_timeout_s)},MinRate=240
     </IfModule>
 {health}
     # Who the client is, as Apache sees it: set, and not added to what the client says. djsup believes it where
@@ -99,16 +109,16 @@ def _body(origin: Origin) -> str:
 
 def _static(folder: StaticFolder) -> str:
     path = folder.path.rstrip("/")
-    cache = (
-        '        Header set Cache-Control "public, max-age=0"\n'
-        if folder.changes
-        else """\
-        Header set Cache-Control "public, max-age=60"
-        <FilesMatch "\\.[0-9a-f]{12}\\.[^/]+$">
-            Header set Cache-Control "public, max-age=315360000, immutable"
+    cache = f'        Header set Cache-Control "{EACH_TIME}"\n'
+    if not folder.changes:
+        cache = f"""\
+        Header set Cache-Control "{A_MINUTE}"
+        # Files whose names have a hash never change (Django's ManifestStaticFilesStorage).
+        <FilesMatch "{HASHED}">
+            Header set Cache-Control "{FOR_EVER}"
         </FilesMatch>
+        Header set Access-Control-Allow-Origin "*"
 """
-    )
     return f"""
     # Apache's user needs the right to read these.
     ProxyPass "{folder.prefix}" "!"
@@ -116,13 +126,12 @@ def _static(folder: StaticFolder) -> str:
     <Directory "{path}">
         Require all granted
         AllowOverride None
-        Options FollowSymLinks
+        # Without FollowSymLinks: a symbolic link below the folder may lead anywhere. The folder itself may be one.
+        Options None
+        Header set X-Content-Type-Options nosniff
 {cache}    </Directory>
-    <LocationMatch "^{folder.prefix}(.*/)?\\.">
+    # No hidden files.
+    <LocationMatch "^{re.escape(folder.prefix)}(.*/)?\\.">
         Require all denied
     </LocationMatch>
 """
-
-
-def _plain(origin: Origin) -> str:
-    return next((host for host in origin.hosts if not host.startswith("*")), f"{origin.name}.invalid")

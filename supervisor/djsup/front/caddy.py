@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from djsup.core.model import AddressKind
-from djsup.front.origin import CHANGE_ME, CONNECT_S, UNTRUE
+from djsup.front.origin import A_MINUTE, CHANGE_ME, CONNECT_S, EACH_TIME, FOR_EVER, HASHED, UNTRUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +20,11 @@ def text(origins: Sequence[Origin], front: Front) -> str:
     header_s = max(each.limits.header_timeout_s for each in origins)
     ports = ""
     if front.http is not None and front.https is not None:
-        ports = f"    http_port {front.http.port}\n    https_port {front.https.port}\n"
+        # Caddy's own redirect goes to port 443, wherever it listens.
+        ports = f"    http_port {front.http.port}\n    https_port {front.https.port}\n    auto_https disable_redirects\n"
     head = f"""\
 # Caddy in front of djsup. Save it as /etc/caddy/Caddyfile; then: caddy validate --config FILE && systemctl reload caddy
-# Caddy sends plain http on to https by itself. WebSockets are not supported by djsup (WSGI has none).
+# WebSockets are not supported by djsup (WSGI has none).
 {{
 {ports}    servers {{
         max_header_size {header}
@@ -33,7 +34,16 @@ def text(origins: Sequence[Origin], front: Front) -> str:
     }}
 }}
 """
-    return "\n".join([head, *(_site(each, front) for each in origins)])
+    return "\n".join([head, *_redirect(front), *(_site(each, front) for each in origins)])
+
+
+def _redirect(front: Front) -> list[str]:
+    if front.http is None or front.https is None:
+        return []
+    bind = "" if front.http.host == "*" else f"    bind {front.http.host}\n"
+    return [
+        f"http://:{front.http.port} {{\n{bind}    redir https://{{host}}{front.port_suffix}{{uri}} permanent\n}}\n"
+    ]
 
 
 def _site(origin: Origin, front: Front) -> str:
@@ -45,8 +55,9 @@ def _site(origin: Origin, front: Front) -> str:
     names = ", ".join(f"{scheme}://{host}:{where.port}" for host in hosts)
     bind = "" if where.host == "*" else f"    bind {where.host}\n"
     tls = ""
-    if scheme == "https" and origin.certificate:
-        tls = f'    tls "{origin.certificate.certificate}" "{origin.certificate.key}"\n'
+    if scheme == "https" and origin.faces[0].certificate:
+        # Of many Caddy takes the one that is for the name asked.
+        tls = "".join(f'    tls "{face.certificate_path}" "{face.key_path}"\n' for face in origin.faces)
     elif scheme == "https":
         tls = "    # Caddy gets the certificate by itself (ACME). Else: tls CERTIFICATE KEY\n"
     address = (
@@ -67,10 +78,7 @@ def _site(origin: Origin, front: Front) -> str:
     return f"""\
 # Site {origin.name}
 {names} {{
-{bind}{tls}    # As max_body of djsup's.
-    request_body {{
-        max_size {max(1, limits.max_body_bytes)}
-    }}
+{bind}{tls}    # djsup answers 413 above max_body by itself: with request_body/max_size it would be 502.
 {"".join(_static(each) for each in origin.static)}
     handle {{
         reverse_proxy {address} {{
@@ -95,21 +103,32 @@ def _site(origin: Origin, front: Front) -> str:
 
 
 def _static(folder: StaticFolder) -> str:
-    cache = (
-        '        header Cache-Control "public, max-age=0"\n'
-        if folder.changes
-        else f"""\
-        @hashed{_word(folder)} path_regexp \\.[0-9a-f]{{12}}\\.[^/]+$
-        header Cache-Control "public, max-age=60"
-        header @hashed{_word(folder)} Cache-Control "public, max-age=315360000, immutable"
+    here = f"@file{_word(folder)}"
+    hashed = f"@hashed{_word(folder)}"
+    if folder.changes:
+        more = f'        header {here} Cache-Control "{EACH_TIME}"\n'
+        server = "hide .*"
+    else:
+        more = f"""\
+        header {here} Cache-Control "{A_MINUTE}"
+        header {here} Access-Control-Allow-Origin "*"
+        # Files whose names have a hash never change (Django's ManifestStaticFilesStorage).
+        {hashed} {{
+            file
+            path_regexp {HASHED}
+        }}
+        header {hashed} Cache-Control "{FOR_EVER}"
 """
-    )
+        server = "hide .*\n            # FILE.br and FILE.gz beside FILE are sent to those who take them.\n            precompressed br gzip"
     return f"""
-    # Caddy's user needs the right to read these.
+    # Caddy's user needs the right to read these. Caddy follows symbolic links, wherever they lead: leave none in here.
     handle_path {folder.prefix}* {{
         root * "{folder.path.rstrip("/")}"
-{cache}        file_server {{
-            hide .*
+        # Only what is there: "not found" must not be kept for ever.
+        {here} file
+        header {here} X-Content-Type-Options nosniff
+{more}        file_server {{
+            {server}
         }}
     }}
 """

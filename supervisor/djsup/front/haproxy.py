@@ -1,4 +1,4 @@
-"""HAProxy, 2.4 or newer, in HTTP mode: a whole haproxy.cfg. Static files are served by djsup, since HAProxy serves none."""
+"""HAProxy, 2.6 or newer, in HTTP mode: a whole haproxy.cfg. Static files are served by djsup, since HAProxy serves none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from djsup.front.origin import CONNECT_S, UNTRUE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from djsup.front.origin import Front, Origin
+    from djsup.front.origin import Face, Front, Origin
 
 BUFFER_LEAST = 16384
 BUFFER_SPARE = 8192
@@ -41,13 +41,15 @@ defaults
     timeout client {longest}s
     timeout server {longest}s
     timeout http-keep-alive 15s
+    # A node whose workers are all busy answers its health path late, and is none the worse for it.
+    timeout check {CONNECT_S}s
     # Tried again is only what cannot have been run, or may be run twice (see the backends ..._read).
     retries 3
     option redispatch 1
 """
     ]
     if front.http is not None and front.https is not None:
-        where = f"code 301 location https://%[req.hdr(host),field(1,:)]{front.port_suffix}%[capture.req.uri]"
+        where = f"code 301 location https://%[req.hdr(host),host_only]{front.port_suffix}%[pathq]"
         parts.append(f"frontend http\n    bind {front.http}\n    http-request redirect {where}\n")
     parts.append(_frontend(origins, front))
     parts += [_backends(each) for each in origins]
@@ -61,16 +63,18 @@ def _frontend(origins: Sequence[Origin], front: Front) -> str:
     bind = f"    bind {where}"
     if front.https is not None:
         lines.append("    # A certificate with its key in one file: cat CERTIFICATE KEY > FILE")
-        for each in origins:
-            if each.certificate is None:
+        faces = [face for each in origins for face in each.faces]
+        for face in faces:
+            if face.certificate is None:
                 lines.append(
-                    f"    # CHANGE {each.certificate_path}: djsup's configuration names no certificate."
+                    f"    # CHANGE {face.certificate_path}: djsup's configuration names no certificate."
                 )
             else:
-                lines.append(
-                    f"    #   cat {each.certificate.certificate} {each.certificate.key} > {_combined(each)}"
-                )
-        bind += " ssl alpn h2,http/1.1 " + " ".join(f"crt {_combined(each)}" for each in origins)
+                lines.append(f"    #   cat {face.certificate_path} {face.key_path} > {_combined(face)}")
+        lines.append(
+            "    # Of many HAProxy shows the one that is for the name asked, and the first where none is."
+        )
+        bind += " ssl alpn h2,http/1.1 " + " ".join(f"crt {_combined(face)}" for face in faces)
     lines += [
         bind,
         "    # Who the client is, as HAProxy sees it: set, and not added to what the client says (as forwardfor does).",
@@ -86,7 +90,7 @@ def _frontend(origins: Sequence[Origin], front: Front) -> str:
     for each in origins:
         for host in each.hosts:
             match = f"-m end -i {host[1:]}" if host.startswith("*") else f"-m str -i {host}"
-            lines.append(f"    acl to_{each.name} req.hdr(host),field(1,:) {match}")
+            lines.append(f"    acl to_{each.name} req.hdr(host),host_only {match}")
         if each.hosts:
             lines.append(f"    use_backend {each.name}_read if to_{each.name} safe")
             lines.append(f"    use_backend {each.name}_write if to_{each.name}")
@@ -103,7 +107,6 @@ def _backends(origin: Origin) -> str:
     address = (
         f"unix@{origin.address.host}" if origin.address.kind is AddressKind.UNIX else str(origin.address)
     )
-    too_long = f"    http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt {limits.max_body_bytes} }}\n"
     health, check, track = "", "", ""
     if origin.health.path:
         health = f"""\
@@ -111,28 +114,33 @@ def _backends(origin: Origin) -> str:
     http-check send meth GET uri {origin.health.path} ver HTTP/1.1 hdr Host {origin.health_host}
     http-check expect status {origin.health.expect}
 """
-        check, track = " check inter 2s fall 3 rise 1", f" track {origin.name}_read/{origin.name}"
+        check, track = (
+            " check inter 2s fastinter 500ms fall 3 rise 1",
+            f" track {origin.name}_read/{origin.name}",
+        )
     reuse = "http-reuse safe" if origin.idle_s else "option http-server-close"
     purge = f" pool-purge-delay {origin.idle_s}s" if origin.idle_s else ""
     return f"""\
-# Site {origin.name}: what may be asked twice. Idle connections are kept; HAProxy gives most of them up within some seconds, but
+# Site {origin.name}; djsup answers 413 above max_body by itself, as HAProxy cannot in the middle of a body.
+
+# What may be asked twice. Idle connections are kept; HAProxy gives most of them up within some seconds, but
 # not surely before djsup does (keepalive, {limits.keepalive_s:g} s). A request that met such an end is sent once more.
 backend {origin.name}_read
     {reuse}
     retry-on conn-failure empty-response
-{health}{too_long}    server {origin.name} {address}{check}{purge}
+{health}    server {origin.name} {address}{check}{purge}
 
 # The rest (POST ...) must not be sent twice. So it never gets a connection that has been idle: a new one each.
 backend {origin.name}_write
     http-reuse never
     option http-server-close
     retry-on conn-failure
-{too_long}    server {origin.name} {address}{track}
+    server {origin.name} {address}{track}
 """
 
 
-def _combined(origin: Origin) -> str:
-    return f"/etc/haproxy/certs/{origin.name}.pem" if origin.certificate else origin.certificate_path
+def _combined(face: Face) -> str:
+    return f"/etc/haproxy/certs/{face.file}.pem" if face.certificate else face.certificate_path
 
 
 def _peer(origin: Origin) -> str:

@@ -5,37 +5,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from djsup.core.model import AddressKind
-from djsup.front.origin import CONNECT_S, UNTRUE
+from djsup.front.origin import A_MINUTE, CONNECT_S, EACH_TIME, FOR_EVER, HASHED, UNTRUE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from djsup.core.model import Address, StaticFolder
-    from djsup.front.origin import Front, Origin
+    from djsup.front.origin import Face, Front, Origin
 
 CONNECTIONS = 64
 """Idle connections to a site that each nginx process keeps."""
-HEAD = """\
+HEAD = f"""\
 # nginx in front of djsup. Save it as /etc/nginx/conf.d/djsup.conf; then: nginx -t && nginx -s reload
 # WebSockets are not supported by djsup (WSGI has none): pass their paths to another server.
 
-# Files whose names have a hash never change.
-map $uri $djsup_cache {
-    default                    "public, max-age=60";
-    "~\\.[0-9a-f]{12}\\.[^/]+$"  "public, max-age=315360000, immutable";
-}
+# Files whose names have a hash never change (Django's ManifestStaticFilesStorage).
+map $uri $djsup_cache {{
+    default                    "{A_MINUTE}";
+    "~{HASHED}"  "{FOR_EVER}";
+}}
 """
 
 
 def text(origins: Sequence[Origin], front: Front) -> str:
     """The whole file."""
-    parts = [HEAD, *(_site(each, front) for each in origins)]
+    # nginx reads a header before it knows the site, and takes the limits of the first: all have the widest.
+    header_bytes = max(each.limits.max_header_bytes for each in origins)
+    header_s = max(each.limits.header_timeout_s for each in origins)
+    header = (
+        f"    large_client_header_buffers 4 {header_bytes};\n    client_header_timeout {_ms(header_s)};\n"
+    )
+    parts = [HEAD, *(_site(each, front, header) for each in origins)]
     if not any(each.default for each in origins):
         parts.append(_nobody(front))
     return "\n".join(parts)
 
 
-def _site(origin: Origin, front: Front) -> str:
+def _site(origin: Origin, front: Front, header: str) -> str:
     names = " ".join(origin.hosts) or "_"
     default = " default_server" if origin.default else ""
     server = f"unix:{origin.address.host}" if origin.address.kind is AddressKind.UNIX else str(origin.address)
@@ -50,22 +56,26 @@ server {{
     return 301 https://$host{front.port_suffix}$request_uri;
 }}
 """)
-    if front.https is not None:
-        mark = (
-            "" if origin.certificate else "    # CHANGE both: djsup's configuration names no certificate.\n"
-        )
-        # nginx 1.25.1 says that "http2 on;" is the new form; it still takes this one, which older ones need.
-        first = f"""\
-    listen {_listen(front.https)} ssl http2{default};
-{mark}    ssl_certificate     {_quoted(origin.certificate_path)};
-    ssl_certificate_key {_quoted(origin.key_path)};
-    ssl_protocols TLSv1.2 TLSv1.3;
-"""
-    else:
+    if front.https is None:
         assert front.http is not None
-        first = f"    listen {_listen(front.http)}{default};\n"
-    parts.append(_server(origin, names, first))
+        parts.append(_server(origin, names, f"    listen {_listen(front.http)}{default};\n", header))
+        return "\n".join(parts)
+    for face in origin.faces:
+        first = _https(face, front.https, default if face is origin.faces[0] else "")
+        parts.append(_server(origin, " ".join(face.hosts) or "_", first, header))
     return "\n".join(parts)
+
+
+def _https(face: Face, where: Address, default: str) -> str:
+    mark = "" if face.certificate else "    # CHANGE both: djsup's configuration names no certificate.\n"
+    # nginx 1.25.1 says that "http2 on;" is the new form; it still takes this one, which older ones need.
+    return f"""\
+    listen {_listen(where)} ssl http2{default};
+{mark}    ssl_certificate     {_quoted(face.certificate_path)};
+    ssl_certificate_key {_quoted(face.key_path)};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_cache shared:djsup:10m;
+"""
 
 
 def _keep(origin: Origin) -> str:
@@ -79,7 +89,7 @@ def _keep(origin: Origin) -> str:
 """
 
 
-def _server(origin: Origin, names: str, first: str) -> str:
+def _server(origin: Origin, names: str, first: str, header: str) -> str:
     limits = origin.limits
     gone = "\n".join(f'        proxy_set_header {name} "";' for name in UNTRUE)
     health = ""
@@ -89,11 +99,10 @@ def _server(origin: Origin, names: str, first: str) -> str:
 server {{
 {first}    server_name {names};
 
-    # As limits of djsup's: max_body, max_header, header_timeout, body_timeout, write_timeout.
+    # As limits of djsup's: max_body, max_header (here for each field; djsup counts all), header_timeout, body_timeout,
+    # write_timeout. Of max_header and header_timeout the widest of all sites.
     client_max_body_size {max(1, limits.max_body_bytes)};
-    large_client_header_buffers 4 {limits.max_header_bytes};
-    client_header_timeout {_ms(limits.header_timeout_s)};
-    client_body_timeout {_ms(limits.body_timeout_s)};
+{header}    client_body_timeout {_ms(limits.body_timeout_s)};
     send_timeout {_ms(limits.write_timeout_s)};
 {health}{"".join(_static(each) for each in origin.static)}
     location / {{
@@ -127,17 +136,28 @@ server {{
 
 
 def _static(folder: StaticFolder) -> str:
-    cache = '"public, max-age=0"' if folder.changes else "$djsup_cache"
+    path = folder.path.rstrip("/")
+    cache = f'"{EACH_TIME}"' if folder.changes else "$djsup_cache"
+    more = ""
+    if not folder.changes:
+        more = """\
+        add_header Access-Control-Allow-Origin "*";
+        # FILE.gz beside FILE is sent to those who take it; for FILE.br nginx needs a module (brotli_static).
+        gzip_static on;
+        gzip_vary on;
+"""
     return f"""
     # nginx's user needs the right to read these.
     location ^~ {folder.prefix} {{
-        alias {_quoted(folder.path.rstrip("/") + "/")};
+        alias {_quoted(path + "/")};
+        # No hidden files, and no symbolic link below the folder: it may lead anywhere. The folder itself may be one.
         if ($uri ~ "/\\.") {{
             return 404;
         }}
-        gzip_static on;
+        disable_symlinks on from={_quoted(path)};
         add_header Cache-Control {cache};
-    }}
+        add_header X-Content-Type-Options nosniff;
+{more}    }}
 """
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from djsup.core.model import Address, AddressKind, SiteName
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from djsup.core.model import CertificateFiles, Health, Limits, SiteSettings, StaticFolder
 
 IDLE_SHARE = 2 / 3
@@ -30,6 +32,12 @@ CHANGE_ME = "CHANGE-ME"
 """In whatever the configuration could not tell."""
 UNTRUE = ("Forwarded", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-IP")
 """Fields that a client could send and no proxy here writes: each has to be removed."""
+HASHED = "\\.[0-9a-f]{12}\\.[^/]+$"
+"""What names of files end with that Django's ManifestStaticFilesStorage has given a hash. djsup asks its manifest."""
+FOR_EVER = "max-age=315360000, public, immutable"
+A_MINUTE = "max-age=60, public"
+EACH_TIME = "max-age=0, public"
+"""How long a file may be cached, in the words of WhiteNoise, so of djsup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,34 @@ class Front:
 
 
 @dataclass(frozen=True, slots=True)
+class Face:
+    """A certificate of a site, and the names that it is shown for."""
+
+    site: SiteName
+    number: int
+    """From 1, among the site's certificates."""
+    hosts: tuple[str, ...]
+    """Empty: it is for whatever is asked."""
+    certificate: CertificateFiles | None
+    """None: djsup's configuration names none."""
+
+    @property
+    def file(self) -> str:
+        """What its files may be called, without a suffix."""
+        return self.site if self.number == 1 else f"{self.site}-{self.number}"
+
+    @property
+    def certificate_path(self) -> str:
+        """The certificate, or a path that its owner has to change."""
+        return self.certificate.certificate if self.certificate else f"/etc/ssl/{CHANGE_ME}/{self.file}.pem"
+
+    @property
+    def key_path(self) -> str:
+        """Its key, or a path that its owner has to change."""
+        return self.certificate.key if self.certificate else f"/etc/ssl/{CHANGE_ME}/{self.file}.key"
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """A site as a proxy sees it."""
 
@@ -54,7 +90,8 @@ class Origin:
     default: bool
     """Whether it also answers to names that no site has."""
     address: Address
-    certificate: CertificateFiles | None
+    faces: tuple[Face, ...]
+    """One for each certificate, the one for all other names first; one without a certificate where there is none."""
     static: tuple[StaticFolder, ...]
     limits: Limits
     health: Health
@@ -71,16 +108,6 @@ class Origin:
         return math.ceil(max(self.limits.request_timeout_s, self.limits.max_timeout_s)) + LATER_S
 
     @property
-    def certificate_path(self) -> str:
-        """The certificate, or a path that its owner has to change."""
-        return self.certificate.certificate if self.certificate else f"/etc/ssl/{CHANGE_ME}/{self.name}.pem"
-
-    @property
-    def key_path(self) -> str:
-        """Its key, or a path that its owner has to change."""
-        return self.certificate.key if self.certificate else f"/etc/ssl/{CHANGE_ME}/{self.name}.key"
-
-    @property
     def health_host(self) -> str:
         """The Host that the health path is asked with."""
         named = next((host for host in self.hosts if not host.startswith("*")), "localhost")
@@ -94,23 +121,22 @@ class Origin:
         return self.address.host if _is_loopback(self.address.host) else ""
 
 
-def origin(site: SiteSettings) -> Origin:
-    """What a proxy has to know of one site."""
+def origin(site: SiteSettings, shown: Sequence[tuple[str, ...]]) -> Origin:
+    """What a proxy has to know of one site. ``shown``: for each of its certificates, if many, the names that it is shown for."""
     return Origin(
         name=site.name,
-        hosts=tuple(host.removesuffix(".") for host in site.hosts),
+        hosts=_hosts(site),
         default=site.default or not site.hosts,
         address=_reachable(site),
-        certificate=site.tls.certificates[0] if site.tls and site.tls.certificates else None,
+        faces=_faces(site, shown),
         static=site.static,
         limits=site.limits,
         health=site.health,
     )
 
 
-def advice(site: SiteSettings) -> list[str]:
-    """What has to be changed in a site's settings for a proxy to stand in front of it."""
-    found = origin(site)
+def advice(site: SiteSettings, found: Origin) -> list[str]:
+    """What has to be changed in a site's settings for a proxy to stand in front of it, as ``found``."""
     said = []
     if CHANGE_ME in found.address.host:
         said.append('it has no plain address that a proxy could reach; add listen = ["127.0.0.1:8001"], say')
@@ -128,6 +154,21 @@ def advice(site: SiteSettings) -> list[str]:
             "keepalive is under 1.5 s, too short for a proxy to use a connection twice without a race"
         )
     return said
+
+
+def _faces(site: SiteSettings, shown: Sequence[tuple[str, ...]]) -> tuple[Face, ...]:
+    certificates = site.tls.certificates if site.tls else ()
+    if len(certificates) < 2:  # noqa: PLR2004 -- nothing to choose from
+        return (Face(site.name, 1, _hosts(site), certificates[0] if certificates else None),)
+    pairs = enumerate(zip(certificates, shown, strict=True), 1)
+    # The first one is also for whoever asks for a name of none; another one that has no name is never shown.
+    return tuple(
+        Face(site.name, number, hosts, files) for number, (files, hosts) in pairs if hosts or number == 1
+    )
+
+
+def _hosts(site: SiteSettings) -> tuple[str, ...]:
+    return tuple(host.removesuffix(".") for host in site.hosts)
 
 
 def _reachable(site: SiteSettings) -> Address:
