@@ -120,6 +120,11 @@ class _OnSmallDisk(DaemonUnderTest):
     def runtime(self) -> Path:
         return self.folder / "disk" / "run"
 
+    @property
+    def log(self) -> str:
+        own = self.folder / "disk" / "log" / "djsup.log"
+        return super().log + (own.read_text(errors="replace") if own.exists() else "")
+
 
 @dataclass
 class Fleet:

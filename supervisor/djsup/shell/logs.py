@@ -260,10 +260,21 @@ class Capture:
         self._ends: dict[Stream, int] = {}
 
     def open(self) -> tuple[int, int]:
-        """Two new pipes: the ends to write to (standard output, standard error); the caller closes them."""
-        ends = []
+        """Two new pipes: the ends to write to (standard output, standard error); the caller closes them.
+
+        Raises:
+            OSError: there is no descriptor left; none of them is open then.
+        """
+        ends: list[int] = []
         for stream in self._streams():
-            reader, writer = os.pipe()
+            try:
+                reader, writer = os.pipe()
+            except OSError:
+                for end in ends:
+                    os.close(end)
+                for open_one in list(self._ends):
+                    self.close(open_one)
+                raise
             os.set_blocking(reader, False)
             self._ends[stream] = reader
             asyncio.get_running_loop().add_reader(reader, self.read, stream)
