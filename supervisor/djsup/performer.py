@@ -561,7 +561,7 @@ class Performer:
                 self._tell(events.TemplateFailed(proc, error, traceback))
             case messages.LoadFailed(error, traceback) | messages.Unhealthy(error, traceback):
                 self._tell(events.WorkerFailed(proc, error, traceback))
-            case messages.ForkFailed(other, error):
+            case messages.ForkFailed(other, error) if process.slot is None:
                 # The channel's end tells of the worker that never was; this says why.
                 text = f'site "{process.site}": the template could not fork worker {other}: {error}'
                 self.say("fork-failed", text, Level.ERROR, process.site)

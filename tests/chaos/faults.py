@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,8 +119,12 @@ def _limited(pid: int, name: str, soft: int) -> Iterator[None]:
 def _set_limit(pid: int, name: str, soft: str) -> None:
     found = Path(f"/proc/{pid}").stat()
     command = ["prlimit", "--pid", str(pid), f"--{name}={soft}:"]
-    who = {} if found.st_uid == os.geteuid() else {"user": found.st_uid, "group": found.st_gid}
-    subprocess.run(command, check=True, capture_output=True, extra_groups=[] if who else None, **who)  # type: ignore[arg-type]
+    if found.st_uid == os.geteuid():
+        subprocess.run(command, check=True, capture_output=True)
+        return
+    subprocess.run(
+        command, check=True, capture_output=True, user=found.st_uid, group=found.st_gid, extra_groups=[]
+    )
 
 
 def _descriptors(pid: int) -> int:
@@ -203,27 +207,34 @@ def program_killed(it: Inflicting) -> None:
 # --- starving --------------------------------------------------------------------------------------
 
 
-def worker_without_memory(it: Inflicting) -> None:
-    """RLIMIT_AS at what it has, and requests that need more."""
+def workers_without_memory(it: Inflicting) -> None:
+    """RLIMIT_AS at what they have, and requests that need more."""
     site = it.site("forked", "plain")
-    pid = it.worker(site)
-    excuse = it.excuse(site, pid, exact=False)
-    with _limited(pid, "as", psutil.Process(pid).memory_info().vms):
+    with _starved(it, site, "as", lambda pid: psutil.Process(pid).memory_info().vms):
         for _ in range(BIG_REQUESTS):
             it.ask(site, "/big")
         time.sleep(LIFTED_S / 2)
-    excuse.over_at = time.monotonic()
 
 
-def worker_without_descriptors(it: Inflicting) -> None:
+def workers_without_descriptors(it: Inflicting) -> None:
     """The site's own code takes all that there are: accepting pauses, and goes on."""
     site = it.site("forked", "plain")
-    pid = it.worker(site)
-    excuse = it.excuse(site, pid, exact=False)
-    with _limited(pid, "nofile", _descriptors(pid)):
+    with _starved(it, site, "nofile", _descriptors):
         it.ask(site, "/hoard")
         time.sleep(LIFTED_S / 2)
-    excuse.over_at = time.monotonic()
+
+
+@contextmanager
+def _starved(it: Inflicting, site: str, name: str, soft: Callable[[int], int]) -> Iterator[None]:
+    """All workers of a site, for the kernel chooses which of them gets the request that hurts."""
+    with ExitStack() as limits:
+        excuses = []
+        for pid in it.fleet.workers(site):
+            excuses.append(it.excuse(site, pid, exact=False))
+            limits.enter_context(_limited(pid, name, soft(pid)))
+        yield
+    for each in excuses:
+        each.over_at = time.monotonic()
 
 
 def forks_fail(it: Inflicting) -> None:
@@ -280,13 +291,9 @@ def disk_full(it: Inflicting) -> None:
 
 
 def channel_corrupted(it: Inflicting) -> None:
-    """A site's code writes garbage, and messages that it has no business to send, into its channel."""
-    site = it.site("forked", "plain")
-    it.excuses += [Excuse(it.name, site, pid, exact=False) for pid in it.fleet.workers(site)]
-    it.ask(site, "/babble")
+    """A site's code writes garbage, and messages that it has no business to send, into its channel: it costs nothing."""
+    it.ask(it.site("forked", "plain"), "/babble")
     time.sleep(LIFTED_S / 2)
-    for each in it.excuses:
-        each.over_at = time.monotonic() + 10
 
 
 # --- operators -------------------------------------------------------------------------------------
@@ -364,8 +371,8 @@ FAULTS: tuple[Callable[[Inflicting], None], ...] = (
     template_killed,
     template_stopped,
     program_killed,
-    worker_without_memory,
-    worker_without_descriptors,
+    workers_without_memory,
+    workers_without_descriptors,
     forks_fail,
     template_without_descriptors,
     daemon_without_descriptors,

@@ -140,6 +140,7 @@ class Fleet:
         self.disk_is_small = os.geteuid() == 0 and _mount(self.disk)
         """Whether the disk can be filled: it is a tmpfs of its own, which takes root to mount."""
         self.disk.chmod(0o755)
+        (self.disk / "log").mkdir()
         self.temporary = self.disk / "tmp"
         self.temporary.mkdir()
         self.temporary.chmod(0o1777)
@@ -223,6 +224,8 @@ class Fleet:
                 return f"{name} has templates {site['templates']}"
             if gone & {each["pid"] for kind in ("templates", "programs") for each in site[kind]}:
                 return f"{name} counts on a process that is gone"
+            if not (self.daemon.runtime / "estates" / f"{name}.json").exists():
+                return f"{name} could not be adopted if the daemon were killed now"
             if any(each["state"] != "running" for each in site["programs"]):
                 return f"{name} has programs {site['programs']}"
         return ""

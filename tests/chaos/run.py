@@ -64,9 +64,7 @@ class Run:
 
     def play(self, seconds: float, faults: Sequence[Callable[[Inflicting], None]] = FAULTS) -> None:
         """Faults until the time is over, each at least once if there is time; then the end."""
-        self.fleet.daemon.start()
-        self._become_well("the start")
-        self.clients.start()
+        self.begin()
         end = time.monotonic() + seconds
         turn: list[Callable[[Inflicting], None]] = []
         number = 0
@@ -77,9 +75,13 @@ class Run:
                 continue
             turn = turn or self._random.sample(faults, len(faults))
             self.inflict(turn.pop())
-        self.clients.stop()
-        self._judge_failures()
         self.end()
+
+    def begin(self) -> None:
+        """Start the daemon, and the load once all is well."""
+        self.fleet.daemon.start()
+        self._become_well("the start")
+        self.clients.start()
 
     def inflict(self, fault: Callable[[Inflicting], None]) -> None:
         """One fault, and how long it takes until all is well again."""
@@ -160,9 +162,8 @@ class Run:
 
     def _mistakes(self) -> str:
         log = self.fleet.daemon.log
-        at = max(log.find("djsup's mistake"), log.find("Traceback (most recent call last):\n  File \"/"))
-        found = "djsup's mistake" in log
-        return f"the daemon tells of a mistake of its own: {log[at : at + 2000]}" if found else ""
+        at = log.find("djsup's mistake")
+        return "" if at < 0 else f"the daemon tells of a mistake of its own: {log[at : at + 2000]}"
 
     def _weigh(self) -> None:
         memory = psutil.Process(self.fleet.daemon.pid).memory_info().rss
@@ -181,7 +182,9 @@ class Run:
                 os.truncate(path, 0)
 
     def end(self) -> None:
-        """Stop the daemon: nothing may be left."""
+        """Stop the load and the daemon: nothing may be left."""
+        self.clients.stop()
+        self._judge_failures()
         if self.fleet.daemon.process is None or self.fleet.daemon.process.poll() is not None:
             return
         self.fleet.daemon.run("stop")
