@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -136,7 +137,7 @@ def deaths() -> None:
         port = free_port()
         more = "workers = 1\n[sites.slow.limits]\nstable_after = 1"
         show_deaths("djsup", replacements_s(djsup(folder, {"slow": (port, more)}), folder, port))
-    gunicorn = next(iter(sorted(ROOT.glob(".cache/**/bin/gunicorn"))), None)
+    gunicorn = shutil.which("gunicorn") or next(iter(sorted(ROOT.glob(".cache/**/bin/gunicorn"))), None)
     if gunicorn is None:
         print("gunicorn: not installed (make bench does it)")
         return
@@ -150,7 +151,10 @@ def deaths() -> None:
 
 def show_deaths(name: str, found: list[float]) -> None:
     median, worst = statistics.median(found), max(found)
-    print(f"{name:24} median {median * 1000:7.1f} ms   worst {worst * 1000:7.1f} ms   of {len(found)}", flush=True)
+    print(
+        f"{name:24} median {median * 1000:7.1f} ms   worst {worst * 1000:7.1f} ms   of {len(found)}",
+        flush=True,
+    )
 
 
 # --- neighbours ------------------------------------------------------------------------------------
@@ -205,7 +209,7 @@ def burning(number: int) -> Iterator[None]:
 def neighbours() -> None:
     """Print a line for each misbehaviour of site A."""
     cores = os.cpu_count() or 1
-    limits = "[sites.{0}.limits]\nmax_memory = \"200MiB\"\nrequest_timeout = 30\n"
+    limits = '[sites.{0}.limits]\nmax_memory = "200MiB"\nrequest_timeout = 30\n'
     misdeeds = {
         "A crash-loops": ("/crash", 1, 0.05),
         "A leaks 8 MiB a request": ("/leak", 1, 0.1),
@@ -237,13 +241,18 @@ def _with_neighbour(limits: str, misdeed: tuple[str, int, float] | None) -> list
 
 def show_latency(name: str, found: list[float]) -> None:
     steps = statistics.quantiles(found, n=100)
-    print(f"{name:30} p50 {steps[49] * 1000:7.2f} ms   p99 {steps[98] * 1000:7.2f} ms   of {len(found)}", flush=True)
+    print(
+        f"{name:30} p50 {steps[49] * 1000:7.2f} ms   p99 {steps[98] * 1000:7.2f} ms   of {len(found)}",
+        flush=True,
+    )
 
 
 def main(arguments: list[str]) -> None:
     """Measure what was named, or both."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    print(f"{os.cpu_count()} cores, {model[1] if model else 'unknown'}; load average {os.getloadavg()[0]:.1f} before")
+    print(
+        f"{os.cpu_count()} cores, {model[1] if model else 'unknown'}; load average {os.getloadavg()[0]:.1f} before"
+    )
     if not arguments or "deaths" in arguments:
         deaths()
     if not arguments or "neighbours" in arguments:

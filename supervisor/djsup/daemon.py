@@ -311,7 +311,9 @@ class Daemon:
             try:
                 self._look()
             except Exception:  # noqa: BLE001 - a second without a look is no harm, to look no more would be
-                self.performer.say("bug", "djsup's mistake, at its look around", Level.ERROR, details=format_exc())
+                self.performer.say(
+                    "bug", "djsup's mistake, at its look around", Level.ERROR, details=format_exc()
+                )
 
     def _look(self) -> None:
         self.performer.keyring.look()

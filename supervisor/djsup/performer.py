@@ -514,7 +514,9 @@ class Performer:
             self._read_channel(process)
 
     def _read_channel(self, process: Process) -> None:
-        for _ in range(MESSAGES_AT_ONCE):  # the rest is for the next turn: one site's babble must not keep others waiting
+        for _ in range(
+            MESSAGES_AT_ONCE
+        ):  # the rest is for the next turn: one site's babble must not keep others waiting
             if process.channel is None:
                 return
             try:

@@ -129,7 +129,7 @@ def _set_limit(pid: int, name: str, soft: str) -> None:
 
 def _descriptors(pid: int) -> int:
     """One more than the highest descriptor that a process has open."""
-    return max(int(name) for name in os.listdir(f"/proc/{pid}/fd")) + 1
+    return max(int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()) + 1
 
 
 # --- workers and templates -------------------------------------------------------------------------

@@ -154,7 +154,7 @@ class Fleet:
         python = Path("/usr/bin/python3")
         if os.geteuid() != 0 or not python.exists():
             return None
-        question = "import sys; print(sys.version_info[:2] == (%d, %d))" % sys.version_info[:2]
+        question = f"import sys; print(sys.version_info[:2] == {sys.version_info[:2]})"
         said = subprocess.run([python, "-c", question], capture_output=True, text=True, check=False).stdout
         return OTHER_USER if said.strip() == "True" else None
 
@@ -255,7 +255,7 @@ class Fleet:
         return pids
 
     def temporary_files(self) -> list[str]:
-        return sorted(os.listdir(self.temporary))
+        return sorted(each.name for each in self.temporary.iterdir())
 
     def close(self) -> None:
         """End what is left and give the folder back."""
@@ -279,7 +279,7 @@ def ports_held(pid: int, port: int) -> frozenset[int]:
     inodes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):
-            if found := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry)):
+            if found := re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink())):
                 inodes.add(found[1])
     held = set()
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:

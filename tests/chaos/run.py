@@ -197,7 +197,11 @@ class Run:
             self.broken.append(f"processes outlive the daemon: {list(left.values())}")
         if files := self.fleet.temporary_files():
             self.broken.append(f"temporary files are left: {files}")
-        stayed = {each.name for each in self.fleet.daemon.runtime.iterdir()} & {"djsup.pid", "control.sock", "estates"}
+        stayed = {each.name for each in self.fleet.daemon.runtime.iterdir()} & {
+            "djsup.pid",
+            "control.sock",
+            "estates",
+        }
         if stayed:
             self.broken.append(f"the daemon leaves {stayed} behind")
 

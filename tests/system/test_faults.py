@@ -260,7 +260,7 @@ def test_what_could_not_be_written_down_for_the_next_daemon_is_written_once_it_c
     wait_for(lambda: "cannot write what a daemon would need" in daemon.log, "the complaint")
     expected = pids(daemon)
     estates.unlink()
-    wait_for(lambda: (estates / "blog.json").exists(), "the estate to be written")
+    wait_for((estates / "blog.json").exists, "the estate to be written")
     os.kill(daemon.pid, signal.SIGKILL)
     daemon.wait_end()
     daemon.start()

@@ -69,7 +69,10 @@ class WallClock:
         source = folder / "wall_clock.c"
         source.write_text(SHIM)
         compiled = subprocess.run(
-            ["cc", "-shared", "-fPIC", "-O1", "-o", self.shim, source], capture_output=True, text=True, check=False
+            ["cc", "-shared", "-fPIC", "-O1", "-o", self.shim, source],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if compiled.returncode != 0:
             pytest.skip(f"the C compiler makes no shared library: {compiled.stderr[-300:]}")
