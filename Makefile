@@ -5,7 +5,7 @@ SHELL = /bin/sh
 prepare = python=$$(tools/find-python) && "$$python" -m tools.prepare
 arguments ?=
 
-.PHONY: help run test lint bench bench-reload figures fuzz reference screenshots clean
+.PHONY: help run test lint bench bench-reload figures fuzz simulate chaos reference screenshots clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1	/p' Makefile
@@ -32,6 +32,12 @@ bench-reload:  ## what clients notice of a reload, server by server, 15 minutes;
 
 fuzz:  ## random bytes against the worker's HTTP, for FUZZ_SECONDS=60
 	@$(prepare) fuzz && PYTHONPATH=tests .venv/bin/python -m conformance.fuzz $(arguments)
+
+simulate:  ## random histories against the decisions: SEED=1 HISTORIES=1000; SEED=117sd shows one
+	@$(prepare) lint && PYTHONPATH=tests .venv/bin/python -m core.simulation $(or $(SEED),1) $(HISTORIES)
+
+chaos:  ## faults injected into a real daemon under load, for CHAOS_SECONDS=60; SEED=1 repeats a run's dice
+	@$(prepare) test && PYTHONPATH=tests .venv/bin/python -m chaos --seconds $(or $(CHAOS_SECONDS),60) $(if $(SEED),--seed $(SEED)) $(arguments)
 
 figures:  ## writes the newest results of make bench into docs/explanation/performance.md
 	@$(prepare) bench && .venv/bin/python -m benchmarks.publish $(arguments)

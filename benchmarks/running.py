@@ -143,7 +143,7 @@ def running(server: Server, session: Session) -> Iterator[Running]:
             application=session.application,
             workers=session.workers,
             threads=server.threads or session.threads,
-            port=_free_port(),
+            port=free_port(),
             folder=folder,
             environment=server.environment,
             tls=_certificate(folder) if session.tls else None,
@@ -179,7 +179,8 @@ def _certificate(folder: Path) -> Certificate:
         raise NotRunning(f"no certificate for TLS: {error}") from error
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

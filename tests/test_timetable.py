@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import time
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from freezegun import freeze_time
 
 from core.playbook import BLOG, settings
 from djsup import timetable
 from djsup.core.events import Event, RunAsked
 from djsup.core.model import ProgramSettings, Settings
 from djsup.core.snapshot import ProgramSnapshot, SiteSnapshot, SiteState
-from djsup.timetable import Timetable
+from djsup.timetable import JUMP_MAX_S, Timetable
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -88,6 +91,28 @@ def test_clock_that_was_wrong_by_years_forgets_no_command_and_runs_none_for_it(y
     assert clock.jumps(years * 365 * 86_400) == 0
     assert clock.jumps(-years * 365 * 86_400) == 0
     assert clock.passes(3600) == 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_schedule_runs_once_a_night_however_the_clock_is_set_by_less_than_three_hours(seed: int) -> None:
+    dice, told = random.Random(seed), list[Event]()
+    with freeze_time("2026-01-05 01:00:00") as clock:
+        timetable = Timetable(told.append, UTC)
+        timetable.adopt(scheduled("0 3 * * *"), time.time())
+        dawn, dusk = datetime(2026, 1, 5, 1, tzinfo=UTC), datetime(2026, 1, 6, 2, tzinfo=UTC)
+        at, monotonic = dawn, 50.0
+        for _ in range(300):
+            passed_s = dice.uniform(0.0, 60.0)
+            jump_s = dice.choice([0.0, dice.uniform(-JUMP_MAX_S, JUMP_MAX_S)])
+            at = min(max(at + timedelta(seconds=passed_s + jump_s), dawn), dusk)
+            monotonic += passed_s
+            clock.move_to(at)
+            timetable.look(time.time(), monotonic)
+        while at < dusk:
+            at, monotonic = at + timedelta(minutes=10), monotonic + 600.0
+            clock.move_to(at)
+            timetable.look(time.time(), monotonic)
+    assert len(told) == 1
 
 
 def test_command_in_the_hour_that_summer_time_leaves_out_runs_once_that_night() -> None:

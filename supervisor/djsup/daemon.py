@@ -49,6 +49,7 @@ from djsup.tracer import Tracer
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+    from djsup.core.estate import Estate
     from djsup.core.events import Event
     from djsup.core.model import Settings
     from djsup.core.snapshot import ReloadReport, SiteSnapshot
@@ -117,6 +118,8 @@ class Daemon:
         self.tracer = Tracer(self.performer)
         self.profiler = Profiler(self.performer)
         self._estates = Estates(runtime.estates, djsup.__version__)
+        self._unwritten: dict[SiteName, Estate | None] = {}
+        """Estates that could not be written yet, as on a full disk: the next look tries again."""
         self._estate_trouble: int | None = None
         self._adoption = Adoption(runtime, self.performer, djsup.__version__)
         self._file = Path(settings.file)
@@ -163,7 +166,7 @@ class Daemon:
 
     def _handle(self, event: Event) -> None:
         for action in self._decide(event):
-            self.performer.perform(action)
+            self._perform(action)
         self._write_estates()
 
     def _decide(self, event: Event) -> list[Action]:
@@ -172,6 +175,12 @@ class Daemon:
         except Exception:  # noqa: BLE001 - our own mistake must not end the care for thirty sites
             self.performer.say("bug", f"djsup's mistake, at {event}", Level.ERROR, details=format_exc())
             return []
+
+    def _perform(self, action: Action) -> None:
+        try:
+            self.performer.perform(action)
+        except Exception:  # noqa: BLE001 - as in _decide
+            self.performer.say("bug", f"djsup's mistake, at {action}", Level.ERROR, details=format_exc())
 
     def _show(self, seen: asyncio.Future[Snapshot] | None) -> None:
         """Let those who wait for a change look at it."""
@@ -352,14 +361,24 @@ class Daemon:
     async def _look_every_second(self) -> None:
         while True:
             await asyncio.sleep(to_next_look_s(time.time()))
-            self.performer.keyring.look()
-            self.performer.doorkeeper.look()
-            self.timetable.look(time.time(), time.monotonic())
-            self.performer.processes.look_at_memory()
-            self.service.say_again()
-            if self.fleet.settings is not None:
-                self.observer.look(self.fleet.settings)
-                self.performer.tell_access(self.performer.access.rotate())
+            try:
+                self._look()
+            except Exception:  # noqa: BLE001 - a second without a look is no harm, to look no more would be
+                self.performer.say(
+                    "bug", "djsup's mistake, at its look around", Level.ERROR, details=format_exc()
+                )
+
+    def _look(self) -> None:
+        self.performer.keyring.look()
+        self.performer.doorkeeper.look()
+        self.timetable.look(time.time(), time.monotonic())
+        self.performer.processes.look_at_memory()
+        self.service.say_again()
+        if self._unwritten:
+            self._write_estates()
+        if self.fleet.settings is not None:
+            self.observer.look(self.fleet.settings)
+            self.performer.tell_access(self.performer.access.rotate())
 
     def _adopt_settings(self, settings: Settings) -> None:
         self.performer.dashboard = settings.dashboard
@@ -372,9 +391,11 @@ class Daemon:
 
     def _write_estates(self) -> None:
         """Write down what would be left if we were killed now."""
-        for site, estate in self.fleet.take_estates().items():
+        self._unwritten |= self.fleet.take_estates()
+        for site, estate in list(self._unwritten.items()):
             try:
                 self._estates.write(site, estate)
+                del self._unwritten[site]
             except OSError as error:
                 text = f'site "{site}": cannot write what a daemon would need that is started after our death: {error}'
                 if error.errno != self._estate_trouble:

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 STACKS_SIGNAL = signal.SIGRTMIN + 3
 """The signal on which a worker writes the stacks of its threads (faulthandler, registered at its start)."""
 
+MESSAGES_AT_ONCE = 32
+BAD_MESSAGES_SAID = 5
+
 
 PRINTED = {
     NoticeKind.WORKER_DIED,
@@ -90,6 +93,8 @@ class Process:
     """What it is told when it calls."""
     heir: Generation | None = None
     """Who gets the connections of one that drains."""
+    bad_messages: int = 0
+    """How much it has sent that is no message, or none that it may send."""
     tls: bool = False
     """Whether it, or a worker forked from it, has listeners that speak TLS."""
 
@@ -221,8 +226,14 @@ class Performer:
         """Run the site's interpreter on the worker's folder, and tell it what it is to be."""
         capture = logs.Capture(self._log, site.name, slot)
         process = Process(proc, site.name, generation, slot, capture, tls=bool(site.tls_listen), boots=True)
-        ours, theirs = channels.open_pair()
-        out, err = capture.open()
+        try:
+            board, stacks = self._scoreboard(site.name), self._stack_file(site.name)
+            fds = [board.fd, self.handovers.receiving_end(site.name, generation)]
+            fds += [self.handovers.sending_end(site.name, generation), stacks.fd]
+            ours, theirs, out, err = self._open(capture)
+        except OSError as error:
+            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
+            return
         try:
             command = jails.command_of(
                 site,
@@ -236,6 +247,7 @@ class Performer:
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except processes.CannotRun as error:
             ours.close()
+            self._close_capture(process)
             self._tell(events.SpawnFailed(proc, str(error)))
             return
         finally:
@@ -245,16 +257,26 @@ class Performer:
         self._enrol(process, ours)
         process.pid = capture.pid = pid
         self._tell(events.ProcessStarted(proc, pid))
-        board = self._scoreboard(site.name)
-        if site.name not in self.stack_files:
-            self.stack_files[site.name] = stack_files.StackFile(site.name)
-        fds = [board.fd, self.handovers.receiving_end(site.name, generation)]
-        fds += [self.handovers.sending_end(site.name, generation), self.stack_files[site.name].fd]
         fds += capture.readers()
         fds += [self.listeners.fileno(address) for address in site.listen]
         self._send(proc, self._boot_message(generation, slot, site), fds)
         self._give_certificates(process)
         self._begin_access(process)
+
+    @staticmethod
+    def _open(capture: logs.Capture) -> tuple[socket.socket, socket.socket, int, int]:
+        """Both ends of a new channel, and the ends that the process prints to; the caller closes them.
+
+        Raises:
+            OSError: there is no descriptor left; none of them is open then.
+        """
+        ours, theirs = channels.open_pair()
+        try:
+            return ours, theirs, *capture.open()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
 
     def _boot_message(self, generation: Generation, slot: int | None, site: SiteSettings) -> messages.Boot:
         own_name = next((host for host in site.hosts if not host.startswith("*")), "localhost")
@@ -295,6 +317,11 @@ class Performer:
             self.scoreboards[site] = samples.Scoreboard(site)
         return self.scoreboards[site]
 
+    def _stack_file(self, site: SiteName) -> stack_files.StackFile:
+        if site not in self.stack_files:
+            self.stack_files[site] = stack_files.StackFile(site)
+        return self.stack_files[site]
+
     def _forget_scoreboard(self, site: SiteName) -> None:
         if board := self.scoreboards.pop(site, None):
             board.close()
@@ -309,8 +336,11 @@ class Performer:
         template = self.roster.get(action.template)
         tls = template is not None and template.tls
         process = Process(action.proc, action.site, action.generation, action.slot, capture, tls=tls)
-        ours, theirs = channels.open_pair()
-        out, err = capture.open()
+        try:
+            ours, theirs, out, err = self._open(capture)
+        except OSError as error:
+            self._tell(events.SpawnFailed(action.proc, f"no descriptors for it: {error}"))
+            return
         self._enrol(process, ours)
         self._begin_access(process)
         fork = messages.Fork(action.proc, action.slot)
@@ -332,7 +362,11 @@ class Performer:
         ends = instance is None or program.schedule is not None
         capture = logs.Capture(self._log, site.name, None, label, keep_all=ends)
         process = Process(proc, site.name, generation, None, capture)
-        out, err = capture.open()
+        try:
+            out, err = capture.open()
+        except OSError as error:
+            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
+            return
         try:
             address = None
             if program.notify or program.watchdog_s:
@@ -347,6 +381,7 @@ class Performer:
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (processes.CannotRun, OSError) as error:
             self._close_notifications(process)
+            self._close_capture(process)
             self._tell(events.SpawnFailed(proc, str(error)))
             return
         finally:
@@ -365,7 +400,11 @@ class Performer:
             return
         capture = logs.Capture(self._log, SiteName("dashboard"), None)
         process = Process(proc, SiteName("dashboard"), Generation(0), None, capture)
-        out, err = capture.open()
+        try:
+            out, err = capture.open()
+        except OSError as error:
+            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
+            return
         try:
             self.listeners.bind(dashboard.listen)
             listener = self.listeners.fileno(dashboard.listen)
@@ -397,6 +436,7 @@ class Performer:
             )
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (sockets.CannotListen, processes.CannotRun, OSError, ValueError, KeyError) as error:
+            self._close_capture(process)
             self._tell(events.SpawnFailed(proc, f"dashboard: {error}"))
             return
         finally:
@@ -520,7 +560,11 @@ class Performer:
             self._read_channel(process)
 
     def _read_channel(self, process: Process) -> None:
-        while process.channel is not None:
+        for _ in range(
+            MESSAGES_AT_ONCE
+        ):  # the rest is for the next turn: one site's babble must not keep others waiting
+            if process.channel is None:
+                return
             try:
                 received = channels.receive(process.channel)
             except BlockingIOError:
@@ -528,8 +572,7 @@ class Performer:
             except OSError:
                 received = None
             except messages.BadMessage as error:
-                text = f'site "{process.site}": pid {process.pid} sent what is no message: {error}'
-                self.say("bad-message", text[:500], Level.WARNING, process.site)
+                self._say_of_bad_message(process, f"pid {process.pid} sent what is no message: {error}")
                 continue
             if received is None:
                 self._channel_ended(process)
@@ -551,8 +594,9 @@ class Performer:
             self._greet(process, received.pid)
             return
         if received.pid != process.pid:
-            text = f'site "{process.site}": pid {received.pid} speaks on the channel of pid {process.pid}'
-            self.say("bad-message", text, Level.WARNING, process.site)
+            self._say_of_bad_message(
+                process, f"pid {received.pid} speaks on the channel of pid {process.pid}"
+            )
             return
         match received.message:
             case messages.Loaded() as loaded if process.slot is None:
@@ -565,7 +609,7 @@ class Performer:
                 self._tell(events.TemplateFailed(proc, error, traceback))
             case messages.LoadFailed(error, traceback) | messages.Unhealthy(error, traceback):
                 self._tell(events.WorkerFailed(proc, error, traceback))
-            case messages.ForkFailed(other, error):
+            case messages.ForkFailed(other, error) if process.slot is None:
                 # The channel's end tells of the worker that never was; this says why.
                 text = f'site "{process.site}": the template could not fork worker {other}: {error}'
                 self.say("fork-failed", text, Level.ERROR, process.site)
@@ -588,6 +632,14 @@ class Performer:
             case _:
                 pass  # a worker's Loaded is followed by its Ready; the rest only the daemon says
 
+    def _say_of_bad_message(self, process: Process, what: str) -> None:
+        """Some times for each process: what a site writes must not push all else out of log and history."""
+        process.bad_messages += 1
+        if process.bad_messages <= BAD_MESSAGES_SAID:
+            last = "; no more is said of it" if process.bad_messages == BAD_MESSAGES_SAID else ""
+            text = f'site "{process.site}": {what[:500]}{last}'
+            self.say("bad-message", text, Level.WARNING, process.site)
+
     def _say_of_timeout(self, process: Process, told: messages.TimedOut) -> None:
         """A soft timeout, for the history: the worker has written it to the site's log itself."""
         text = (
@@ -606,8 +658,12 @@ class Performer:
 
     def _greet(self, process: Process, pid: Pid) -> None:
         """A forked worker said hello: the kernel told its pid, so watch over it and let it go on."""
-        if not self.processes.adopt(pid, lambda end: self._ended(process, end)):
-            return  # gone already: the channel's end tells
+        try:
+            if not self.processes.adopt(pid, lambda end: self._ended(process, end)):
+                return  # gone already: the channel's end tells
+        except OSError:  # no descriptor is left to watch over it
+            self._channel_ended(process)
+            return
         process.pid = process.capture.pid = pid
         self._tell(events.ProcessStarted(process.proc, pid))
         if process.kill_when_known is not None:

@@ -248,7 +248,7 @@ def receive_connection(
         local_host, local_port = note["local"]
         peer_host, peer_port = note["peer"]
         (sock,) = socks
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # the last: a thousand brackets, say
         for each in socks:
             each.close()
         return None

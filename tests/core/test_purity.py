@@ -11,7 +11,7 @@ from pathlib import Path
 import freezegun
 import pytest
 
-from core.simulation.history import History
+from core.simulation.history import History, Name
 
 ROOT = Path(__file__).parents[2]
 CONTRACTS = """
@@ -23,7 +23,7 @@ include_external_packages = true
 
 def told(seed: int) -> list[str]:
     lines: list[str] = []
-    History(seed, lines.append).play()
+    History(Name(seed), lines.append).play()
     return lines
 
 
@@ -36,12 +36,12 @@ def test_jumps_of_the_wall_clock_change_nothing() -> None:
             lines.append(line)
             clock.tick(3600.0 if len(lines) % 2 else -7200.0)
 
-        History(7, jump).play()
+        History(Name(7), jump).play()
     assert lines == calm
 
 
 def test_hashes_of_strings_change_nothing() -> None:
-    program = f"import sys; sys.path[:0] = {sys.path!r}\nfrom core.simulation.history import History\nHistory(7, print).play()"
+    program = f"import sys; sys.path[:0] = {sys.path!r}\nfrom core.simulation.history import History, Name\nHistory(Name(7), print).play()"
     runs = [
         subprocess.run(
             [sys.executable, "-c", program],

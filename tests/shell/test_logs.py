@@ -132,3 +132,13 @@ def test_lines_of_a_program_are_labelled_with_it_and_all_are_kept_when_asked_for
         ("clean/0", "stderr"),
     ]
     assert kept == ["to 0", "to 1"]
+
+
+def test_a_log_that_cannot_be_written_is_said_once_though_another_cannot_be_either(tmp_path: Path) -> None:
+    writer, told = Writer(), list[str]()
+    writer.trouble = told.append
+    for _ in range(3):
+        for name in ("blog", "shop"):
+            writer.write("a line", str(tmp_path / "no-such-folder" / f"{name}.log"))
+    writer.close()
+    assert len(told) == 2

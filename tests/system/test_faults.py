@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -226,3 +227,41 @@ def test_events_outlive_the_daemon(daemon: DaemonUnderTest, blog: Project) -> No
     assert before
     assert after[: len(before)] == before
     assert [event["id"] for event in after] == sorted({event["id"] for event in after})
+
+
+def test_a_daemon_without_descriptors_lives_on_and_replaces_who_dies_once_it_has_some(
+    daemon: DaemonUnderTest, blog: Project
+) -> None:
+    daemon.start()
+    victim, other = sorted(pids(daemon))
+    limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    with Load(daemon.ports["blog"], connections=4, may_fail=True) as load:
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: "no descriptors" in daemon.log, "a replacement that cannot be had")
+        load.wait_for_requests(20)
+    assert daemon.process is not None
+    assert daemon.process.poll() is None
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+    wait_for(lambda: len(pids(daemon)) == 2, "the replacement")
+    assert other in pids(daemon)
+    assert "mistake" not in daemon.log
+
+
+def test_what_could_not_be_written_down_for_the_next_daemon_is_written_once_it_can_be(
+    daemon: DaemonUnderTest, blog: Project
+) -> None:
+    daemon.start()
+    estates, away = daemon.runtime / "estates", daemon.runtime / "away"
+    estates.rename(away)
+    estates.touch()  # no folder, so nothing can be written there: root is not stopped by a mode
+    os.kill(min(pids(daemon)), signal.SIGKILL)
+    wait_for(lambda: len(pids(daemon)) == 2, "the replacement")
+    wait_for(lambda: "cannot write what a daemon would need" in daemon.log, "the complaint")
+    expected = pids(daemon)
+    estates.unlink()
+    wait_for((estates / "blog.json").exists, "the estate to be written")
+    os.kill(daemon.pid, signal.SIGKILL)
+    daemon.wait_end()
+    daemon.start()
+    assert pids(daemon) == expected

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from djsup_worker import departure
+from djsup_worker.departure import receive_connection
 from djsup_worker.limits import SECOND_NS
 from djsup_worker.loop import Listener
 from djsup_worker.messages import Drained
@@ -377,3 +378,11 @@ def test_half_sent_requests_survive_a_handover_at_any_byte(make_site: MakeSite) 
             for thread in threads:
                 thread.join(WAIT_S)
     assert failures == []
+
+
+@pytest.mark.parametrize("garbage", [b"[" * 4000, b"\xff\xfe", b"[]", b"null", b'{"local": 1, "peer": []}'])
+def test_garbage_in_the_handover_socket_is_no_connection_and_no_disaster(garbage: bytes) -> None:
+    intake, outlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with intake, outlet:
+        outlet.send(garbage)
+        assert receive_connection(intake) is None

@@ -83,7 +83,8 @@ class Writer:
         self._queue: queue.Queue[tuple[str | None, str] | None] = queue.Queue(QUEUE_LINES)
         self._files: dict[str, RotatingFileHandler] = {}
         self._reopen = threading.Event()
-        self._failed: str | None = None
+        self._failed: dict[str | None, str] = {}
+        """Why the last line could not be written, by file."""
         self.dropped = 0
         self.trouble: Callable[[str], object] = lambda _text: None
         """Called in the writer's thread, once for each new reason, when a line cannot be written."""
@@ -115,9 +116,9 @@ class Writer:
             try:
                 self._write_now(*item)
             except (OSError, ValueError) as error:
-                self._say(f"cannot write the log {item[0] or 'to standard error'}: {error}")
+                self._say(item[0], f"cannot write the log {item[0] or 'to standard error'}: {error}")
             else:
-                self._failed = None
+                self._failed.pop(item[0], None)
         self._close_files()
 
     def _close_files(self) -> None:
@@ -125,9 +126,9 @@ class Writer:
             handler.close()
         self._files.clear()
 
-    def _say(self, reason: str) -> None:
-        if reason != self._failed:
-            self._failed = reason
+    def _say(self, file: str | None, reason: str) -> None:
+        if reason != self._failed.get(file):
+            self._failed[file] = reason
             self.trouble(reason)
 
     def _write_now(self, file: str | None, text: str) -> None:
@@ -260,10 +261,21 @@ class Capture:
         self._ends: dict[Stream, int] = {}
 
     def open(self) -> tuple[int, int]:
-        """Two new pipes: the ends to write to (standard output, standard error); the caller closes them."""
-        ends = []
+        """Two new pipes: the ends to write to (standard output, standard error); the caller closes them.
+
+        Raises:
+            OSError: there is no descriptor left; none of them is open then.
+        """
+        ends: list[int] = []
         for stream in self._streams():
-            reader, writer = os.pipe()
+            try:
+                reader, writer = os.pipe()
+            except OSError:
+                for end in ends:
+                    os.close(end)
+                for open_one in list(self._ends):
+                    self.close(open_one)
+                raise
             os.set_blocking(reader, False)
             self._ends[stream] = reader
             asyncio.get_running_loop().add_reader(reader, self.read, stream)

@@ -185,14 +185,23 @@ class Processes:
         process = start(command)
         process.returncode = 0  # the reaping is done here, not by the object's destructor
         pid = Pid(process.pid)
-        if not self.adopt(pid, on_exit):
+        try:
+            adopted = self.adopt(pid, on_exit)
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)  # nobody has reaped it, so the number is its own
+            raise CannotRun(f"cannot watch over {command.arguments[0]}: {error}") from error
+        if not adopted:
             raise CannotRun(f"{command.arguments[0]} was gone at once")
         if command.whole_group:
             self._with_group.add(pid)
         return pid
 
     def adopt(self, pid: Pid, on_exit: Callable[[Exit], None]) -> bool:
-        """Watch over a process that exists already; False when there is none of that pid."""
+        """Watch over a process that exists already; False when there is none of that pid.
+
+        Raises:
+            OSError: there is no descriptor left for it.
+        """
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:

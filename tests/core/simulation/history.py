@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from core.simulation.invariants import Judge
@@ -18,23 +19,49 @@ if TYPE_CHECKING:
     from djsup.core.events import Event
     from djsup.core.model import SiteName
 
+NAME = re.compile(r"(\d+)(s?)(d?)")
 STEPS_MAX = 6000
 """More steps than a history can need: the fleet or the world runs in a circle."""
 REST_S = 200.0
 """Everything that waits has an end before this: boots, drains, the longest backoff, kept templates."""
 
 
-class History:
-    """Plays a seed. ``tell`` hears every event and every action, for a person to read."""
+@dataclass(frozen=True)
+class Name:
+    """What a history is told by: its seed, and how it is played. Written 117, 117s, 117d, 117sd."""
 
-    def __init__(
-        self, seed: int, tell: Callable[[str], None] | None = None, *, daemon_dies: bool = False
-    ) -> None:
-        """With ``daemon_dies`` the daemon is killed some times, and another adopts what is left."""
+    seed: int
+    short: bool = False
+    """A few seconds of trouble; most have their end in the middle of it."""
+    daemon_dies: bool = False
+    """The daemon is killed some times, and another adopts what is left."""
+
+    @classmethod
+    def read(cls, text: str) -> Name:
+        """As str writes it.
+
+        Raises:
+            ValueError: it is none.
+        """
+        found = NAME.fullmatch(text)
+        if found is None:
+            raise ValueError(
+                f"{text!r} is no history: say 117, 117s (short), 117d (the daemon dies) or 117sd"
+            )
+        return cls(int(found[1]), bool(found[2]), bool(found[3]))
+
+    def __str__(self) -> str:
+        return f"{self.seed}{'s' if self.short else ''}{'d' if self.daemon_dies else ''}"
+
+
+class History:
+    """Plays a history. ``tell`` hears every event and every action, for a person to read."""
+
+    def __init__(self, name: Name, tell: Callable[[str], None] | None = None) -> None:
+        self.name = name
         self.written: dict[SiteName, Estate] = {}
-        self._daemon_dies = daemon_dies
         self.fleet = Fleet()
-        self.world = World(seed, self.fleet)
+        self.world = World(name.seed, self.fleet)
         self.judge = Judge(self.world, self.fleet)
         self.steps = 0
         self._tell = tell
@@ -47,10 +74,10 @@ class History:
         """
         world, random = self.world, self.world.random
         self.step(SettingsChanged(world.settings, "start"))
-        until = world.now + random.choice([20.0, 60.0])
+        until = world.now + random.choice([1.0, 4.0] if self.name.short else [20.0, 60.0])
         while world.now < until:
             self.run(world.now + random.choice([0.01, 0.3, 1.0, 3.0]))
-            if self._daemon_dies and random.random() < 0.1:
+            if self.name.daemon_dies and random.random() < 0.1:
                 self.daemon_dies()
             event = world.accident() if random.random() < 0.5 else world.order()
             if event is not None:
@@ -61,12 +88,15 @@ class History:
             event = world.trials.event()
             if event is not None:
                 self.step(event)
-        if random.random() < 0.3:  # in the middle of everything
+        if random.random() < (0.97 if self.name.short else 0.3):  # in the middle of everything
             self.stop()
             return
         world.calm = True
         self.visit()
         self.rest()
+        if self.name.short:
+            self.stop()
+            return
         if random.random() < 0.5:
             self.step(world.change_settings(world.settings, reload_all=True))
             self.rest()
@@ -128,8 +158,8 @@ class History:
         self.judge.at_rest()
 
     def run(self, until: float) -> None:
-        """Let happen what happens before a time."""
-        while (event := self.world.next_event(until)) is not None:
+        """Let happen what happens before a time, unless the end of all comes first."""
+        while not self.fleet.done and (event := self.world.next_event(until)) is not None:
             self.step(event)
 
     def step(self, event: Event) -> list[Action]:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from core.simulation.picture import Picture
 from core.simulation.programs import ProgramJudge
 from core.simulation.scales import Scales
 from core.simulation.trials import TrialJudge
@@ -99,7 +100,8 @@ class Judge:
         self.dashboard_deaths = Row()
         self.boot_until: dict[ProcId, float] = {}
         self.unanswered: dict[SiteName, int] = defaultdict(int)
-        self.programs = ProgramJudge(world.programs, fleet, self.check)
+        self.picture = Picture(fleet)
+        self.programs = ProgramJudge(world.programs, fleet, self.picture, self.check)
         self.scales = Scales(self)
         self.trials = TrialJudge(world, self.check)
 
@@ -148,6 +150,7 @@ class Judge:
     def after(self, actions: list[Action]) -> None:
         """Judge what comes out. The world has performed the actions already."""
         now = self.world.now
+        self.picture.take(now)
         spawned: set[SiteName] = set()
         drained: set[SiteName] = set()
         for action in actions:
@@ -280,6 +283,7 @@ class Judge:
     def daemon_replaced(self, fleet: Fleet, adopted: tuple[Estate, ...]) -> None:
         """Another daemon goes on with these sites; it knows nothing of failures, nor of what was under way."""
         self.fleet = fleet
+        self.picture.take(self.world.now, fleet)
         served = {each.settings.name for each in adopted if each.serving is not None}
         known = {each.settings.name for each in adopted}
         for row in (self.deaths, self.loads, self.unanswered):
@@ -446,7 +450,8 @@ class Judge:
             self.check(mute or done or told_before, "the serving generation's template is left alone")
 
     def _generation_now(self, name: SiteName) -> int:
-        return next((each.generation for each in self.fleet.snapshot(self.world.now) if each.name == name), 0)
+        shown = self.picture.site(name)
+        return 0 if shown is None else shown.generation
 
     def _forget(self, name: SiteName) -> None:
         """A site of this name that is added later is another one: it begins with generation 1."""
@@ -461,7 +466,7 @@ class Judge:
     def _closed(self, address: Address) -> None:
         if self.stopping_at is not None:
             return
-        for site in self.fleet.snapshot(self.world.now):
+        for site in self.picture.sites:
             settings = self.world.generations.get((SiteName(site.name), Generation(site.generation)))
             if settings is not None and SiteName(site.name) not in self.ending:
                 self.check(address not in settings.listen, "an address that serves is not closed")
@@ -515,7 +520,7 @@ class Judge:
         for each in self.world.procs.values():
             if each.lives:
                 self.check(self.fleet.process(each.proc) is not None, f"{each.kind} {each.proc} is forgotten")
-        for site in self.fleet.snapshot(now):
+        for site in self.picture.sites:
             name = SiteName(site.name)
             if site.generation:
                 known = self.serving_generation[name]
@@ -538,7 +543,8 @@ class Judge:
         """All faults have ended long ago: the fleet must be what the settings describe."""
         assert self.settings is not None
         now = self.world.now
-        snapshot = {each.name: each for each in self.fleet.snapshot(now)}
+        self.picture.take(now)
+        snapshot = {each.name: each for each in self.picture.sites}
         self.check(
             set(snapshot) == {site.name for site in self.settings.sites}, "sites come and go as configured"
         )
@@ -596,7 +602,7 @@ class Judge:
     def is_as_configured(self) -> None:
         """The last reload was of everything and in calm times: nothing old is left."""
         assert self.settings is not None
-        for shown in self.fleet.snapshot(self.world.now):
+        for shown in self.picture.sites:
             site = self.settings.site(SiteName(shown.name))
             if shown.generation == 0 and self.sleeps(SiteName(shown.name)):
                 continue  # what it loads when it wakes is what is configured
@@ -612,7 +618,8 @@ class Judge:
         self.check(not self.world.bound, "no listener outlives a stop")
 
     def _needs_no_template(self, name: SiteName) -> bool:
-        shown = next(each for each in self.fleet.snapshot(self.world.now) if each.name == name)
+        shown = self.picture.site(name)
+        assert shown is not None
         settings = self.world.generations[name, Generation(shown.generation)]
         return settings.preload is Preload.NEVER or (
             settings.preload is Preload.AUTO and any("without a template" in note for note in shown.notes)

@@ -27,9 +27,9 @@ from djsup.core.snapshot import ReloadResult
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from core.simulation.picture import Picture
     from core.simulation.world import World
     from djsup.core.fleet import Fleet
-    from djsup.core.snapshot import SiteSnapshot
 
 STABLE_S = 4.0
 SLACK_S = 1e-6
@@ -217,9 +217,12 @@ class ProgramWorld:
 class ProgramJudge:
     """What must be true of the programs; ``check`` raises when it is not."""
 
-    def __init__(self, world: ProgramWorld, fleet: Fleet, check: Callable[[object, str], None]) -> None:
+    def __init__(
+        self, world: ProgramWorld, fleet: Fleet, picture: Picture, check: Callable[[object, str], None]
+    ) -> None:
         self.world = world
         self.fleet = fleet
+        self._picture = picture
         self.check = check
         self.deaths: dict[tuple[SiteName, str, int], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
         """Early deaths in a row and the time of the last."""
@@ -230,7 +233,7 @@ class ProgramJudge:
 
     def before(self, event: Event) -> None:
         """Note who ends, and whether somebody wanted it."""
-        for site in self.fleet.snapshot(self.world.world.now):
+        for site in self._picture.sites:
             self.served[SiteName(site.name)] = site.generation or self.served[SiteName(site.name)]
         if not isinstance(event, (ProcessExited, SpawnFailed)) or event.proc not in self.world.procs:
             return
@@ -256,7 +259,7 @@ class ProgramJudge:
     def started(self, action: StartProgram, *, ends: bool) -> None:
         name, program, now = action.site.name, action.program, self.world.world.now
         self.check(not ends, "no program is started for what ends")
-        shown = self._shown(name)
+        shown = self._picture.site(name)
         # While a site sleeps its programs go on with what served last.
         serves = shown is not None and action.generation == (shown.generation or self.served[name]) > 0
         self.check(serves, "a program is started when its site serves, for the generation that does")
@@ -277,7 +280,7 @@ class ProgramJudge:
         """A signal to a program has a reason."""
         each, now = self.world.procs[action.proc], self.world.world.now
         program, name = each.action.program, each.action.site.name
-        shown, site = self._shown(name), self.world.world.settings.site(name)
+        shown, site = self._picture.site(name), self.world.world.settings.site(name)
         belongs_to = self.hung_up.get(action.proc, each.action.generation)
         moved = shown is not None and shown.generation != belongs_to
         match action.signal:
@@ -317,7 +320,7 @@ class ProgramJudge:
     def at_rest(self, settings: Settings) -> None:
         """Calm for long: what runs is what the settings name, but after a reload that was rolled back."""
         for site in settings.sites:
-            shown = self._shown(site.name)
+            shown = self._picture.site(site.name)
             if shown is None or not shown.generation:
                 continue
             living = self.world.living(site.name)
@@ -339,7 +342,7 @@ class ProgramJudge:
         }
         found = {each.key: each.action.program.env for each in self.world.living(name)}
         self.check(found == wanted, f"{name} rests with the programs that are configured: {found}, {wanted}")
-        shown = self._shown(name)
+        shown = self._picture.site(name)
         assert shown is not None
         jobs = {each.name for each in shown.programs if each.state == "waiting"}
         scheduled = {each.name for each in site.programs if each.schedule is not None}
@@ -348,7 +351,3 @@ class ProgramJudge:
             if each.action.program.reload is ProgramReload.RESTART:
                 same = each.action.generation == shown.generation
                 self.check(same, f"{each.key} belongs to the generation that serves")
-
-    def _shown(self, name: SiteName) -> SiteSnapshot | None:
-        snapshot = self.fleet.snapshot(self.world.world.now)
-        return next((each for each in snapshot if each.name == name), None)

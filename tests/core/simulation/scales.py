@@ -43,8 +43,7 @@ class Scales:
         self._event: Event | None = None
 
     def shown(self, name: SiteName) -> SiteSnapshot | None:
-        snapshot = self._judge.fleet.snapshot(self._judge.world.now)
-        return next((each for each in snapshot if each.name == name), None)
+        return self._judge.picture.site(name)
 
     def steady(self) -> None:
         """From now on the visitors of each site stay as they are."""
@@ -58,7 +57,7 @@ class Scales:
 
     def before(self, event: Event) -> None:
         self._event = event
-        self._before = {each.name: each for each in self._judge.fleet.snapshot(self._judge.world.now)}
+        self._before = {each.name: each for each in self._judge.picture.sites}
         if not isinstance(event, LoadSampled):
             return
         site, record = self._site(event.site), self._records[event.site]
@@ -68,7 +67,7 @@ class Scales:
 
     def after(self) -> None:
         judge = self._judge
-        for shown in judge.fleet.snapshot(judge.world.now):
+        for shown in judge.picture.sites:
             settings = None if judge.settings is None else judge.settings.site(shown.name)  # type: ignore[arg-type]
             if settings is None or not settings.workers.scales:
                 continue
