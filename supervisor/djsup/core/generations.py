@@ -99,6 +99,10 @@ class Generations:
         needed = needed or [self._site.settings.listen]
         return tuple(dict.fromkeys(address for listen in needed for address in listen))
 
+    def reloads_to(self) -> tuple[Address, ...] | None:
+        """The addresses that it needs alone when the rollout that runs has ended well; None: none runs."""
+        return None if self.rollout is None else self.rollout.settings.listen
+
     def former(self, now: float) -> LiveGeneration | None:
         """The generation that can come back at once: the one that served before, while its template is kept."""
         found = self._previous
@@ -345,7 +349,10 @@ class Generations:
         listen = running.settings.listen
         error = self._listeners.problem(self._site.name, listen)
         if not error and now >= self._bind_until(running):
-            error = f"cannot listen: {self._listeners.waiting_for(self._site.name, listen)}"
+            if self._listeners.comes_free(self._site.name, listen):
+                running.waits_since = now  # who holds it may try new code for an hour
+            else:
+                error = f"cannot listen: {self._listeners.waiting_for(self._site.name, listen)}"
         if self._listeners.ready(self._site.name, listen):
             if running.hooks and running.settings.reload.before is not None:
                 running.move(rollout.Move.CHECK)
@@ -356,7 +363,7 @@ class Generations:
             self.give_up(error, "", now, kind=NoticeKind.LISTENER_FAILED)
 
     def _bind_until(self, running: Rollout) -> float:
-        return running.began_at + self._site.limits.boot_timeout_s
+        return running.waits_since + self._site.limits.boot_timeout_s
 
     def _check(self, running: Rollout, now: float) -> None:
         """Have the command run that comes before the code is loaded, and see how it ends."""

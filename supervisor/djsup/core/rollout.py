@@ -6,7 +6,7 @@ Knows how far it has come. Which processes that needs is decided in ``pool.py``,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -106,6 +106,11 @@ class Rollout:
     """The commands before and after it are run: it replaces something that serves."""
     hook: Hook | None = None
     """The command that runs before it."""
+    waits_since: float = field(init=False)
+    """When it was last seen that the addresses it waits for are to come free."""
+
+    def __post_init__(self) -> None:
+        self.waits_since = self.began_at
 
     def move(self, move: Move) -> None:
         """Take one step in the table.
