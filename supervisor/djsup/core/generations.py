@@ -220,16 +220,18 @@ class Generations:
 
     # --- the daemon's own death ----------------------------------------------------------------
 
-    def estate(self, workers: tuple[WorkerLeft, ...], asked: str | None) -> Estate:
-        """What is left of the site, with these workers; ``asked`` wants a reload that has not begun.
+    def estate(
+        self, workers: tuple[WorkerLeft, ...], asked: str | None, asked_canary_s: float | None
+    ) -> Estate:
+        """What is left of the site, with these workers; ``asked`` wants a reload, with this trial, that has not begun.
 
         Going back is not begun again: the next daemon has no former generation, and would load the newest code.
         """
         running, former = self.rollout, self._previous
-        reloading = asked
+        reloading, canary_s = asked, asked_canary_s
         if running is not None and running.reported:
             goes_back = former is not None and former.number == running.generation
-            reloading = None if goes_back else running.by
+            reloading, canary_s = None if goes_back else running.by, running.canary_s
         return Estate(
             settings=self._site.settings,
             serving=None if self.serving is None else self.serving.number,
@@ -246,6 +248,7 @@ class Generations:
             workers=workers,
             by_hand=self._site.by_hand,
             reloading=reloading,
+            canary_s=None if reloading is None else canary_s,
         )
 
     def take_over(self, left: Estate, now: float) -> None:
@@ -294,7 +297,7 @@ class Generations:
         """
         self.supersede("a newer reload was asked for", now)
         number = Generation(self.last + 1)
-        self.rollout = Rollout(number, self._site.settings, by, reported, now)
+        self.rollout = Rollout(number, self._site.settings, by, reported, now, canary_s=canary_s)
         if reported and self.serving is not None:
             self.rollout.hooks = True
             self.rollout.canary = self._site.settings.reload.trying_for(canary_s)

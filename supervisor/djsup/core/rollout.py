@@ -96,6 +96,8 @@ class Rollout:
     phase: Phase = Phase.BINDING
     proof: ProcId | None = None
     """The first worker."""
+    canary_s: float | None = None
+    """For how long who asked wants its code tried; None: as the settings say."""
     canary: Canary | None = None
     """What its trial is to be; None: there is none."""
     trial: Trial | None = None
