@@ -30,7 +30,8 @@ def drip(path):
 def application(environ, start_response):
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
     status, body = "200 OK", VERSION
-%(first)s
+    if path == "/":
+        %(first)s
     if path == "/drip":
         start_response(status, [])
         return drip(query)
@@ -72,13 +73,13 @@ class BareSite:
     def configure(self, more: str | None = None) -> None:
         """Write its table, with other lines perhaps."""
         self.more = self.more if more is None else more
-        lines = f'wsgi = "app:application"\nhealth.path = "/"\n{self.more}'
+        lines = f'wsgi = "app:application"\nhealth.path = "/healthz"\n{self.more}'
         self.daemon.site(self.name, Path(sys.executable), listen=self.listen, more=lines)
 
-    def deploy(self, version: str, *, first: str = "", top: str = "") -> None:
-        """Write other code: ``first`` is done for each request, ``top`` at import."""
+    def deploy(self, version: str, *, first: str = "pass", top: str = "") -> None:
+        """Write other code: ``first`` is what / does first, ``top`` stands above all."""
         path = self.folder / "app.py"
-        path.write_text(top + CODE % {"version": version, "first": f"    {first}"})
+        path.write_text(top + CODE % {"version": version, "first": first})
         # Python takes a .pyc for that of any source of the same size and the same second: give each deploy its own.
         self.deploys += 1
         moment = time.time() - 10_000 + self.deploys
