@@ -100,7 +100,7 @@ def test_code_that_is_slow_is_rolled_back_and_a_trial_can_be_left_out(sites: dic
 
 
 def test_a_stop_in_the_middle_of_a_trial_is_obeyed_at_once(daemon: DaemonUnderTest) -> None:
-    BareSite(daemon, "blog", 'reload.canary = { seconds = "10m" }')
+    BareSite(daemon, "blog", 'workers = 1\nreload.canary = { seconds = "10m" }')
     daemon.start()
     daemon.reload("blog", wait=False)
     wait_for(lambda: daemon.status("blog")["last_reload"]["phase"] == "trying", "the trial")
