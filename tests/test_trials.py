@@ -53,6 +53,17 @@ def test_the_new_generation_counts_from_its_beginning_and_the_old_from_then_on()
     assert then.answers[1].latency == ((scoreboard.bucket_middle_s(0), 4),)
 
 
+def test_what_the_old_one_did_since_the_last_look_counts_as_what_the_new_one_did_since_it_serves() -> None:
+    trials = Trials()
+    trials.look(BLOG, [(OLD, row(500, 5))])
+    first = trials.look(BLOG, [(OLD, row(520, 6)), (NEW, row(3, 1))])
+    assert first is not None
+    assert [(each.generation, each.requests, each.failed) for each in first.answers] == [
+        (1, 20, 1),
+        (2, 3, 1),
+    ]
+
+
 def test_what_a_worker_did_before_it_died_counts() -> None:
     trials = Trials()
     trials.look(BLOG, [(OLD, row(500)), (NEW, row(0))])

@@ -93,6 +93,7 @@ class Observer:
                         )
                     )
         for gone in self._sites.keys() - {site.name for site in settings.sites}:
+            self._trials.forget(gone)
             if gone not in self._performer.scoreboards:
                 del self._sites[gone]
                 self.recorder.forget(gone)

@@ -26,6 +26,7 @@ from djsup.keyring import Keyring
 from djsup.shell import (
     access_logs,
     channels,
+    handovers,
     logs,
     notifications,
     processes,
@@ -127,7 +128,7 @@ class Performer:
         self.access = access_logs.AccessLogs(self._say_of_access)
         self._surroundings = jails.OwnSurroundings()
         self._watches = watches.Watches(lambda address: tell(events.ConnectionWaiting(address)))
-        self.handovers = sockets.Handovers()
+        self.handovers = handovers.Handovers()
         self._runtime = runtime
         self._tell = tell
         self._log = log
@@ -454,10 +455,22 @@ class Performer:
             return
         fds = []
         if action.handover_to is not None:
+            self.handovers.succeed(process.site, process.generation, action.handover_to)
             fds.append(self.handovers.sending_end(process.site, action.handover_to))
             self._redirect(process, action.handover_to)
         process.heir = action.handover_to
         self._send(action.proc, messages.Drain(action.timeout_s), fds)
+        self._look_for_deserted(process)
+
+    def _look_for_deserted(self, gone: Process) -> None:
+        """When the last worker of a generation goes, one that is led there may not have read yet that it is led on."""
+        site, generation = gone.site, gone.generation
+        if self.handovers.has_heir(site, generation) and not any(
+            each.heir in {None, generation}
+            for each in self.roster.values()
+            if each.slot is not None and (each.site, each.generation) == (site, generation)
+        ):
+            self.handovers.desert(site, generation)
 
     def _redirect(self, leaving: Process, heir: Generation) -> None:
         """Before one leaves: whoever drains yet, and was to hand over to its generation, hands over to its heir.
@@ -744,6 +757,7 @@ class Performer:
         self.retired(process)
         self.access.gone(process.site, process.proc)
         self.roster.pop(process.proc, None)
+        self._look_for_deserted(process)
         if process.pid is not None and process.pid == self.dashboard_pid:
             self.dashboard_pid = None
         if end.status == jails.FAILED and process.boots and not process.spoke:

@@ -38,6 +38,8 @@ class Trials:
 
     def __init__(self) -> None:
         self._sites: dict[SiteName, Comparison] = {}
+        self._before: dict[SiteName, list[tuple[Process, Row]]] = {}
+        """What was seen of each site at the last look while one generation served."""
 
     def look(self, site: SiteName, found: Iterable[tuple[Process, Row]]) -> GenerationsSampled | None:
         """What was answered since the last look; None: one generation serves, so there is nothing to compare."""
@@ -46,16 +48,23 @@ class Trials:
         known = self._sites.get(site)
         if len(numbers) <= 1:
             self._sites.pop(site, None)
+            self._before[site] = serving
             return None
         if known is None:
             known = self._sites[site] = Comparison()
             newest = max(numbers)  # what it has counted, it has counted since it serves
             known.seen = {each.proc: row for each, row in serving if each.generation != newest}
+            known.seen.update((each.proc, row) for each, row in self._before.pop(site, ()))
         pieces = [(process.generation, row, known.seen.get(process.proc)) for process, row in serving]
         pieces += known.gone
         known.gone.clear()
         known.seen = {process.proc: row for process, row in serving}
         return GenerationsSampled(site, tuple(_sums(pieces)))
+
+    def forget(self, site: SiteName) -> None:
+        """This site is there no more."""
+        self._sites.pop(site, None)
+        self._before.pop(site, None)
 
     def retire(self, process: Process, row: Row) -> None:
         """A worker is gone: what it did since the last look counts."""

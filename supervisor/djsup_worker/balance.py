@@ -6,6 +6,11 @@ by more than SLACK stands back for a moment (its doors are not watched meanwhile
 the longer the more it leads. The one with the fewest never stands back, and none does for longer
 than PAUSE_MAX_NS: nobody waits in vain.
 
+While two generations serve, as in the trial of new code, it counts too how many connections each worker has
+taken in since: where requests are quick nobody leads by open ones, and the kernel wakes the same worker each time,
+so that new code would get all visitors or none. Who has taken in more than the others on average stands back
+for a moment, and then is the last that the kernel wakes.
+
 The others' counts are read from the scoreboard, which they write; what stands there is believed no further
 than for such a pause.
 """
@@ -14,9 +19,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import List
+from typing import Dict, List, Tuple
 
 from djsup_worker.scoreboard import (
+    ACCEPTED_AT,
     CONNECTIONS_AT,
     GENERATION_AT,
     MAGIC,
@@ -32,6 +38,8 @@ SLACK = 1
 PAUSE_NS = 1_000_000
 """For each connection of the lead."""
 PAUSE_MAX_NS = 20_000_000
+SHARE_PAUSE_MAX_NS = 5_000_000
+"""The same where two generations share. It is short: one that is stuck takes nothing in, and all others lead."""
 LOOK_AGAIN_NS = 100_000_000
 """How long the list of the other workers is good."""
 _SERVING = ROW_STATES.index("serving")
@@ -45,34 +53,52 @@ class Balance:
         self._own = slot * WORDS
         self._others: List[int] = []
         self._good_until_ns = 0
+        self._accepted: Dict[Tuple[int, int], int] = {}
+        """What each worker, by row and pid, had taken in when two generations were first seen; empty: there is one."""
 
     def pause_ns(self) -> int:
         """For how long this worker should take no connection in; 0: it may."""
         now_ns = time.monotonic_ns()
         if now_ns >= self._good_until_ns:
-            self._others = self._find_others()
+            self._look()
             self._good_until_ns = now_ns + LOOK_AGAIN_NS
-        if not self._others:
-            return 0
+        share_ns = self._share_ns() if self._accepted else 0
+        return max(share_ns, self._lead_ns()) if self._others else share_ns
+
+    def _share_ns(self) -> int:
+        """The pause of one that has taken in more than its share."""
+        words = self._words
+        taken = {row: words[row + ACCEPTED_AT] - before for (row, _pid), before in self._accepted.items()}
+        own = taken.pop(self._own)
+        lead = own - sum(taken.values()) // len(taken)
+        return min(lead * PAUSE_NS, SHARE_PAUSE_MAX_NS) if lead > 0 else 0
+
+    def _lead_ns(self) -> int:
+        """The pause of one that has more connections than another of its generation."""
         words = self._words
         fewest = min([words[at] for at in self._others])
         lead = words[self._own + CONNECTIONS_AT] - fewest
         return min(lead * PAUSE_NS, PAUSE_MAX_NS) if lead > SLACK else 0
 
-    def _find_others(self) -> List[int]:
-        """Where the counts of the others stand."""
+    def _look(self) -> None:
+        """See who else serves."""
         words = self._words
         own = self._own
         generation = words[own + GENERATION_AT]
-        return [
-            row + CONNECTIONS_AT
+        rows = [
+            row
             for row in range(0, ROWS * WORDS, WORDS)
             if row != own
             and words[row + MAGIC_AT] == MAGIC
-            and words[row + GENERATION_AT] == generation
             and words[row + STATE_AT] == _SERVING
             and _lives(words[row + PID_AT])
         ]
+        self._others = [row + CONNECTIONS_AT for row in rows if words[row + GENERATION_AT] == generation]
+        if len(self._others) == len(rows):
+            self._accepted = {}
+            return
+        names = [(row, words[row + PID_AT]) for row in (own, *rows)]
+        self._accepted = {name: self._accepted.get(name, words[name[0] + ACCEPTED_AT]) for name in names}
 
 
 def _lives(pid: int) -> bool:

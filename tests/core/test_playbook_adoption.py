@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from core.playbook import (
     BLOG,
     HTTP,
@@ -30,7 +32,14 @@ from djsup.core.actions import (
     StartTemplate,
 )
 from djsup.core.estate import Estate, Stage
-from djsup.core.events import ListenerBound, ReloadAsked, ScaleAsked, SettingsChanged, SitesAdopted
+from djsup.core.events import (
+    ListenerBound,
+    ReloadAsked,
+    RestartAsked,
+    ScaleAsked,
+    SettingsChanged,
+    SitesAdopted,
+)
 from djsup.core.model import Generation, Preload, ProcId, Slot
 from djsup.core.snapshot import SiteState
 
@@ -125,6 +134,24 @@ def test_a_reload_under_way_is_begun_again_and_its_processes_end() -> None:
     )
     play >> exited(5) << Said(NoticeKind.WORKER_DRAINED) >> exited(4) << ForgetGeneration(BLOG.name, TWO)
     play.done()
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_trial_that_was_asked_for_outlives_the_daemon(begun: bool) -> None:
+    play = curtain_up()
+    if not begun:  # it waits for the end of a restart
+        play >> RestartAsked(BLOG.name, "me") << ...
+    play >> ReloadAsked(BLOG.name, "me", 300.0) << ...
+    estate = left(play)
+    assert (estate.reloading, estate.canary_s) == ("me", 300.0)
+    if begun:
+        after = adopted(estate)
+        after >> changed(BLOG) << Said(NoticeKind.RELOAD_STARTED) << ...
+        template = after.asked(StartTemplate)
+        after >> started(template) >> loaded(template) << ...
+        proof = after.asked(ForkWorker)
+        after >> started(proof) >> ready(proof) << ...
+        assert "for 300 s" in after.said(NoticeKind.CANARY_STARTED)[0]
 
 
 def test_a_number_scaled_by_hand_outlives_the_daemon() -> None:

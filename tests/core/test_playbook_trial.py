@@ -10,6 +10,8 @@ from core.playbook import (
     BLOG,
     HTTP,
     KILLED,
+    OTHER,
+    SHOP,
     Play,
     Said,
     changed,
@@ -20,7 +22,15 @@ from core.playbook import (
     ready,
     started,
 )
-from djsup.core.actions import DrainWorker, ForkWorker, KillProcess, NoticeKind, RunHook, StartTemplate
+from djsup.core.actions import (
+    BindListener,
+    DrainWorker,
+    ForkWorker,
+    KillProcess,
+    NoticeKind,
+    RunHook,
+    StartTemplate,
+)
 from djsup.core.events import (
     Answers,
     Exit,
@@ -31,10 +41,20 @@ from djsup.core.events import (
     SpawnFailed,
     StopAsked,
 )
-from djsup.core.model import Canary, Generation, ProcId, ReloadPolicy, SiteSettings
+from djsup.core.model import (
+    Address,
+    AddressKind,
+    Canary,
+    Generation,
+    ProcId,
+    ReloadPolicy,
+    SiteSettings,
+    WorkerCount,
+)
 from djsup.core.snapshot import ReloadResult, SiteState
 
 BY = "root (cli)"
+THIRD = Address(AddressKind.TCP, "127.0.0.1", 8002)
 ONE, TWO = Generation(1), Generation(2)
 TRIED = replace(BLOG, reload=ReloadPolicy(surge=2, canary=Canary(workers=2, seconds=10.0)))
 HOOKED = replace(BLOG, reload=ReloadPolicy(before="make check", after="make warm", hook_timeout_s=60.0))
@@ -111,6 +131,54 @@ def test_a_trial_can_be_asked_for_and_left_out_once() -> None:
     play >> ReloadAsked(BLOG.name, BY, 0.0) << ... >> started(4) >> loaded(4) << ... >> started(5)
     play >> ready(5) << Said(NoticeKind.WORKER_READY) << like(DrainWorker, proc=2) << ...
     assert not play.said(NoticeKind.CANARY_STARTED)
+
+
+MOVED = replace(TRIED, listen=(THIRD,), reload=ReloadPolicy(surge=2, canary=Canary(workers=1, seconds=300.0)))
+ONE_SHOP = replace(SHOP, workers=WorkerCount(1, 1))
+HEIR = replace(ONE_SHOP, listen=(HTTP,))
+
+
+def both_serve() -> Play:
+    """Blog on its address, and shop, of one worker, on the other."""
+    play = curtain_up(TRIED)
+    play >> changed(TRIED, ONE_SHOP) << ... >> ListenerBound(OTHER) << ...
+    play >> started(4) >> loaded(4) << ... >> started(5) >> ready(5) << ... >> 20.0
+    return play
+
+
+def address_moves() -> Play:
+    """Blog tries new code on another address for five minutes, and shop waits for the one that it leaves."""
+    play = both_serve()
+    play >> changed(MOVED, HEIR) << ... >> ListenerBound(THIRD) << like(StartTemplate, proc=6)
+    play >> started(6) >> loaded(6) << ... >> started(7)
+    play >> ready(7) << Said(NoticeKind.WORKER_READY) << Said(NoticeKind.CANARY_STARTED, "for 300 s")
+    play >> 290.0
+    assert play.site("shop").state is SiteState.RELOADING
+    return play
+
+
+def test_an_address_that_moves_is_awaited_until_the_verdict_of_a_trial() -> None:
+    play = address_moves()
+    play >> GOOD >> 10.0 << Said(NoticeKind.CANARY_PASSED) << ... >> started(8)
+    play >> ready(8) << Said(NoticeKind.WORKER_READY) << ...
+    assert BindListener(HTTP) in play.all[-3:]
+    play >> ListenerBound(HTTP) << like(StartTemplate, site=HEIR)
+    play.done()
+
+
+def test_who_waits_for_an_address_that_a_trial_does_not_free_is_rolled_back() -> None:
+    play = address_moves()
+    play >> BAD << ... >> exited(6) >> exited(7) << ...
+    assert result(play) is ReloadResult.ROLLED_BACK
+    play >> BLOG.limits.boot_timeout_s << Said(NoticeKind.RELOAD_ROLLED_BACK, 'belongs to site "blog"') << ...
+    assert play.site("shop").state is SiteState.SERVING
+
+
+def test_sites_that_exchange_addresses_do_not_wait_for_each_other_for_ever() -> None:
+    play = both_serve()
+    play >> changed(replace(TRIED, listen=(OTHER,)), HEIR) << ...
+    play >> BLOG.limits.boot_timeout_s << Said(NoticeKind.RELOAD_ROLLED_BACK, 'belongs to site "shop"') << ...
+    assert {each.state for each in play.fleet.snapshot(play.now)} == {SiteState.SERVING}
 
 
 def test_a_stop_and_a_newer_reload_end_a_trial() -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from djsup.core.model import Address, AddressKind, Generation, SiteName
 from djsup.shell import inherited
+from djsup.shell.handovers import Handovers
 from djsup.shell.notify import Notify
 from djsup.shell.samples import SEALS, Scoreboard
-from djsup.shell.sockets import CannotListen, Handovers, Listeners, listens_on
+from djsup.shell.sockets import CannotListen, Listeners, listens_on
 from djsup_worker import scoreboard
 
 WEB = Address(AddressKind.FD, "web")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from djsup.core.model import Address, AddressKind, Generation, SiteName
-from djsup.shell.sockets import CannotListen, Handovers, Listeners
+from djsup.core.model import Address, AddressKind
+from djsup.shell.sockets import CannotListen, Listeners
 from system.daemon import free_port
 
 
@@ -91,21 +91,3 @@ def test_a_file_that_is_no_socket_is_never_removed(listeners: Listeners, tmp_pat
     with pytest.raises(CannotListen, match="no socket"):
         listeners.bind(Address(AddressKind.UNIX, str(path)))
     assert path.read_text() == "precious"
-
-
-def test_a_connection_in_a_handover_socket_outlives_its_sender() -> None:
-    handovers = Handovers()
-    site, generation = SiteName("blog"), Generation(2)
-    ours, client = socket.socketpair()
-    with client:
-        with socket.socket(fileno=handovers.sending_end(site, generation)) as sender:
-            socket.send_fds(sender, [b"{}"], [ours.fileno()])
-            sender.detach()
-        ours.close()
-        with socket.socket(fileno=handovers.receiving_end(site, generation)) as receiver:
-            _data, fds, _flags, _address = socket.recv_fds(receiver, 100, 1)
-            receiver.detach()
-        with socket.socket(fileno=fds[0]) as taken_over:
-            taken_over.sendall(b"still here")
-        assert client.recv(100) == b"still here"
-    handovers.forget(site, generation)

@@ -289,6 +289,11 @@ class DaemonUnderTest:
         """One question over the control socket: what the command line does, without a process for it."""
         return Client(str(self.runtime)).call(verb, WAIT_S, **arguments)
 
+    def reload(self, site: str, *, wait: bool = True, **wishes: Any) -> dict[str, Any]:
+        """What ``djsup reload SITE`` does, without a process for it; the outcome."""
+        outcome: dict[str, Any] = self.ask("reload", sites=[site], wait=wait, **wishes)["sites"][0]
+        return outcome
+
     def workers(self, site: str) -> list[dict[str, Any]]:
         workers: list[dict[str, Any]] = self.status(site)["workers"]
         return workers

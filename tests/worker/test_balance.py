@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from djsup_worker.balance import PAUSE_MAX_NS, PAUSE_NS, SLACK, Balance
-from djsup_worker.scoreboard import CONNECTIONS_AT, MAGIC, SIZE_BYTES, RowWriter, open_words
+from djsup_worker.balance import PAUSE_MAX_NS, PAUSE_NS, SHARE_PAUSE_MAX_NS, SLACK, Balance
+from djsup_worker.scoreboard import ACCEPTED_AT, CONNECTIONS_AT, MAGIC, SIZE_BYTES, RowWriter, open_words
 from worker.harness import client
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ def worker(
     generation: int = 1,
     state: str = "serving",
     pid: int = 0,
-) -> None:
+) -> RowWriter:
     row = RowWriter(words, slot, pid or os.getpid(), generation, 4)
     row.state(state)
     row.add(CONNECTIONS_AT, connections)
+    return row
 
 
 def test_a_worker_alone_never_stands_back(words: memoryview) -> None:
@@ -71,6 +72,21 @@ def test_only_workers_that_serve_the_same_code_count(words: memoryview, other: d
     worker(words, 0, 50)
     worker(words, 1, 0, **other)  # type: ignore[arg-type]
     assert Balance(words, 0).pause_ns() == 0
+
+
+def test_while_two_generations_serve_each_worker_takes_its_share_in(words: memoryview) -> None:
+    old, also_old = worker(words, 0, 0), worker(words, 1, 0)
+    old.add(ACCEPTED_AT, 1000)  # long before
+    new = worker(words, 2, 0, generation=2)
+    balances = [Balance(words, slot) for slot in range(3)]
+    assert [each.pause_ns() for each in balances] == [0, 0, 0]
+    new.add(ACCEPTED_AT, 1)
+    assert [each.pause_ns() for each in balances] == [0, 0, PAUSE_NS]
+    old.add(ACCEPTED_AT, 1)
+    also_old.add(ACCEPTED_AT, 1)
+    assert [each.pause_ns() for each in balances] == [0, 0, 0]
+    old.add(ACCEPTED_AT, 10_000)
+    assert [each.pause_ns() for each in balances] == [SHARE_PAUSE_MAX_NS, 0, 0]
 
 
 def test_the_row_of_a_worker_that_died_does_not_count(words: memoryview) -> None:

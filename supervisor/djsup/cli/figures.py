@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 MINUTE_S = 60
@@ -75,3 +76,10 @@ def clock(at: str) -> str:
 def counted(number: int, noun: str, nouns: str = "") -> str:
     """``1 site``, ``3 sites``; ``nouns`` where an s does not do."""
     return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"
+
+
+def of_trial(verdict: str) -> tuple[str, list[str]]:
+    """Why a trial has ended as it did, and the figures of each side, apart: so they can be read one below the other."""
+    parts = re.split(r"(?:; |: )(?=(?:new|old) code: )", verdict)
+    sides = [part for part in parts if part.startswith(("new code: ", "old code: "))]
+    return ("" if len(sides) == len(parts) else parts[0]), sides

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
@@ -14,6 +14,9 @@ from djsup.cli.verb import DONE, FAILED, Target, Verb
 from djsup.client import Client, ClientError
 from djsup.config.forms import duration
 from djsup.core.snapshot import DAY_S
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 AT_WORK = ("idle", "busy", "overdue")
 WAIT_S = 900.0
@@ -122,11 +125,10 @@ def _show(outcome: dict[str, Any], serving: int | None) -> None:
         case "done":
             took = figures.duration(float(outcome.get("duration_s") or 0))
             line = Text.assemble(site, (f"generation {generation} serves", "green"), f" ({took})")
+            why, sides = figures.of_trial(output.clean(outcome.get("canary") or ""))
+            line.append(f", canary: {why}" if why else "")
             output.console().print(line, soft_wrap=True)
-            if outcome.get("canary"):
-                output.console().print(
-                    Text(f"  canary: {output.clean(outcome['canary'])}", "dim"), soft_wrap=True
-                )
+            _show_sides(output.console(), sides)
         case "started":
             output.console().print(Text.assemble(site, f"the reload to generation {generation} has begun"))
         case "asleep":
@@ -140,7 +142,16 @@ def _show(outcome: dict[str, Any], serving: int | None) -> None:
             text = f"generation {generation} was rolled back"
             if serving is not None:
                 text += f", generation {serving} serves on" if serving else ", nothing serves"
-            error = f": {output.clean(outcome['error'])}" if outcome.get("error") else ""
-            console.print(Text.assemble(site, (text, "bold red"), error), soft_wrap=True)
+            error, sides = figures.of_trial(output.clean(outcome.get("error") or ""))
+            console.print(
+                Text.assemble(site, (text, "bold red"), f": {error}" if error else ""), soft_wrap=True
+            )
+            _show_sides(console, sides)
             if outcome.get("details"):
                 console.print(output.indented(outcome["details"], "dim"), soft_wrap=True)
+
+
+def _show_sides(console: Console, sides: list[str]) -> None:
+    """What old and new code have answered during a trial, one below the other."""
+    if sides:
+        console.print(output.indented("\n".join(sides), "dim"), soft_wrap=True)

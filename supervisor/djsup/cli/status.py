@@ -190,8 +190,11 @@ def _remarks(site: SiteSnapshot) -> Iterator[Text]:
         yield Text.assemble((f"{site.name}: ", "bold"), (output.clean(site.error), "red"), _next_try(site))
     report = site.last_reload
     if report is not None and report.result is ReloadResult.ROLLED_BACK and report.error != site.error:
-        text = f"generation {report.generation} was rolled back: {output.clean(report.error or 'no reason')}"
+        why, sides = figures.of_trial(output.clean(report.error or "no reason"))
+        text = f"generation {report.generation} was rolled back: {why}"
         yield Text.assemble((f"{site.name}: ", "bold"), (text, "red"))
+        if sides:
+            yield output.indented("\n".join(sides), "dim")
     if report is not None and report.result is ReloadResult.RUNNING and report.canary:
         yield Text.assemble((f"{site.name}: ", "bold"), (f"canary: {output.clean(report.canary)}", "cyan"))
     for note in site.notes:
@@ -234,9 +237,14 @@ def _facts(site: SiteSnapshot, now: float) -> Iterator[tuple[str, Text]]:
         text = f"{report.result.value.replace('-', ' ')}, generation {report.generation}, "
         text += f"{figures.age(now - report.started_at)} ago, took {figures.duration(report.duration_s)}"
         text += f", by {report.by}" if report.by else ""
-        text += f": {output.clean(report.error)}" if report.error else ""
-        text += f"; canary: {output.clean(report.canary)}" if report.canary and not report.error else ""
+        error, sides = figures.of_trial(output.clean(report.error or ""))
+        text += f": {error}" if error else ""
         yield "reload", Text(text, style="red" if report.result is ReloadResult.ROLLED_BACK else "")
+        if report.canary and not sides:
+            progress, sides = figures.of_trial(output.clean(report.canary))
+            sides = [progress, *sides] if progress else sides
+        for number, side in enumerate(sides):
+            yield "" if number else "canary", Text(side)
 
 
 def _worker_table(console: Console, site: SiteSnapshot) -> Table:

@@ -83,6 +83,8 @@ class Estate:
     by_hand: int | None = None
     reloading: str | None = None
     """Who wants a reload that has not ended; None: nobody."""
+    canary_s: float | None = None
+    """For how long its code is to be tried; None: as the settings say."""
 
     @property
     def processes(self) -> Iterator[TemplateLeft | WorkerLeft]:

@@ -241,6 +241,7 @@ class Fleet:
         """Keep the books after a pool has decided: what it needs, which processes are its."""
         self._touched.add(pool.site.name)
         self._listeners.want(pool.site.name, pool.addresses())
+        self._listeners.reloads(pool.site.name, pool.generations.reloads_to())
         if pool.forgotten:
             del self._pools[pool.site.name]
             self._listeners.forget(pool.site.name)

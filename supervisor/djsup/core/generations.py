@@ -99,6 +99,10 @@ class Generations:
         needed = needed or [self._site.settings.listen]
         return tuple(dict.fromkeys(address for listen in needed for address in listen))
 
+    def reloads_to(self) -> tuple[Address, ...] | None:
+        """The addresses that it needs alone when the rollout that runs has ended well; None: none runs."""
+        return None if self.rollout is None else self.rollout.settings.listen
+
     def former(self, now: float) -> LiveGeneration | None:
         """The generation that can come back at once: the one that served before, while its template is kept."""
         found = self._previous
@@ -216,16 +220,18 @@ class Generations:
 
     # --- the daemon's own death ----------------------------------------------------------------
 
-    def estate(self, workers: tuple[WorkerLeft, ...], asked: str | None) -> Estate:
-        """What is left of the site, with these workers; ``asked`` wants a reload that has not begun.
+    def estate(
+        self, workers: tuple[WorkerLeft, ...], asked: str | None, asked_canary_s: float | None
+    ) -> Estate:
+        """What is left of the site, with these workers; ``asked`` wants a reload, with this trial, that has not begun.
 
         Going back is not begun again: the next daemon has no former generation, and would load the newest code.
         """
         running, former = self.rollout, self._previous
-        reloading = asked
+        reloading, canary_s = asked, asked_canary_s
         if running is not None and running.reported:
             goes_back = former is not None and former.number == running.generation
-            reloading = None if goes_back else running.by
+            reloading, canary_s = None if goes_back else running.by, running.canary_s
         return Estate(
             settings=self._site.settings,
             serving=None if self.serving is None else self.serving.number,
@@ -242,6 +248,7 @@ class Generations:
             workers=workers,
             by_hand=self._site.by_hand,
             reloading=reloading,
+            canary_s=None if reloading is None else canary_s,
         )
 
     def take_over(self, left: Estate, now: float) -> None:
@@ -290,7 +297,7 @@ class Generations:
         """
         self.supersede("a newer reload was asked for", now)
         number = Generation(self.last + 1)
-        self.rollout = Rollout(number, self._site.settings, by, reported, now)
+        self.rollout = Rollout(number, self._site.settings, by, reported, now, canary_s=canary_s)
         if reported and self.serving is not None:
             self.rollout.hooks = True
             self.rollout.canary = self._site.settings.reload.trying_for(canary_s)
@@ -345,7 +352,10 @@ class Generations:
         listen = running.settings.listen
         error = self._listeners.problem(self._site.name, listen)
         if not error and now >= self._bind_until(running):
-            error = f"cannot listen: {self._listeners.waiting_for(self._site.name, listen)}"
+            if self._listeners.comes_free(self._site.name, listen):
+                running.waits_since = now  # who holds it may try new code for an hour
+            else:
+                error = f"cannot listen: {self._listeners.waiting_for(self._site.name, listen)}"
         if self._listeners.ready(self._site.name, listen):
             if running.hooks and running.settings.reload.before is not None:
                 running.move(rollout.Move.CHECK)
@@ -356,7 +366,7 @@ class Generations:
             self.give_up(error, "", now, kind=NoticeKind.LISTENER_FAILED)
 
     def _bind_until(self, running: Rollout) -> float:
-        return running.began_at + self._site.limits.boot_timeout_s
+        return running.waits_since + self._site.limits.boot_timeout_s
 
     def _check(self, running: Rollout, now: float) -> None:
         """Have the command run that comes before the code is loaded, and see how it ends."""

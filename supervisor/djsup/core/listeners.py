@@ -44,6 +44,8 @@ class Listeners:
 
     def __init__(self) -> None:
         self._wanted: dict[SiteName | None, tuple[Address, ...]] = {}
+        self._stays: dict[SiteName | None, tuple[Address, ...]] = {}
+        """What each owner needs when the reload that it runs has ended well."""
         self._listeners: dict[Address, _Listener] = {}
         self._changed = False
         """Something else is needed than at the last reconciliation: with a thousand sites that is the exception."""
@@ -55,8 +57,16 @@ class Listeners:
             self._wanted[owner] = wanted
             self._changed = True
 
+    def reloads(self, owner: SiteName, to: Iterable[Address] | None) -> None:
+        """This owner runs a reload, after which it needs these addresses alone; None: it runs none."""
+        if to is None:
+            self._stays.pop(owner, None)
+        else:
+            self._stays[owner] = tuple(to)
+
     def forget(self, owner: SiteName | None) -> None:
         """This owner needs nothing any more."""
+        self._stays.pop(owner, None)
         self._changed |= self._wanted.pop(owner, None) is not None
 
     def adopt(self, owner: SiteName, addresses: Iterable[Address]) -> None:
@@ -145,6 +155,30 @@ class Listeners:
             elif listener is None or listener.state is not State.BOUND:
                 texts.append(f"{address} is not bound")
         return "; ".join(texts)
+
+    def comes_free(self, owner: SiteName, addresses: Iterable[Address]) -> bool:
+        """Whether others hold some of these addresses, and let go of all of them at the end of a reload that gets on.
+
+        One that waits itself for an address gets on as long as that one comes free; two that wait for each other do not.
+        """
+        held = self._held(owner, addresses)
+        return bool(held) and self._let_go(held, {owner})
+
+    def _held(
+        self, owner: SiteName | None, addresses: Iterable[Address]
+    ) -> set[tuple[Address, SiteName | None]]:
+        """Those of these addresses that others have, and who has them."""
+        there = ((address, self._listeners.get(address)) for address in addresses)
+        return {(address, each.owner) for address, each in there if each is not None and each.owner != owner}
+
+    def _let_go(self, held: set[tuple[Address, SiteName | None]], waiting: set[SiteName | None]) -> bool:
+        for address, holder in held:
+            stays = self._stays.get(holder)
+            if stays is None or address in stays or holder in waiting:
+                return False
+            if not self._let_go(self._held(holder, stays), {*waiting, holder}):
+                return False
+        return True
 
     def _state(self, owner: SiteName | None, address: Address) -> State:
         listener = self._listeners.get(address)

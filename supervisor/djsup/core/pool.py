@@ -175,12 +175,12 @@ class Pool:
         """What is left of it if the daemon dies now; None: nothing."""
         if self.at_rest:
             return None
-        return self.generations.estate(workers=self.workers.left(), asked=self._asked)
+        return self.generations.estate(self.workers.left(), self._asked, self._canary_s)
 
     def adopt(self, left: Estate, now: float) -> None:
         """Take over what an earlier daemon has left; ``change`` comes next, and reconciles."""
         self.site.by_hand = left.by_hand
-        self._asked = left.reloading
+        self._asked, self._canary_s = left.reloading, left.canary_s
         self.generations.take_over(left, now)
         serving = self.generations.serving
         if serving is not None and plan.needs_generation(plan.changes(serving.settings, left.settings)):

@@ -6,7 +6,7 @@ Knows how far it has come. Which processes that needs is decided in ``pool.py``,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,8 @@ class Rollout:
     phase: Phase = Phase.BINDING
     proof: ProcId | None = None
     """The first worker."""
+    canary_s: float | None = None
+    """For how long who asked wants its code tried; None: as the settings say."""
     canary: Canary | None = None
     """What its trial is to be; None: there is none."""
     trial: Trial | None = None
@@ -106,6 +108,11 @@ class Rollout:
     """The commands before and after it are run: it replaces something that serves."""
     hook: Hook | None = None
     """The command that runs before it."""
+    waits_since: float = field(init=False)
+    """When it was last seen that the addresses it waits for are to come free."""
+
+    def __post_init__(self) -> None:
+        self.waits_since = self.began_at
 
     def move(self, move: Move) -> None:
         """Take one step in the table.

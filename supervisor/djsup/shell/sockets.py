@@ -1,4 +1,4 @@
-"""Listening sockets, and the handover sockets of generations. The daemon owns them all.
+"""Listening sockets. The daemon owns them all.
 
 Knows addresses and errors; leaves to the workers what happens on a connection. A listening socket is
 shared by the workers of a site and does not block; the kernel queues what no worker takes.
@@ -21,7 +21,6 @@ from djsup.core.model import Address, AddressKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from djsup.core.model import Generation, SiteName
 
 BACKLOG = 4096
 """Connections that the kernel queues for a listener; it cuts this to net.core.somaxconn."""
@@ -256,58 +255,3 @@ def _holder(port: int) -> str:
     except (psutil.Error, OSError):
         pass
     return ""
-
-
-class Handovers:
-    """One handover socket a generation: draining workers send connections in, its workers take them out.
-
-    The daemon keeps both ends open, so that a connection under way outlives any worker.
-    """
-
-    def __init__(self) -> None:
-        self._pairs: dict[tuple[SiteName, Generation], tuple[socket.socket, socket.socket]] = {}
-
-    def _pair(self, site: SiteName, generation: Generation) -> tuple[socket.socket, socket.socket]:
-        key = (site, generation)
-        if key not in self._pairs:
-            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            for end in pair:
-                end.setblocking(False)
-            self._pairs[key] = pair
-        return self._pairs[key]
-
-    def adopt(
-        self, site: SiteName, generation: Generation, intake: socket.socket, outlet: socket.socket
-    ) -> bool:
-        """Take both ends over from a process that an earlier daemon has left; False: they are no pair of sockets."""
-        if (site, generation) in self._pairs or not all(_is_handover(end) for end in (intake, outlet)):
-            return False
-        self._pairs[site, generation] = (intake, outlet)
-        return True
-
-    def __contains__(self, key: tuple[SiteName, Generation]) -> bool:
-        """Whether a generation's handover socket is open."""
-        return key in self._pairs
-
-    def receiving_end(self, site: SiteName, generation: Generation) -> int:
-        """The descriptor from which the generation's workers take connections; opened when it is new."""
-        return self._pair(site, generation)[0].fileno()
-
-    def sending_end(self, site: SiteName, generation: Generation) -> int:
-        """The descriptor through which a draining worker sends connections to that generation."""
-        return self._pair(site, generation)[1].fileno()
-
-    def forget(self, site: SiteName, generation: Generation) -> None:
-        """Close a generation's handover socket; connections still in it are closed with it."""
-        for end in self._pairs.pop((site, generation), ()):
-            end.close()
-
-
-def _is_handover(end: socket.socket) -> bool:
-    try:
-        return (
-            end.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN) == socket.AF_UNIX
-            and end.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_SEQPACKET
-        )
-    except OSError:
-        return False

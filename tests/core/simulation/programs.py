@@ -21,11 +21,11 @@ from djsup.core.events import (
     RunAsked,
     SpawnFailed,
 )
-from djsup.core.model import Pid, ProcId, ProgramReload, ProgramSettings, Settings, SiteName
+from djsup.core.model import Generation, Pid, ProcId, ProgramReload, ProgramSettings, Settings, SiteName
 from djsup.core.snapshot import ReloadResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from core.simulation.picture import Picture
     from core.simulation.world import World
@@ -300,7 +300,8 @@ class ProgramJudge:
             case _:
                 changed = site is None or program not in site.programs
                 mute = each.ready_at is None and now - each.asked_at >= program.start_timeout_s - SLACK_S
-                slow = program.timeout_s and now - each.asked_at >= program.timeout_s - SLACK_S
+                lasts = now - each.asked_at + SLACK_S
+                slow = any(0 < timeout_s <= lasts for timeout_s in self._timeouts(program, shown, name))
                 follows = moved and program.reload is ProgramReload.RESTART and program.schedule is None
                 self.check(changed or mute or slow or follows, "a program is told to end for a reason")
 
@@ -316,6 +317,18 @@ class ProgramJudge:
                 self.check(now - each.started_at <= 3.0 + SLACK_S, f"{each.key} starts for ever")
             elif each.ready_at is not None and each.action.program.watchdog_s:
                 self.check(now - each.heard_at <= 2.0 + SLACK_S, f"{each.key} is silent for ever")
+
+    def _timeouts(
+        self, program: ProgramSettings, shown: SiteSnapshot | None, name: SiteName
+    ) -> Iterator[float]:
+        """The time limits that a scheduled program may have: its own, and what a later generation came with."""
+        yield program.timeout_s
+        loaded = self.world.world.generations.get(
+            (name, Generation(0 if shown is None else shown.generation))
+        )
+        yield from (
+            each.timeout_s for each in (loaded.programs if loaded else ()) if each.name == program.name
+        )
 
     def at_rest(self, settings: Settings) -> None:
         """Calm for long: what runs is what the settings name, but after a reload that was rolled back."""
