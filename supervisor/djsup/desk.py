@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from djsup import __version__
@@ -19,7 +20,7 @@ from djsup.shell.control import Peer, Refused
 from djsup.shell.tail import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Coroutine
     from pathlib import Path
 
     from djsup.core.events import Event
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from djsup.shell.history import Entry, History
     from djsup.shell.logs import Logs
     from djsup.tracer import Tracer
+    from djsup.upgrade import Upgrades
 
     Answer = AsyncGenerator[dict[str, Any], None]
 
@@ -45,6 +47,7 @@ class Daemon(Protocol):
     history: History
     tracer: Tracer
     observer: Observer
+    upgrades: Upgrades
 
     async def tell_and_see(self, event: Event) -> Snapshot:
         """Have an event handled; the picture just after it."""
@@ -63,6 +66,9 @@ class Daemon(Protocol):
 
     async def change(self) -> None:
         """Wait until something has happened."""
+
+    def in_background(self, story: Coroutine[None, None, None]) -> None:
+        """Have something done that nobody waits for."""
 
 
 class Desk:
@@ -84,6 +90,7 @@ class Desk:
             "logs": self.logs,
             "trace": self.trace,
             "metrics": self.metrics,
+            "upgrade": self.upgrade,
         }
 
     def answer(self, request: dict[str, Any], peer: Peer) -> Answer:
@@ -100,7 +107,18 @@ class Desk:
 
     async def ping(self, _request: dict[str, Any], _by: str) -> Answer:
         """Who is there."""
-        yield {"result": {"pid": self._daemon.pid, "version": __version__}}
+        last = self._daemon.upgrades.last
+        upgrade = {} if last is None else {"upgrade": asdict(last)}
+        yield {"result": {"pid": self._daemon.pid, "version": __version__, **upgrade}}
+
+    async def upgrade(self, _request: dict[str, Any], by: str) -> Answer:
+        """Replace the daemon's program by the one that is installed; answers before it does, if that one can go on.
+
+        What comes of it, ``ping`` tells by its number.
+        """
+        number, version = await self._daemon.upgrades.prove(by)
+        yield {"result": {"number": number, "from": __version__, "to": version}}
+        self._daemon.in_background(self._daemon.upgrades.go(by))
 
     async def status(self, request: dict[str, Any], _by: str) -> Answer:
         """The picture now, of all sites or of one."""

@@ -40,6 +40,7 @@ from djsup.core.events import (
     WorkerReady,
 )
 from djsup.core.listeners import Listeners
+from djsup.core.memory import ProcessLeft
 from djsup.core.model import Generation, Pid, ProcId, SiteName, Slot
 from djsup.core.picture import site_snapshot
 from djsup.core.pool import Pool
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
     from djsup.core.actions import Action
     from djsup.core.estate import Estate
-    from djsup.core.events import Event
+    from djsup.core.events import Event, Replaced
     from djsup.core.model import Address, Settings
     from djsup.core.snapshot import SiteSnapshot
 
@@ -128,8 +129,8 @@ class Fleet:
         match event:
             case SettingsChanged():
                 out += self._change_settings(event, now)
-            case SitesAdopted(sites):
-                out += self._adopt(sites, now)
+            case SitesAdopted(sites, replaced):
+                out += self._adopt(sites, now) if replaced is None else self._inherit(sites, replaced, now)
             case StopAsked():
                 out += self._stop(event, now)
             case (
@@ -189,6 +190,12 @@ class Fleet:
         pools = {name: self._pools.get(name) for name in self._touched}
         self._touched.clear()
         return {name: None if pool is None else pool.estate() for name, pool in pools.items()}
+
+    def bequest(self) -> tuple[tuple[Estate, ...], int, ProcessLeft | None]:
+        """What the program needs that replaces the daemon's: the sites, the last process's name, the dashboard."""
+        sites = tuple(pool.bequest() for pool in self._pools.values())
+        dashboard = None if self._dashboard.proc is None else ProcessLeft.of(self._dashboard)
+        return sites, self._last_proc, dashboard
 
     def process(self, proc: ProcId) -> ProcessView | None:
         """What a process is; None when it is gone or was never asked for."""
@@ -254,6 +261,32 @@ class Fleet:
                 self._owners[each.proc] = name
                 self._last_proc = max(self._last_proc, each.proc)
         return [action for left in sites for action in self._pools[left.settings.name].site.take()]
+
+    def _inherit(self, sites: tuple[Estate, ...], replaced: Replaced, now: float) -> list[Action]:
+        """Go on where the program was that ran before in this process."""
+        self.settings, self._last_proc = replaced.settings, replaced.last_proc
+        out: list[Action] = []
+        pools: list[tuple[Pool, Estate]] = []
+        for left in sites:
+            name = left.settings.name
+            pool = self._pools[name] = Pool(left.settings, self._listeners, partial(self._new_proc, name))
+            pools.append((pool, left))
+            serving = next((each for each in left.generations if each.number == left.serving), None)
+            if serving is not None:
+                self._listeners.adopt(name, serving.settings.listen)
+        for pool, left in pools:
+            assert left.memory is not None
+            out += self._do(pool, pool.inherit(left, left.memory, now))
+            for proc in (*(each.proc for each in left.processes), *pool.programs.procs):
+                self._owners[proc] = pool.site.name
+        dashboard = replaced.settings.dashboard
+        self._listeners.want(None, () if dashboard is None else (dashboard.listen,))
+        if replaced.dashboard is not None and replaced.dashboard.proc is not None:
+            self._dashboard.remember(replaced.dashboard)
+            self._owners[replaced.dashboard.proc] = None
+            ended = self._dashboard.end(now) if replaced.dashboard_anew else None
+            out += [] if ended is None else [ended]
+        return out
 
     def _change_settings(self, event: SettingsChanged, now: float) -> list[Action]:
         if self._stopping:

@@ -18,6 +18,7 @@ from djsup.core.actions import ForgetGeneration, Level, NoticeKind, StartTemplat
 from djsup.core.backoff import Backoff
 from djsup.core.estate import Estate, GenerationLeft, TemplateLeft
 from djsup.core.generation import LiveGeneration
+from djsup.core.memory import FailuresLeft, GenerationsLeft, RolloutLeft
 from djsup.core.model import Generation, Preload
 from djsup.core.rollout import Phase, Rollout
 from djsup.core.snapshot import ReloadReport, ReloadResult
@@ -237,6 +238,50 @@ class Generations:
         if left.serving is not None:
             self.serving = self.by_number[left.serving]
             self.has_served = True
+
+    # --- another program of the daemon ---------------------------------------------------------
+
+    def memory(self) -> GenerationsLeft:
+        """What the program needs to know that replaces the daemon's, beside the estate."""
+        running, former = self.rollout, self._previous
+        return GenerationsLeft(
+            rollout=None
+            if running is None
+            else RolloutLeft(
+                running.generation,
+                running.settings,
+                running.by,
+                running.reported,
+                running.began_at,
+                running.phase,
+                running.proof,
+            ),
+            loads=FailuresLeft.of(self.loads),
+            deaths=tuple((each.number, FailuresLeft.of(each.deaths)) for each in self.by_number.values()),
+            last_reload=self.last_reload,
+            has_served=self.has_served,
+            previous=None if former is None or former.number not in self.by_number else former.number,
+            keep_until=self._keep_until,
+            why=self._why,
+            done_at=self._done_at,
+        )
+
+    def remember(self, left: GenerationsLeft) -> None:
+        """Go on where another program of the daemon was; ``take_over`` came before."""
+        self.loads.remember(left.loads)
+        for number, failures in left.deaths:
+            self.by_number[number].deaths.remember(failures)
+        self.last_reload, self.has_served = left.last_reload, left.has_served
+        self._keep_until, self._why, self._done_at = left.keep_until, left.why, left.done_at
+        if left.previous is not None:
+            self._previous = self.by_number[left.previous]
+        if (held := left.rollout) is None:
+            return
+        # A first worker that its template had not forked yet is not known any more: another one is started.
+        proof = held.proof if held.proof in self._workers.by_proc else None
+        self.rollout = Rollout(
+            held.generation, held.settings, held.by, held.reported, held.began_at, held.phase, proof
+        )
 
     # --- what should be against what is --------------------------------------------------------
 

@@ -12,6 +12,7 @@ Which words are said stands in ``notices.py``, how a pool looks in ``picture.py`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
@@ -44,6 +45,7 @@ from djsup.core.events import (
     WorkerReady,
 )
 from djsup.core.generations import Generations
+from djsup.core.memory import Memory
 from djsup.core.moves import UnknownMoveError
 from djsup.core.programs import Programs
 from djsup.core.site import Site
@@ -165,6 +167,47 @@ class Pool:
         if self.at_rest:
             return None
         return self.generations.estate(workers=self.workers.left(), asked=self._asked)
+
+    def bequest(self) -> Estate:
+        """What the program needs to know that replaces the daemon's: all there is of it."""
+        site = self.site
+        estate = self.generations.estate(workers=self.workers.left(), asked=self._asked)
+        overdue = {each.proc for each in self.workers.by_proc.values() if each.state is worker.State.OVERDUE}
+        left = (
+            # What it does too long is known already; it counts for nothing until it is gone.
+            replace(each, stage=Stage.LEAVING) if each.proc in overdue else each
+            for each in estate.workers
+        )
+        memory = Memory(
+            generations=self.generations.memory(),
+            programs=self.programs.memory(),
+            restarting=self.mode is Mode.RESTART,
+            removed=self.mode is Mode.REMOVED,
+            settled=self.settled,
+            error=site.error,
+            scaled_to=site.scaling.wanted,
+            scaled_why=site.scaling.why,
+            sleep=self.sleep.state,
+            sleeps_since=self.sleep.since,
+        )
+        return replace(estate, workers=tuple(left), memory=memory, reloading=self._asked)
+
+    def inherit(self, left: Estate, memory: Memory, now: float) -> list[Action]:
+        """Go on with all that another program of this daemon has left."""
+        self.site.by_hand = left.by_hand
+        self.generations.take_over(left, now)
+        self.workers.take_over(left, now)
+        self.generations.remember(memory.generations)
+        self.programs.remember(memory.programs)
+        self.sleep.remember(memory.sleep, memory.sleeps_since)
+        self.site.scaling.wanted, self.site.scaling.why = max(1, memory.scaled_to), memory.scaled_why
+        self.site.error, self.settled = memory.error, memory.settled
+        if memory.restarting:
+            self.mode = Mode.RESTART
+        if memory.removed:
+            self.mode = Mode.REMOVED
+        self._asked = left.reloading
+        return self._reconcile(now)
 
     def adopt(self, left: Estate, now: float) -> None:
         """Take over what an earlier daemon has left; ``change`` comes next, and reconciles."""

@@ -134,7 +134,7 @@ class Workers:
         )
 
     def take_over(self, estate: Estate, now: float) -> None:
-        """Take over those that an earlier daemon has left."""
+        """Take over those that an earlier daemon has left. Those that are to go are told once more: they may be stuck."""
         limits = self._site.limits
         for each in estate.workers:
             kill_at = now + limits.boot_timeout_s
@@ -145,7 +145,9 @@ class Workers:
             if each.stage is not Stage.BOOTING:
                 worker.ready(now if each.ready_at is None else each.ready_at)
             if each.stage is Stage.LEAVING:
-                worker.drain(None, limits.drain_timeout_s, now)  # it was told, or is told by a signal
+                told = worker.drain(None, limits.drain_timeout_s, now)  # it was told, or is told by a signal
+                if estate.memory is not None:
+                    self._site.do(told)
             self.by_proc[each.proc] = worker
 
     # --- what should be against what is --------------------------------------------------------

@@ -72,14 +72,25 @@ class Control:
         self._allow = allow
         self._answer = answer
         self._server: asyncio.Server | None = None
+        self.fd = -1
+        """The listening socket's descriptor, once it is started."""
         self._open: set[asyncio.Task[None]] = set()
 
-    async def start(self, owner: int | None = None) -> None:
+    async def start(self, owner: int | None = None, fd: int | None = None) -> None:
         """Bind the socket; an old file of that name is replaced (the pid file's lock was won before).
+
+        ``fd`` is the socket, where another program of the daemon has bound it already.
 
         Raises:
             OSError: it cannot be made.
         """
+        listener = self._bind(owner) if fd is None else socket.socket(fileno=fd)
+        self.fd = listener.fileno()
+        self._server = await asyncio.start_unix_server(
+            self._connected, sock=listener, limit=REQUEST_MAX_BYTES
+        )
+
+    def _bind(self, owner: int | None) -> socket.socket:
         with suppress(FileNotFoundError):
             self._path.unlink()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -90,9 +101,7 @@ class Control:
             os.umask(before)
         if owner is not None:
             os.chown(self._path, owner, -1)
-        self._server = await asyncio.start_unix_server(
-            self._connected, sock=listener, limit=REQUEST_MAX_BYTES
-        )
+        return listener
 
     async def stop(self) -> None:
         """Close the socket and every connection, and remove the file."""
