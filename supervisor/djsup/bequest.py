@@ -117,7 +117,7 @@ class Bequest:
     settings: Settings
     sites: tuple[Estate, ...]
     last_proc: int
-    dashboard: ProcessLeft | None
+    dashboard: ProcessLeft
     holdings: Holdings
     figures: Figures
     lines: tuple[Line, ...]

@@ -58,7 +58,9 @@ def test_an_upgrade_keeps_processes_counters_and_connections(daemon: DaemonUnder
     daemon.start()
     blog.deploy("two")
     daemon.done("reload")
-    wait_for(lambda: daemon.status("blog")["programs"][0]["status_text"] == "cooks", "the program to be ready")
+    wait_for(
+        lambda: daemon.status("blog")["programs"][0]["status_text"] == "cooks", "the program to be ready"
+    )
     before, picture = daemon.status("blog"), daemon.status()
     serving, loaded = pids(daemon), {each["pid"] for each in before["templates"]}
     family = {each.pid for each in daemon.family()}

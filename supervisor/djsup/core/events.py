@@ -132,7 +132,7 @@ class Replaced:
     settings: Settings
     """Those in force."""
     last_proc: int
-    dashboard: ProcessLeft | None
+    dashboard: ProcessLeft
     dashboard_anew: bool
     """The dashboard's program is another one, too."""
 

@@ -191,11 +191,10 @@ class Fleet:
         self._touched.clear()
         return {name: None if pool is None else pool.estate() for name, pool in pools.items()}
 
-    def bequest(self) -> tuple[tuple[Estate, ...], int, ProcessLeft | None]:
+    def bequest(self) -> tuple[tuple[Estate, ...], int, ProcessLeft]:
         """What the program needs that replaces the daemon's: the sites, the last process's name, the dashboard."""
         sites = tuple(pool.bequest() for pool in self._pools.values())
-        dashboard = None if self._dashboard.proc is None else ProcessLeft.of(self._dashboard)
-        return sites, self._last_proc, dashboard
+        return sites, self._last_proc, ProcessLeft.of(self._dashboard)
 
     def process(self, proc: ProcId) -> ProcessView | None:
         """What a process is; None when it is gone or was never asked for."""
@@ -281,11 +280,11 @@ class Fleet:
                 self._owners[proc] = pool.site.name
         dashboard = replaced.settings.dashboard
         self._listeners.want(None, () if dashboard is None else (dashboard.listen,))
-        if replaced.dashboard is not None and replaced.dashboard.proc is not None:
-            self._dashboard.remember(replaced.dashboard)
+        self._dashboard.remember(replaced.dashboard)
+        if replaced.dashboard.proc is not None:
             self._owners[replaced.dashboard.proc] = None
-            ended = self._dashboard.end(now) if replaced.dashboard_anew else None
-            out += [] if ended is None else [ended]
+        ended = self._dashboard.end(now) if replaced.dashboard_anew else None
+        out += [] if ended is None else [ended]
         return out
 
     def _change_settings(self, event: SettingsChanged, now: float) -> list[Action]:

@@ -18,7 +18,7 @@ from djsup.core.actions import ForgetGeneration, Level, NoticeKind, StartTemplat
 from djsup.core.backoff import Backoff
 from djsup.core.estate import Estate, GenerationLeft, TemplateLeft
 from djsup.core.generation import LiveGeneration
-from djsup.core.memory import FailuresLeft, GenerationsLeft, RolloutLeft
+from djsup.core.memory import FailuresLeft, GenerationsLeft, RolloutLeft, TemplateKnown
 from djsup.core.model import Generation, Preload
 from djsup.core.rollout import Phase, Rollout
 from djsup.core.snapshot import ReloadReport, ReloadResult
@@ -258,6 +258,13 @@ class Generations:
             ),
             loads=FailuresLeft.of(self.loads),
             deaths=tuple((each.number, FailuresLeft.of(each.deaths)) for each in self.by_number.values()),
+            templates=tuple(
+                TemplateKnown(
+                    each.generation, each.state, each.kill_at, each.end_asked, each.error, each.details
+                )
+                for each in self.templates
+                if each.pid is not None
+            ),
             last_reload=self.last_reload,
             has_served=self.has_served,
             previous=None if former is None or former.number not in self.by_number else former.number,
@@ -271,6 +278,11 @@ class Generations:
         self.loads.remember(left.loads)
         for number, failures in left.deaths:
             self.by_number[number].deaths.remember(failures)
+        for known in left.templates:
+            template = self.by_number[known.generation].template
+            assert template is not None
+            template.state, template.kill_at, template.end_asked = known.state, known.kill_at, known.end_asked
+            template.error, template.details = known.error, known.details
         self.last_reload, self.has_served = left.last_reload, left.has_served
         self._keep_until, self._why, self._done_at = left.keep_until, left.why, left.done_at
         if left.previous is not None:

@@ -15,11 +15,14 @@ from djsup.core.program import State  # noqa: TC001
 from djsup.core.rollout import Phase  # noqa: TC001
 from djsup.core.sleep import State as SleepState  # noqa: TC001
 from djsup.core.snapshot import ReloadReport  # noqa: TC001
+from djsup.core.template import State as TemplateState  # noqa: TC001
+from djsup.core.worker import State as WorkerState  # noqa: TC001
 
 if TYPE_CHECKING:
     from djsup.core.backoff import Backoff
     from djsup.core.job import Job
     from djsup.core.program import Program
+    from djsup.core.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,50 @@ class FailuresLeft:
     def of(row: Backoff) -> FailuresLeft:
         """As they are now."""
         return FailuresLeft(row.count, row.failed_at, row.next_at)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerKnown:
+    """One worker, in all that is known of it beside its ``WorkerLeft``."""
+
+    proc: ProcId
+    state: WorkerState
+    kill_at: float | None
+    leaving_at: float | None
+    overdue: bool
+    end_asked: bool
+    blamed: bool
+    error: str
+    details: str
+    retiring: str
+
+    @staticmethod
+    def of(each: Worker) -> WorkerKnown:
+        """As it is now."""
+        return WorkerKnown(
+            each.proc,
+            each.state,
+            each.kill_at,
+            each.leaving_at,
+            each.overdue,
+            each.end_asked,
+            each.blamed,
+            each.error,
+            each.details,
+            each.retiring,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateKnown:
+    """One template, in all that is known of it beside its ``TemplateLeft``."""
+
+    generation: Generation
+    state: TemplateState
+    kill_at: float | None
+    end_asked: bool
+    error: str
+    details: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +182,7 @@ class GenerationsLeft:
     rollout: RolloutLeft | None
     loads: FailuresLeft
     deaths: tuple[tuple[Generation, FailuresLeft], ...]
+    templates: tuple[TemplateKnown, ...]
     last_reload: ReloadReport | None
     has_served: bool
     previous: Generation | None
@@ -148,6 +196,7 @@ class Memory:
     """What is known of one site."""
 
     generations: GenerationsLeft
+    workers: tuple[WorkerKnown, ...]
     programs: ProgramsLeft
     restarting: bool
     removed: bool

@@ -172,14 +172,9 @@ class Pool:
         """What the program needs to know that replaces the daemon's: all there is of it."""
         site = self.site
         estate = self.generations.estate(workers=self.workers.left(), asked=self._asked)
-        overdue = {each.proc for each in self.workers.by_proc.values() if each.state is worker.State.OVERDUE}
-        left = (
-            # What it does too long is known already; it counts for nothing until it is gone.
-            replace(each, stage=Stage.LEAVING) if each.proc in overdue else each
-            for each in estate.workers
-        )
         memory = Memory(
             generations=self.generations.memory(),
+            workers=self.workers.memory(),
             programs=self.programs.memory(),
             restarting=self.mode is Mode.RESTART,
             removed=self.mode is Mode.REMOVED,
@@ -190,13 +185,14 @@ class Pool:
             sleep=self.sleep.state,
             sleeps_since=self.sleep.since,
         )
-        return replace(estate, workers=tuple(left), memory=memory, reloading=self._asked)
+        return replace(estate, memory=memory, reloading=self._asked)
 
     def inherit(self, left: Estate, memory: Memory, now: float) -> list[Action]:
         """Go on with all that another program of this daemon has left."""
         self.site.by_hand = left.by_hand
         self.generations.take_over(left, now)
         self.workers.take_over(left, now)
+        self.workers.remember(memory.workers)
         self.generations.remember(memory.generations)
         self.programs.remember(memory.programs)
         self.sleep.remember(memory.sleep, memory.sleeps_since)

@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from core.simulation.invariants import Judge
 from core.simulation.world import World
-from djsup.core.events import ScaleAsked, SettingsChanged, SitesAdopted
+from djsup.core.estate import Estate
+from djsup.core.events import Replaced, ScaleAsked, SettingsChanged, SitesAdopted
 from djsup.core.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djsup.core.actions import Action
-    from djsup.core.estate import Estate
     from djsup.core.events import Event
     from djsup.core.model import SiteName
 
+ESTATES = TypeAdapter(tuple[Estate, ...])
 STEPS_MAX = 6000
 """More steps than a history can need: the fleet or the world runs in a circle."""
 REST_S = 200.0
@@ -28,11 +31,20 @@ class History:
     """Plays a seed. ``tell`` hears every event and every action, for a person to read."""
 
     def __init__(
-        self, seed: int, tell: Callable[[str], None] | None = None, *, daemon_dies: bool = False
+        self,
+        seed: int,
+        tell: Callable[[str], None] | None = None,
+        *,
+        daemon_dies: bool = False,
+        upgrades: bool = False,
     ) -> None:
-        """With ``daemon_dies`` the daemon is killed some times, and another adopts what is left."""
+        """With ``daemon_dies`` the daemon is killed some times, and another adopts what is left.
+
+        With ``upgrades`` it replaces its own program some times, which goes on with everything.
+        """
         self.written: dict[SiteName, Estate] = {}
         self._daemon_dies = daemon_dies
+        self._upgrades = upgrades
         self.fleet = Fleet()
         self.world = World(seed, self.fleet)
         self.judge = Judge(self.world, self.fleet)
@@ -52,6 +64,8 @@ class History:
             self.run(world.now + random.choice([0.01, 0.3, 1.0, 3.0]))
             if self._daemon_dies and random.random() < 0.1:
                 self.daemon_dies()
+            if self._upgrades and random.random() < 0.2:
+                self.upgrade()
             event = world.accident() if random.random() < 0.5 else world.order()
             if event is not None:
                 self.step(event)
@@ -107,6 +121,25 @@ class History:
         else:
             self.step(SettingsChanged(world.settings, "start"))
         self.judge.keeps_serving(served)
+
+    def upgrade(self) -> None:
+        """The daemon's program is replaced by one that knows what this one hands over, as text, and nothing else."""
+        world = self.world
+        if not world.hand_over():
+            return
+        if self._tell is not None:
+            self._tell(f"{world.now:.3f} the daemon replaces its program")
+        world.bury()
+        before = {each.name: each for each in self.fleet.snapshot(world.now)}
+        sites, last_proc, dashboard = self.fleet.bequest()
+        assert self.fleet.settings is not None
+        replaced = Replaced(
+            self.fleet.settings, last_proc, dashboard, dashboard_anew=world.random.random() < 0.2
+        )
+        text = ESTATES.dump_json(sites)
+        self.fleet = world.fleet = self.judge.fleet = self.judge.programs.fleet = Fleet()
+        self.step(SitesAdopted(ESTATES.validate_json(text), replaced))
+        self.judge.goes_on(before)
 
     def stop(self) -> None:
         """Ask for the end, some two times, and see it come."""

@@ -42,9 +42,9 @@ KEPT = [
 """Seeds that once found a mistake, in the core or in the judge."""
 
 
-def play(seed: int, *, daemon_dies: bool = False) -> None:
+def play(seed: int, *, daemon_dies: bool = False, upgrades: bool = False) -> None:
     try:
-        History(seed, daemon_dies=daemon_dies).play()
+        History(seed, daemon_dies=daemon_dies, upgrades=upgrades).play()
     except Exception as error:
         error.add_note(f"seed {seed}: DJSUP_SIMULATE_SEED={seed} pytest tests/core/simulation -k one_seed -s")
         raise
@@ -62,6 +62,13 @@ def test_invariants_hold_in_random_histories(part: int) -> None:
 def test_invariants_hold_when_daemons_die_and_others_adopt(part: int) -> None:
     for seed in range(part, SEEDS, PARTS):
         play(seed, daemon_dies=True)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.timeout(60 + SEEDS)
+def test_invariants_hold_when_daemons_replace_their_program(part: int) -> None:
+    for seed in range(part, SEEDS, PARTS):
+        play(seed, upgrades=True)
 
 
 @pytest.mark.parametrize("seed", KEPT)

@@ -556,6 +556,17 @@ class World:
             what()
         self.now = until
 
+    def hand_over(self) -> bool:
+        """The daemon's program is replaced, if now is a time: what no template has forked yet, never says hello."""
+        asked = [each for each in self.procs.values() if each.stage is Stage.ASKED]
+        if any(each.template is None for each in asked):
+            return False  # the shell has handled all that it was asked for before it hands over
+        for each in asked:
+            each.over = True
+            each.stage = Stage.GONE
+        self.visitors.watched.clear()
+        return True
+
     def adopt(self, written: list[Estate], fleet: Fleet) -> tuple[Estate, ...]:
         """What is left of what was written down, as the shell finds it."""
         self.fleet = fleet
