@@ -184,19 +184,20 @@ class Desk:
     async def _outcomes(self, begun: dict[str, SiteSnapshot], progress: asyncio.Queue[Entry]) -> Answer:
         """How the reloads end that ``begun`` shows, with what happens meanwhile."""
         finished: dict[str, dict[str, Any]] = {}
-        while len(finished) < len(begun):
-            while not progress.empty():
-                entry = progress.get_nowait()
-                if entry.site in begun:
-                    yield {"progress": {"site": entry.site, "text": entry.text}}
-            now = {site.name: site for site in self._daemon.outline()}
-            for name, before in begun.items():
-                outcome = _outcome(before, now.get(name))
-                if name not in finished and outcome is not None:
-                    finished[name] = outcome
-            if len(finished) < len(begun):
-                await self._daemon.change()
-        yield {"result": {"sites": [finished[name] for name in begun]}}
+        with self._daemon.upgrades.put_off():
+            while len(finished) < len(begun):
+                while not progress.empty():
+                    entry = progress.get_nowait()
+                    if entry.site in begun:
+                        yield {"progress": {"site": entry.site, "text": entry.text}}
+                now = {site.name: site for site in self._daemon.outline()}
+                for name, before in begun.items():
+                    outcome = _outcome(before, now.get(name))
+                    if name not in finished and outcome is not None:
+                        finished[name] = outcome
+                if len(finished) < len(begun):
+                    await self._daemon.change()
+            yield {"result": {"sites": [finished[name] for name in begun]}}
 
     async def restart(self, request: dict[str, Any], by: str) -> Answer:
         """Stop and start one site; waits until it serves or has failed, unless told otherwise."""

@@ -23,7 +23,7 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -36,7 +36,7 @@ from djsup.shell import processes, sealed, shipment, signals, succession
 from djsup.shell.control import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from djsup.bequest import Bequest
     from djsup.core.events import Exit
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 PROOF_S = 60.0
 """How long the new program may take to prove itself, on a machine that has much to do."""
+ANSWER_S = 30.0
+"""How long those are waited for who wait for the outcome of a reload."""
 SAID_MAX_BYTES = 32 * 1024
 """What is kept of what it prints; the end, for it says what went wrong."""
 PROOF = "worker.proof"
@@ -112,6 +114,21 @@ class Upgrades:
         self._daemon = daemon
         self._number = 0
         self._runs = False
+        self._answering = 0
+        self._answered = asyncio.Event()
+        self._answered.set()
+
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Somebody waits for the outcome of a reload: the program that he has asked is to answer, if it can."""
+        self._answering += 1
+        self._answered.clear()
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            if not self._answering:
+                self._answered.set()
 
     async def prove(self, by: str) -> tuple[int, str]:
         """Have the installed program prove itself. Gives the number of this upgrade, and the new version.
@@ -136,7 +153,12 @@ class Upgrades:
         return self._number + 1, version
 
     async def go(self, by: str) -> None:
-        """Replace the program, once no new settings are on their way. ``prove`` has come before."""
+        """Replace the program, once no new settings are on their way. ``prove`` has come before.
+
+        A reload that takes longer than ANSWER_S goes on in the new program, and only its report is not heard.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._answered.wait(), ANSWER_S)
         async with self._daemon.rereading:
             self._replace(by)
 

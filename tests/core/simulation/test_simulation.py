@@ -95,7 +95,7 @@ def test_simulation_catches_planted_bug(planted: Planted, monkeypatch: pytest.Mo
     planted.plant(monkeypatch)
     for seed in (*range(SEEDS_FOR_A_BUG), *KEPT):
         try:
-            History(seed, daemon_dies=planted.daemon_dies).play()
+            History(seed, daemon_dies=planted.daemon_dies, upgrades=planted.upgrades).play()
         except (AssertionError, KeyError):  # BrokenError and UnknownMoveError are assertions
             return
     pytest.fail(f"{SEEDS_FOR_A_BUG} histories, and nobody noticed that {planted.bug}")
