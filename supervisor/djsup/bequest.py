@@ -13,6 +13,7 @@ import json
 import os
 import socket
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -134,10 +135,13 @@ class Bequest:
 
     def write(self) -> bytes:
         """As it is handed over."""
-        return _ADAPTER.dump_json(self)
+        return _adapter().dump_json(self)
 
 
-_ADAPTER = TypeAdapter(Bequest)
+@cache
+def _adapter() -> TypeAdapter[Bequest]:
+    """Made when it is needed: that takes as long as a third of a start."""
+    return TypeAdapter(Bequest)
 
 
 def read(fd: int) -> Bequest:
@@ -152,7 +156,7 @@ def read(fd: int) -> Bequest:
             raise Unreadable(
                 f"djsup {raw.get('version')} hands over format {raw['format']}, this one reads {FORMAT}"
             )
-        found = _ADAPTER.validate_python(raw, strict=False)
+        found = _adapter().validate_python(raw, strict=False)
         succession.take(found.fds)
         _check(found.holdings)
     except ValidationError as error:

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from djsup.core.model import Settings
     from djsup.core.snapshot import SiteSnapshot
 
+QUESTION_S = 0.25
+"""How long a question may take to be answered before the program is replaced: who follows something, loses it then."""
 SETTLED = {SiteState.SERVING, SiteState.DEGRADED, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.SLEEPING}
 
 
@@ -303,6 +305,11 @@ class Daemon:
             ready_fd=self._ready_fd,
         )
 
+    async def answer(self) -> None:
+        """Take no more questions, and answer those that can be answered soon."""
+        for control in (self._control, self._dashboard_control):
+            await control.pause(QUESTION_S)
+
     def hold(self) -> str:
         """Act no more: what has happened is handled, and what was said is written. Gives ``may_upgrade``."""
         self.timetable.look(time.time(), time.monotonic())
@@ -318,7 +325,9 @@ class Daemon:
         return self.may_upgrade()
 
     def release(self) -> None:
-        """Act again."""
+        """Act again, and answer."""
+        for control in (self._control, self._dashboard_control):
+            self.in_background(control.resume())
         self.log.writer.resume()
         self.archive.start()
         self.tell(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from djsup import __version__
@@ -108,7 +107,7 @@ class Desk:
     async def ping(self, _request: dict[str, Any], _by: str) -> Answer:
         """Who is there."""
         last = self._daemon.upgrades.last
-        upgrade = {} if last is None else {"upgrade": asdict(last)}
+        upgrade = {} if last is None else {"upgrade": last.to_json()}
         yield {"result": {"pid": self._daemon.pid, "version": __version__, **upgrade}}
 
     async def upgrade(self, _request: dict[str, Any], by: str) -> Answer:

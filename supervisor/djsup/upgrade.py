@@ -24,9 +24,11 @@ import signal
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import psutil
 
 from djsup import __version__, bequest
 from djsup.core.actions import Level
@@ -34,6 +36,8 @@ from djsup.core.events import Replaced, SitesAdopted
 from djsup.core.fleet import Fleet
 from djsup.shell import processes, sealed, shipment, signals, succession
 from djsup.shell.control import Refused
+from djsup.shell.estates import Estates
+from djsup.shell.runtime import ESTATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,8 +78,17 @@ class Outcome:
     @property
     def text(self) -> str:
         """One line for people."""
-        kept = f"{self.sites} sites, {self.workers} workers kept, took {self.took_s * 1000:.0f} ms"
-        return f"djsup {self.before} → {self.now}, {kept}"
+        sites, workers = _number(self.sites, "site"), _number(self.workers, "worker")
+        took = f"took {self.took_s * 1000:.0f} ms"
+        return f"djsup {self.before} → {self.now}, {sites}, {workers} kept, {took}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As the control socket tells it."""
+        return {**asdict(self), "text": self.text}
+
+
+def _number(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
 class Daemon(Protocol):
@@ -90,6 +103,9 @@ class Daemon(Protocol):
 
     def bequeath(self, by: str, number: int) -> Bequest:
         """All that the new program needs to know."""
+
+    async def answer(self) -> None:
+        """Take no more questions, and answer those that can be answered soon."""
 
     def hold(self) -> str:
         """Act no more: what has happened is handled, and what was said is written. Gives ``may_upgrade``."""
@@ -160,6 +176,7 @@ class Upgrades:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._answered.wait(), ANSWER_S)
         async with self._daemon.rereading:
+            await self._daemon.answer()
             self._replace(by)
 
     def succeeded(self, left: Bequest) -> None:
@@ -318,7 +335,16 @@ def inherited(left: Bequest) -> None:
         raise bequest.Unreadable(f"descriptor {left.lock} is no lock")
 
 
-def abandon() -> None:
-    """Begin as a daemon does whose predecessor was killed: nothing is known of what is open, and what runs calls."""
+def abandon(runtime_dir: str) -> None:
+    """Begin as a daemon does whose predecessor was killed: nothing is known of what is open, and what runs calls.
+
+    Only templates and workers can call; whatever else runs below us is told to end, and is started anew.
+    """
     succession.close_all()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.HEARD)
+    found = Estates(Path(runtime_dir) / ESTATES, __version__).read()
+    call = {left.pid for each in found for left in each.estate.processes}
+    for child in psutil.Process().children():
+        if child.pid not in call:
+            with suppress(OSError):
+                os.killpg(child.pid, signal.SIGTERM)  # each leads a session of its own

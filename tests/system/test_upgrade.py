@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
-from system.daemon import DaemonUnderTest, Project, wait_for
+from djsup.shell import sealed
+from system.daemon import WSGI, DaemonUnderTest, Project, wait_for
 from system.load import Load
 
 TALKING = """
@@ -81,7 +82,7 @@ def test_an_upgrade_keeps_processes_counters_and_connections(daemon: DaemonUnder
     assert after["programs"][0]["status_text"] == "cooks"
     open_before = descriptors(daemon)
     daemon.done("upgrade")
-    assert descriptors(daemon) == open_before, "no descriptor is left over"
+    wait_for(lambda: descriptors(daemon) == open_before, "no descriptor to be left over")
     assert all(each["by"].endswith("(cli)") for each in kinds(daemon, "upgraded"))
     daemon.done("rollback", "blog")
     assert daemon.get("blog") == (200, b"one")
@@ -132,8 +133,6 @@ def test_a_reload_that_runs_is_carried_on(daemon: DaemonUnderTest, blog: Project
 
 
 def blog_waits_for(gate: Path) -> str:
-    from system.daemon import WSGI  # noqa: PLC0415
-
     return f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\n{WSGI}"
 
 
@@ -155,8 +154,7 @@ def test_a_program_that_cannot_go_on_is_refused_and_the_old_one_does(
     assert pids(daemon) == before
 
 
-@pytest.mark.parametrize("state", ["backing-off"])
-def test_failures_in_a_row_are_counted_on(daemon: DaemonUnderTest, blog: Project, state: str) -> None:
+def test_failures_in_a_row_are_counted_on(daemon: DaemonUnderTest, blog: Project) -> None:
     blog.deploy("one", wsgi="raise RuntimeError('broken')")
     daemon.start()
     wait_for(lambda: daemon.status("blog")["failures_in_row"] >= 4, "some failures")
@@ -165,3 +163,25 @@ def test_failures_in_a_row_are_counted_on(daemon: DaemonUnderTest, blog: Project
     after = daemon.status("blog")
     assert after["failures_in_row"] >= before
     assert "broken" in after["error"]
+
+
+def test_a_new_program_that_cannot_read_what_is_left_adopts_who_calls(
+    daemon: DaemonUnderTest, blog: Project
+) -> None:
+    daemon.start()
+    before = pids(daemon)
+    with Load(daemon.ports["blog"], connections=4) as load:
+        os.kill(daemon.pid, signal.SIGKILL)
+        daemon.wait_end()
+        nonsense = sealed.seal("test", b'{"format": 1}')
+        words = ["start", "-c", str(daemon.config), "--succeed", str(nonsense)]
+        with daemon.log_file.open("ab") as log:
+            daemon.process = subprocess.Popen(
+                [*daemon.command, *words], stdout=log, stderr=log, pass_fds=(nonsense,), cwd=daemon.folder
+            )
+        os.close(nonsense)
+        wait_for(lambda: "is adopted from an earlier daemon" in daemon.log, "the adoption")
+        assert pids(daemon) == before
+        load.wait_for_requests(100)
+    assert load.outcome.closed == 0, load.outcome.summary()
+    assert "cannot read what is handed over, begins anew" in daemon.log

@@ -5,6 +5,7 @@ With ``--prove`` it is a child of that daemon, does all that it would have to do
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -35,10 +36,11 @@ def go_on(target: Target, fd: int) -> int:
 
     try:
         left = bequest.read(fd)
+        os.close(fd)
     except bequest.Unreadable as error:
         # It was proved that this can't be. As after a kill: who is left calls, and is adopted.
         sys.stderr.write(f"djsup: cannot read what is handed over, begins anew: {error}\n")
-        upgrade.abandon()
+        upgrade.abandon(target.runtime_dir())
         settings, warnings = _settings(target)
         return run(settings, warnings)
     try:

@@ -45,9 +45,7 @@ def command(target: Target, no_wait: bool, wait_s: float) -> None:
         raise Failed(f"no answer after {figures.duration(wait_s)}; djsup status tells how it is", TIMED_OUT)
     if done["error"]:
         raise Failed(f"djsup {done['now']} goes on, its program is not replaced: {done['error']}")
-    kept = f"{_number(done['sites'], 'site')}, {_number(done['workers'], 'worker')} kept"
-    took = f"took {done['took_s'] * 1000:.0f} ms"
-    _show(target, done, f"djsup {done['before']} → {done['now']}, {kept}, {took}")
+    _show(target, done, str(done["text"]))
     if done["before"] != done["now"] and not target.as_json:
         click.echo(f"workers run the code of {done['before']} until they are loaded anew: djsup reload")
 
@@ -69,7 +67,3 @@ def _show(target: Target, result: dict[str, Any], text: str) -> None:
         output.as_json(result)
     else:
         click.echo(text)
-
-
-def _number(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"

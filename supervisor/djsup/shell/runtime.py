@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+ESTATES = "estates"
+"""The name of the folder in which is written what would be left of the sites."""
+
+
 class RuntimeTaken(Exception):
     """Another daemon runs on this directory; the text names its pid."""
 
@@ -112,7 +116,7 @@ class RuntimeDirectory:
     @property
     def estates(self) -> Path:
         """The folder in which is written what would be left of the sites."""
-        return self.path / "estates"
+        return self.path / ESTATES
 
     def release(self) -> None:
         """Remove the pid file and let the lock go."""
