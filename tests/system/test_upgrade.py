@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from djsup.shell import sealed
 from system.daemon import WSGI, DaemonUnderTest, Project, wait_for
 from system.load import Load
+from system.test_systemd import Manager, manager  # noqa: F401 - a fixture
 
 TALKING = """
 import os, socket, sys, time
@@ -91,11 +93,20 @@ def test_an_upgrade_keeps_processes_counters_and_connections(daemon: DaemonUnder
     assert "mistake" not in daemon.log
 
 
-def test_after_an_upgrade_the_daemon_cares_as_before(daemon: DaemonUnderTest, blog: Project) -> None:
+def test_after_an_upgrade_the_daemon_cares_as_before(
+    daemon: DaemonUnderTest,
+    blog: Project,
+    manager: Manager,  # noqa: F811 - the fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "4000000")
     daemon.start()
+    manager.hear("READY=1")
     victim, other = sorted(pids(daemon))
     daemon.signal(signal.SIGUSR2)
     wait_for(lambda: kinds(daemon, "upgraded"), "the upgrade")
+    manager.hear("READY=1", "WATCHDOG=1")
+    assert manager.said.count("FDSTORE=1") == 1, "the service manager keeps the listener from before"
     os.kill(victim, signal.SIGKILL)
     wait_for(lambda: len(pids(daemon)) == 2 and victim not in pids(daemon), "the replacement")
     (event,) = kinds(daemon, "worker-died")

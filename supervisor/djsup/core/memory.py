@@ -206,3 +206,4 @@ class Memory:
     scaled_why: str
     sleep: SleepState
     sleeps_since: float
+    lies_down: bool

@@ -184,6 +184,7 @@ class Pool:
             scaled_why=site.scaling.why,
             sleep=self.sleep.state,
             sleeps_since=self.sleep.since,
+            lies_down=self.sleep.lies_down,
         )
         return replace(estate, memory=memory, reloading=self._asked)
 
@@ -195,7 +196,7 @@ class Pool:
         self.workers.remember(memory.workers)
         self.generations.remember(memory.generations)
         self.programs.remember(memory.programs)
-        self.sleep.remember(memory.sleep, memory.sleeps_since)
+        self.sleep.remember(memory.sleep, memory.sleeps_since, lies_down=memory.lies_down)
         self.site.scaling.wanted, self.site.scaling.why = max(1, memory.scaled_to), memory.scaled_why
         self.site.error, self.settled = memory.error, memory.settled
         if memory.restarting:

@@ -143,9 +143,9 @@ class Sleep:
             self._move(Move.WAKE)
             self.lies_down = True
 
-    def remember(self, state: State, since: float) -> None:
+    def remember(self, state: State, since: float, *, lies_down: bool) -> None:
         """Go on as another program of the daemon has known it; its listeners are to be watched anew."""
-        self.state, self._since, self.lies_down = state, since, False
+        self.state, self._since, self.lies_down = state, since, lies_down
         self._site.asleep = state is not State.AWAKE
 
     # --- what should be against what is --------------------------------------------------------
