@@ -330,9 +330,8 @@ class Daemon:
             self.in_background(control.resume())
         self.log.writer.resume()
         self.archive.start()
-        self.tell(
-            events.DeadlinePassed()
-        )  # whoever waits for the next event may have been robbed of the last
+        # Whoever waits for the next event may have been robbed of the last.
+        self.tell(events.DeadlinePassed())
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -116,8 +116,9 @@ class Desk:
         What comes of it, ``ping`` tells by its number.
         """
         number, version = await self._daemon.upgrades.prove(by)
-        yield {"result": {"number": number, "from": __version__, "to": version}}
+        # Before it is answered, for who has asked may be gone; it waits for the answer.
         self._daemon.in_background(self._daemon.upgrades.go(by))
+        yield {"result": {"number": number, "from": __version__, "to": version}}
 
     async def status(self, request: dict[str, Any], _by: str) -> Answer:
         """The picture now, of all sites or of one."""
