@@ -91,6 +91,11 @@ class Adoption:
         self._close_if_done()
         return adopted
 
+    @property
+    def missing(self) -> list[Pid]:
+        """Who has not called yet, and may."""
+        return [each.left.pid for each in self._orphans.values() if not each.called and each.lives]
+
     def close(self) -> None:
         """The daemon ends."""
         self._home.close()

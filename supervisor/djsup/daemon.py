@@ -19,8 +19,9 @@ from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
 import djsup
-from djsup import config
+from djsup import config, upgrade
 from djsup.adoption import Adoption
+from djsup.bequest import FORMAT, LINES_MAX, Bequest, Figures, digest
 from djsup.core import difference, events
 from djsup.core.actions import Action, Level
 from djsup.core.fleet import Fleet
@@ -45,6 +46,7 @@ from djsup.shell.processes import become_subreaper
 from djsup.shell.runtime import RuntimeDirectory, RuntimeTaken, RuntimeUnusable
 from djsup.timetable import Timetable
 from djsup.tracer import Tracer
+from djsup.upgrade import Upgrades
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -58,10 +60,18 @@ if TYPE_CHECKING:
 
 DEPLOYS_RECALLED = 2000
 """Deploys of an earlier daemon that are read at the start, of all sites."""
+QUESTION_S = 0.25
+"""How long a question may take to be answered before the program is replaced: who follows something, loses it then."""
 SETTLED = {SiteState.SERVING, SiteState.DEGRADED, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.SLEEPING}
 
 
-def run(settings: Settings, warnings: Sequence[str] = (), *, ready_fd: int | None = None) -> int:
+def run(
+    settings: Settings,
+    warnings: Sequence[str] = (),
+    *,
+    ready_fd: int | None = None,
+    left: Bequest | None = None,
+) -> int:
     """Run the daemon until it is told to stop; the exit status.
 
     Args:
@@ -69,24 +79,29 @@ def run(settings: Settings, warnings: Sequence[str] = (), *, ready_fd: int | Non
         warnings: what was odd about it, for the log.
         ready_fd: where one line of JSON goes once every site serves or has failed:
             ``{"ok": bool, "sites": {NAME: STATE, or the error}}``.
+        left: what the program has left that ran before in this process.
     """
     try:
-        runtime = RuntimeDirectory(Path(settings.runtime_dir))
+        runtime = RuntimeDirectory(Path(settings.runtime_dir), None if left is None else left.lock)
     except (RuntimeTaken, RuntimeUnusable) as error:
         sys.stderr.write(f"djsup: {error}\n")
         return 1
     try:
-        return asyncio.run(_run(runtime, settings, warnings, ready_fd))
+        return asyncio.run(_run(runtime, settings, warnings, ready_fd, left))
     finally:
         runtime.release()
 
 
 async def _run(
-    runtime: RuntimeDirectory, settings: Settings, warnings: Sequence[str], ready_fd: int | None
+    runtime: RuntimeDirectory,
+    settings: Settings,
+    warnings: Sequence[str],
+    ready_fd: int | None,
+    left: Bequest | None,
 ) -> int:
     become_subreaper()
     _raise_descriptor_limit()
-    daemon = Daemon(runtime, settings, ready_fd)
+    daemon = Daemon(runtime, settings, ready_fd, left)
     for warning in warnings:
         daemon.performer.say("warning", warning, Level.WARNING)
     await daemon.live(settings)
@@ -96,7 +111,13 @@ async def _run(
 class Daemon:
     """The one long-lived process."""
 
-    def __init__(self, runtime: RuntimeDirectory, settings: Settings, ready_fd: int | None) -> None:
+    def __init__(
+        self,
+        runtime: RuntimeDirectory,
+        settings: Settings,
+        ready_fd: int | None = None,
+        left: Bequest | None = None,
+    ) -> None:
         self.pid = os.getpid()
         self.history = History()
         self.archive = Archive(runtime.events)
@@ -107,7 +128,8 @@ class Daemon:
         self.deploys.keep = lambda deploy: self.archive.add_deploy(deploy.started_at, deploy.to_json())
         self.log = Logs(settings.log, Writer())
         self.fleet = Fleet()
-        self.performer = Performer(runtime, self.tell, self.log, self.history, inherited.take(os.environ))
+        sockets = inherited.take(os.environ) if left is None else inherited.again(left.holdings.named)
+        self.performer = Performer(runtime, self.tell, self.log, self.history, sockets)
         self.service = Service(Notify(os.environ))
         self.performer.listeners.bound = self.service.keep
         self.performer.listeners.closed = self.service.drop
@@ -124,13 +146,17 @@ class Daemon:
         self._adoption = Adoption(runtime, self.performer, djsup.__version__)
         self._file = Path(settings.file)
         self._runtime_dir = settings.runtime_dir
+        self._lock = runtime.lock
+        self._left = left
+        self.upgrades = Upgrades(self)
+        self._stopping = False
         self._queue: asyncio.Queue[tuple[Event, asyncio.Future[Snapshot] | None]] = asyncio.Queue()
         self._changed = asyncio.Event()
-        self._started_at = time.time()
-        self._started = time.monotonic()
-        self._ready_fd = ready_fd
+        self._started_at = time.time() if left is None else left.started_at
+        self._started = time.monotonic() if left is None else left.started
+        self._ready_fd = ready_fd if left is None else left.ready_fd
         self._tasks: set[asyncio.Task[None]] = set()
-        self._rereading = asyncio.Lock()
+        self.rereading = asyncio.Lock()
         desk = Desk(self)
         self._control = Control(runtime.control, self._may_control, desk.answer)
         self._dashboard_control = Control(
@@ -193,15 +219,24 @@ class Daemon:
             self.service.look(self.outline)
 
     async def _open(self, settings: Settings) -> None:
+        left = self._left
+        if left is not None:
+            self._go_on(left)  # before anything is waited for: children may have ended meanwhile
         signals.listen(self._signalled)
         loop = asyncio.get_running_loop()
         self.log.writer.trouble = lambda reason: loop.call_soon_threadsafe(self._log_trouble, reason)
         self.archive.trouble = lambda reason: loop.call_soon_threadsafe(self._archive_trouble, reason)
         self.archive.start()
-        await self._control.start()
-        await self._dashboard_control.start(owner=self.performer.dashboard_uid(settings.dashboard))
-        self._in_background(self._look_every_second())
-        self._in_background(self.service.show_life())
+        await self._control.start(fd=None if left is None else left.control)
+        await self._dashboard_control.start(
+            owner=self.performer.dashboard_uid(settings.dashboard),
+            fd=None if left is None else left.dashboard_control,
+        )
+        self.in_background(self._look_every_second())
+        self.in_background(self.service.show_life())
+        if left is not None:
+            self._succeed(left, settings)
+            return
         self.log.say(f"djsup {djsup.__version__} starts", pid=self.pid, config=settings.file)
         self._adopt_settings(settings)
         # Before whatever was asked for meanwhile: else a stop would not find what it has to end.
@@ -210,6 +245,27 @@ class Daemon:
         self._handle(events.SettingsChanged(settings, "start"))
         self._estates.forget_others()
         self.service.drop_names(self.performer.listeners.drop_kept(STORED))
+        self._show(None)
+
+    def _go_on(self, left: Bequest) -> None:
+        """Hold what the program held that ran before in this process."""
+        self._adopt_settings(left.settings, left.handed_at_wall)
+        self.performer.go_on(left.holdings)
+        self.observer.count_on(left.figures.sites, left.figures.overdue)
+        for site, kind, number in left.figures.events:
+            self.history.counts[site, kind] = number
+        self.log.recall(left.lines)
+        self.service.keep_on(address for address, _ in left.holdings.listeners)
+
+    def _succeed(self, left: Bequest, settings: Settings) -> None:
+        """Go on where it was, with the settings as they are now."""
+        self._handle(upgrade.succeed(left))
+        if settings != left.settings:
+            self._adopt_settings(settings)
+            self._handle(events.SettingsChanged(settings, left.by))
+        self._estates.forget_others()
+        self.upgrades.succeeded(left)
+        self._left = None
         self._show(None)
 
     async def _close(self) -> None:
@@ -225,6 +281,89 @@ class Daemon:
         self.observer.recorder.close()
         self.archive.close()
         self.log.writer.close()
+
+    # --- another program ----------------------------------------------------------------------
+
+    def may_upgrade(self) -> str:
+        """Why the program can't be replaced now; empty: it can."""
+        if self._stopping:
+            return "djsup stops"
+        if self.fleet.settings is None:
+            return "djsup has only just started, and is not done with what an earlier daemon has left"
+        if missing := self._adoption.missing:
+            pids = ", ".join(str(pid) for pid in missing)
+            return (
+                f"an earlier daemon has left processes that have not called yet (pid {pids}): try again later"
+            )
+        return ""
+
+    def bequeath(self, by: str, number: int) -> Bequest:
+        """All that the program needs to know that replaces this one."""
+        assert self.fleet.settings is not None
+        sites, last_proc, dashboard = self.fleet.bequest()
+        figures, overdue = self.observer.counted()
+        counts = tuple((site, kind, count) for (site, kind), count in self.history.counts.items())
+        return Bequest(
+            format=FORMAT,
+            version=djsup.__version__,
+            messages=digest(),
+            number=number,
+            by=by,
+            handed_at=time.monotonic(),
+            handed_at_wall=time.time(),
+            started_at=self._started_at,
+            started=self._started,
+            settings=self.fleet.settings,
+            sites=sites,
+            last_proc=last_proc,
+            dashboard=dashboard,
+            holdings=self.performer.holdings(),
+            figures=Figures(tuple(figures), tuple(overdue), counts),
+            lines=tuple(self.log.kept(None, LINES_MAX)),
+            lock=self._lock,
+            control=self._control.fd,
+            dashboard_control=self._dashboard_control.fd,
+            ready_fd=self._ready_fd,
+        )
+
+    async def answer(self) -> None:
+        """Take no more questions, and answer those that can be answered soon."""
+        for control in (self._control, self._dashboard_control):
+            await control.pause(QUESTION_S)
+
+    def hold(self) -> str:
+        """Act no more: what has happened is handled, and what was said is written. Gives ``may_upgrade``."""
+        self.timetable.look(time.time(), time.monotonic())
+        for process in self.performer.roster.values():
+            if process.stacks is not None:
+                process.stacks.finish()
+        while not self._queue.empty():
+            event, seen = self._queue.get_nowait()
+            self._handle(event)
+            self._show(seen)
+        self.log.writer.close()
+        self.observer.recorder.close()
+        self.archive.close()
+        return self.may_upgrade()
+
+    def release(self) -> None:
+        """Act again, and answer."""
+        for control in (self._control, self._dashboard_control):
+            self.in_background(control.resume())
+        self.log.writer.resume()
+        self.archive.start()
+        # Whoever waits for the next event may have been robbed of the last.
+        self.tell(events.DeadlinePassed())
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """How the daemon was started: the options of ``djsup start``."""
+        return ("-c", str(self._file), "--runtime-dir", self._runtime_dir)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What was taken out of its environment."""
+        return self.service.variables
 
     # --- what others call ---------------------------------------------------------------------
 
@@ -246,7 +385,7 @@ class Daemon:
         Raises:
             Refused: the configuration is not valid.
         """
-        async with self._rereading:
+        async with self.rereading:
             try:
                 loaded = await asyncio.to_thread(config.load, self._file, os.environ)
             except config.ConfigError as error:
@@ -291,6 +430,7 @@ class Daemon:
 
     def stop(self, by: str, *, at_once: bool = False) -> None:
         """Have everything end, after ``stop_delay``."""
+        self._stopping = True
         self.service.stopping()
         self.farewell.ask(by, self.fleet.settings, at_once=at_once)
 
@@ -336,7 +476,7 @@ class Daemon:
             case signal.SIGCHLD:
                 self.performer.processes.reap_strays()
             case signal.SIGHUP:
-                self._in_background(self._reread_for_signal())
+                self.in_background(self._reread_for_signal())
             case signal.SIGTERM:
                 self.stop("SIGTERM")
             case signal.SIGINT | signal.SIGQUIT:
@@ -349,6 +489,8 @@ class Daemon:
                 step = 1 if number is signal.SIGTTIN else -1
                 for site in self.outline():
                     self.tell(events.ScaleAsked(SiteName(site.name), step, number.name, relative=True))
+            case signal.SIGUSR2:
+                self.in_background(self._upgrade_for_signal())
             case _:
                 self.log.say(f"{number.name} has no effect yet", "warning")
 
@@ -357,6 +499,11 @@ class Daemon:
         with suppress(Refused):  # said already, with every mistake
             await self.reread("SIGHUP", None)
         self._show(None)
+
+    async def _upgrade_for_signal(self) -> None:
+        with suppress(Refused):  # said already
+            await self.upgrades.prove("SIGUSR2")
+            await self.upgrades.go("SIGUSR2")
 
     async def _look_every_second(self) -> None:
         while True:
@@ -380,13 +527,13 @@ class Daemon:
             self.observer.look(self.fleet.settings)
             self.performer.tell_access(self.performer.access.rotate())
 
-    def _adopt_settings(self, settings: Settings) -> None:
+    def _adopt_settings(self, settings: Settings, wall: float | None = None) -> None:
         self.performer.dashboard = settings.dashboard
         self.performer.doorkeeper.adopt(settings.dashboard)
         self.performer.orphan_grace_s = settings.orphan_grace_s
         self.log.settings = settings.log
         self.performer.keyring.adopt(settings)
-        self.timetable.adopt(settings, time.time())
+        self.timetable.adopt(settings, time.time() if wall is None else wall)
         self.performer.tell_access(self.performer.access.adopt(settings))
 
     def _write_estates(self) -> None:
@@ -421,7 +568,8 @@ class Daemon:
 
     # --- small things -------------------------------------------------------------------------
 
-    def _in_background(self, story: Coroutine[None, None, None]) -> None:
+    def in_background(self, story: Coroutine[None, None, None]) -> None:
+        """Have something done that nobody waits for."""
         task = asyncio.get_running_loop().create_task(story)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

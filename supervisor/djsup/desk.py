@@ -20,7 +20,7 @@ from djsup.shell.control import Peer, Refused
 from djsup.shell.tail import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Coroutine
     from pathlib import Path
 
     from djsup.core.events import Event
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from djsup.shell.history import Entry, History
     from djsup.shell.logs import Logs
     from djsup.tracer import Tracer
+    from djsup.upgrade import Upgrades
 
     Answer = AsyncGenerator[dict[str, Any], None]
 
@@ -54,6 +55,7 @@ class Daemon(Protocol):
     tracer: Tracer
     profiler: Profiler
     observer: Observer
+    upgrades: Upgrades
 
     async def tell_and_see(self, event: Event) -> Snapshot:
         """Have an event handled; the picture just after it."""
@@ -94,6 +96,9 @@ class Daemon(Protocol):
     def doorkeeper(self) -> Doorkeeper:
         """Knows the dashboard's tokens."""
 
+    def in_background(self, story: Coroutine[None, None, None]) -> None:
+        """Have something done that nobody waits for."""
+
 
 class Desk:
     """Answers requests."""
@@ -120,6 +125,7 @@ class Desk:
             "daemon": self.daemon,
             "tokens": self.tokens,
             **self._records.verbs(),
+            "upgrade": self.upgrade,
         }
 
     def answer(self, request: dict[str, Any], peer: Peer) -> Answer:
@@ -136,7 +142,19 @@ class Desk:
 
     async def ping(self, _request: dict[str, Any], _by: str) -> Answer:
         """Who is there."""
-        yield {"result": {"pid": self._daemon.pid, "version": __version__}}
+        last = self._daemon.upgrades.last
+        upgrade = {} if last is None else {"upgrade": last.to_json()}
+        yield {"result": {"pid": self._daemon.pid, "version": __version__, **upgrade}}
+
+    async def upgrade(self, _request: dict[str, Any], by: str) -> Answer:
+        """Replace the daemon's program by the one that is installed; answers before it does, if that one can go on.
+
+        What comes of it, ``ping`` tells by its number.
+        """
+        number, version = await self._daemon.upgrades.prove(by)
+        # Before it is answered, for who has asked may be gone; it waits for the answer.
+        self._daemon.in_background(self._daemon.upgrades.go(by))
+        yield {"result": {"number": number, "from": __version__, "to": version}}
 
     async def status(self, request: dict[str, Any], _by: str) -> Answer:
         """The picture now, of all sites or of one."""
@@ -208,19 +226,20 @@ class Desk:
     async def _outcomes(self, begun: dict[str, SiteSnapshot], progress: asyncio.Queue[Entry]) -> Answer:
         """How the reloads end that ``begun`` shows, with what happens meanwhile."""
         finished: dict[str, dict[str, Any]] = {}
-        while len(finished) < len(begun):
-            while not progress.empty():
-                entry = progress.get_nowait()
-                if entry.site in begun:
-                    yield {"progress": {"site": entry.site, "text": entry.text}}
-            now = {site.name: site for site in self._daemon.outline()}
-            for name, before in begun.items():
-                outcome = _outcome(before, now.get(name))
-                if name not in finished and outcome is not None:
-                    finished[name] = outcome
-            if len(finished) < len(begun):
-                await self._daemon.change()
-        yield {"result": {"sites": [finished[name] for name in begun]}}
+        with self._daemon.upgrades.put_off():
+            while len(finished) < len(begun):
+                while not progress.empty():
+                    entry = progress.get_nowait()
+                    if entry.site in begun:
+                        yield {"progress": {"site": entry.site, "text": entry.text}}
+                now = {site.name: site for site in self._daemon.outline()}
+                for name, before in begun.items():
+                    outcome = _outcome(before, now.get(name))
+                    if name not in finished and outcome is not None:
+                        finished[name] = outcome
+                if len(finished) < len(begun):
+                    await self._daemon.change()
+            yield {"result": {"sites": [finished[name] for name in begun]}}
 
     async def restart(self, request: dict[str, Any], by: str) -> Answer:
         """Stop and start one site; waits until it serves or has failed, unless told otherwise."""

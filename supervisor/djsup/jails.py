@@ -77,6 +77,14 @@ class OwnSurroundings:
         except NoControlGroup as error:
             raise CannotRun(str(error)) from error
 
+    def made(self) -> dict[SiteName, str]:
+        """The private folders that there are; control groups are found again by their names."""
+        return self._folders.made()
+
+    def take_over(self, folders: dict[SiteName, str]) -> None:
+        """Go on with those that another program of the daemon has made."""
+        self._folders.take_over(folders)
+
     def forget(self, site: SiteName) -> None:
         """The site is gone."""
         self._folders.forget(site)

@@ -20,7 +20,7 @@ from djsup.shell.samples import Cores, Measured, Meter, SiteSamples, Totals
 from djsup.trials import Trials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from djsup.core.events import Event
     from djsup.core.model import Address, Limits, ProcId, Settings, SiteSettings
@@ -60,6 +60,22 @@ class Observer:
             cpu_s = self._meter.forget(process.pid)
             if process.site in self._sites:
                 self._sites[process.site].retired_cpu_s += cpu_s
+
+    def counted(self) -> tuple[list[tuple[SiteName, Totals, float]], list[tuple[ProcId, tuple[int, ...]]]]:
+        """What another program of the daemon needs so that nothing is counted anew, and nothing told twice."""
+        sites = [(name, each.retired, each.retired_cpu_s) for name, each in self._sites.items()]
+        return sites, [(proc, tuple(sorted(told))) for proc, told in self._overdue.items()]
+
+    def count_on(
+        self,
+        sites: Iterable[tuple[SiteName, Totals, float]],
+        overdue: Iterable[tuple[ProcId, tuple[int, ...]]],
+    ) -> None:
+        """Count on from there; the performer has the processes already."""
+        for name, retired, cpu_s in sites:
+            figures = self._sites[name] = SiteSamples(retired.as_here(), cpu_s)
+            figures.basis = figures.totals([row for _, row in self._rows(name)]).histogram
+        self._overdue = {proc: set(told) for proc, told in overdue}
 
     def look(self, settings: Settings) -> None:
         """One look at every scoreboard: figures are added, what is over its limit is told."""

@@ -10,6 +10,7 @@ import asyncio
 import os
 import pwd
 import signal
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 from djsup import jails, launch
+from djsup.bequest import Holdings, ProcessHeld
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.estate import Stage, TemplateLeft, WorkerLeft
@@ -41,7 +43,6 @@ from djsup_worker import messages
 from djsup_worker.stacks import TRACE_SIGNAL
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterable
 
     from djsup.core.events import Event, Exit
@@ -194,11 +195,17 @@ class Performer:
                 assert_never(action)
 
     def say(
-        self, kind: str, text: str, level: Level = Level.INFO, site: SiteName | None = None, details: str = ""
+        self,
+        kind: str,
+        text: str,
+        level: Level = Level.INFO,
+        site: SiteName | None = None,
+        details: str = "",
+        by: str = "",
     ) -> None:
         """Something that the core does not know of, for the log and the history."""
-        self._log.say(text, level.value, details)
-        self._history.add(kind, text, level=level.value, site=site, details=details)
+        self._log.say(text, level.value, details, by=by)
+        self._history.add(kind, text, level=level.value, site=site, details=details, by=by)
 
     def close(self) -> None:
         """Give everything back at the end."""
@@ -371,11 +378,7 @@ class Performer:
         try:
             address = None
             if program.notify or program.watchdog_s:
-                process.notifications = notifications.Notifications(
-                    self._runtime.notify / str(proc),
-                    launch.identity(site, program).uid,
-                    lambda word: self._tell(events.ProgramSaid(proc, word.ready, word.alive, word.status)),
-                )
+                process.notifications = self._notifications(proc, launch.identity(site, program).uid)
                 address = process.notifications.address
             command = launch.command(site, program, instance, out, err, address)
             command = jails.isolated(command, site, self._runtime.worker, self._surroundings)
@@ -393,6 +396,16 @@ class Performer:
         if process.notifications is not None:
             process.notifications.pid = pid
         self._tell(events.ProcessStarted(proc, pid))
+
+    def _notifications(
+        self, proc: ProcId, uid: int | None, fd: int | None = None
+    ) -> notifications.Notifications:
+        return notifications.Notifications(
+            self._runtime.notify / str(proc),
+            uid,
+            lambda word: self._tell(events.ProgramSaid(proc, word.ready, word.alive, word.status)),
+            fd,
+        )
 
     def _start_dashboard(self, proc: ProcId) -> None:
         dashboard = self.dashboard
@@ -460,11 +473,10 @@ class Performer:
             self._redirect(process, action.handover_to)
         process.heir = action.handover_to
         self._send(action.proc, messages.Drain(action.timeout_s), fds)
-        self._look_for_deserted(process)
+        self._look_for_deserted(process.site, process.generation)
 
-    def _look_for_deserted(self, gone: Process) -> None:
+    def _look_for_deserted(self, site: SiteName, generation: Generation) -> None:
         """When the last worker of a generation goes, one that is led there may not have read yet that it is led on."""
-        site, generation = gone.site, gone.generation
         if self.handovers.has_heir(site, generation) and not any(
             each.heir in {None, generation}
             for each in self.roster.values()
@@ -744,6 +756,86 @@ class Performer:
             self.roster[left.proc] = process
         return self.roster[left.proc]
 
+    # --- another program of this process ------------------------------------------------------
+
+    def holdings(self) -> Holdings:
+        """What the program gets that replaces this one."""
+        listeners, named = self.listeners.held()
+        return Holdings(
+            # One that has not said hello is left alone: its channel ends, and so does it.
+            tuple(self._held(each, each.pid) for each in self.roster.values() if each.pid is not None),
+            tuple(listeners),
+            tuple(named),
+            tuple(self.handovers.held()),
+            tuple((name, board.fd) for name, board in self.scoreboards.items()),
+            tuple((name, file.fd) for name, file in self.stack_files.items()),
+            self._surroundings.made(),
+            self.dashboard_pid,
+            tuple(self.handovers.heirs),
+        )
+
+    def _held(self, process: Process, pid: Pid) -> ProcessHeld:
+        pidfd, with_group, killed_by_us = self.processes.held(pid)
+        channel, words = process.channel, process.notifications
+        return ProcessHeld(
+            process.proc,
+            process.site,
+            process.generation,
+            process.slot,
+            pid,
+            pidfd,
+            with_group,
+            killed_by_us,
+            process.capture.held(),
+            None if channel is None else channel.fileno(),
+            None if words is None else words.fileno(),
+            process.ready,
+            process.boots,
+            process.spoke,
+            process.adopted,
+            process.tls,
+            process.heir,
+        )
+
+    def go_on(self, holdings: Holdings) -> None:
+        """Take over what the program had that ran before in this process."""
+        self.listeners.take_over(holdings.listeners)
+        for name, generation, intake, outlet in holdings.handovers:
+            ends = socket.socket(fileno=intake), socket.socket(fileno=outlet)
+            self.handovers.adopt(name, generation, *ends)
+        for name, fd in holdings.scoreboards:
+            self.adopt_scoreboard(name, fd)
+        for name, fd in holdings.stacks:
+            self.adopt_stacks(name, fd)
+        self._surroundings.take_over(holdings.private_folders)
+        self.dashboard_pid = holdings.dashboard_pid
+        for held in holdings.processes:
+            self._go_on_with(held)
+        for name, generation, heir in holdings.heirs:
+            self.handovers.succeed(name, generation, heir)
+            self._look_for_deserted(name, generation)
+
+    def _go_on_with(self, held: ProcessHeld) -> None:
+        proc = held.proc
+        capture = logs.Capture.resume(self._log, held.site, held.slot, held.pid, held.capture)
+        process = Process(proc, held.site, held.generation, held.slot, capture, pid=held.pid)
+        process.ready, process.boots, process.spoke = held.ready, held.boots, held.spoke
+        process.adopted, process.tls, process.heir = held.adopted, held.tls, held.heir
+        self.roster[proc] = process
+        if held.channel is not None:
+            channel = socket.socket(fileno=held.channel)
+            channel.setblocking(False)
+            self._enrol(process, channel)
+            self._give_certificates(process)  # they may have been renewed in between
+        if held.notifications is not None:
+            process.notifications = self._notifications(proc, None, held.notifications)
+            process.notifications.pid = held.pid
+        self.processes.go_on(
+            held.pid,
+            (held.pidfd, held.with_group, held.killed_by_us),
+            lambda end: self._ended(process, end),
+        )
+
     # --- ending -------------------------------------------------------------------------------
 
     def _ended(self, process: Process, end: Exit) -> None:
@@ -757,7 +849,7 @@ class Performer:
         self.retired(process)
         self.access.gone(process.site, process.proc)
         self.roster.pop(process.proc, None)
-        self._look_for_deserted(process)
+        self._look_for_deserted(process.site, process.generation)
         if process.pid is not None and process.pid == self.dashboard_pid:
             self.dashboard_pid = None
         if end.status == jails.FAILED and process.boots and not process.spoke:

@@ -64,6 +64,15 @@ class Service:
         self._kept.add(stored_name(address))
         self._notify.say("FDSTORE=1", f"FDNAME={stored_name(address)}", "FDPOLL=0", fds=(fd,))
 
+    def keep_on(self, addresses: Iterable[Address]) -> None:
+        """These are kept already, by another program of the daemon."""
+        self._kept |= {stored_name(address) for address in addresses}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What another program of the daemon finds the service manager by."""
+        return self._notify.variables
+
     def drop(self, address: Address) -> None:
         """A listener is closed, so it is not to be kept either."""
         self._kept.discard(stored_name(address))

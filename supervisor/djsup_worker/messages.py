@@ -17,6 +17,8 @@ from array import array
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union
 
+REVISION = 1
+"""Grows when a message comes to mean something else with the same fields: workers of before are replaced then."""
 MESSAGE_MAX_BYTES = 128 * 1024
 """The longest message; texts in it are cut to TEXT_MAX by their sender."""
 TEXT_MAX = 16 * 1024

@@ -1,35 +1,15 @@
 """What is built and what is installed."""
 
-import os
-import shutil
 import subprocess
-import sys
-import sysconfig
-import venv
 import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from wheels import ROOT, install, make_environment
+
 PACKAGES = {"djsup", "djsup_worker", "djsup_web"}
-BUILD_S = 170.0
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("supervisor", "web_ui"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(folder), str(source)]
-    done = subprocess.run(build, capture_output=True, text=True, timeout=BUILD_S, check=False)
-    assert done.returncode == 0, done.stderr
-    (built,) = folder.glob("*.whl")
-    return built
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +44,8 @@ def test_wheel_names_the_command_and_the_licence(wheel: Path, names: set[str]) -
 
 def test_installed_wheel_runs(wheel: Path, tmp_path: Path) -> None:
     home = tmp_path / "venv"
-    venv.create(home, with_pip=False, symlinks=True)
-    install = [sys.executable, "-m", "pip", "--python", str(home / "bin/python"), "install"]
-    subprocess.run([*install, "--no-deps", "--quiet", str(wheel)], check=True, timeout=BUILD_S)
-    # what djsup depends on is borrowed from this environment, djsup itself is not
-    (borrowed,) = home.glob("lib/python*/site-packages")
-    borrowed.joinpath("borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment = make_environment(home)
+    install(home, wheel)
     ask = [str(home / "bin/djsup"), "version"]
     done = subprocess.run(
         ask, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False

@@ -32,7 +32,7 @@ def base(tmp_path: Path) -> Path:
 def test_the_limits_of_a_site_are_written_as_the_kernel_reads_them(base: Path) -> None:
     groups = ControlGroups(base)
     members = groups.of(BLOG, WANTED)
-    site = base / "djsup-blog"
+    site = base / "djsup-site-blog"
     assert members == str(site / MEMBERS)
     assert (site / "memory.max").read_text() == str(2**30)
     assert (site / "cpu.max").read_text() == "150000 100000"
@@ -48,14 +48,14 @@ def test_only_what_is_needed_is_switched_on_once_the_daemon_is_out_of_the_way(ba
 
 def test_a_daemon_that_is_in_its_own_group_already_makes_those_of_sites_beside_it(base: Path) -> None:
     (base / OWN).mkdir()
-    assert ControlGroups(base / OWN).of(BLOG, WANTED) == str(base / "djsup-blog" / MEMBERS)
+    assert ControlGroups(base / OWN).of(BLOG, WANTED) == str(base / "djsup-site-blog" / MEMBERS)
 
 
 def test_a_limit_that_was_taken_back_is_lifted(base: Path) -> None:
     groups = ControlGroups(base)
     groups.of(BLOG, WANTED)
     groups.of(BLOG, ControlGroup(pids_max=200))
-    assert (base / "djsup-blog" / "memory.max").read_text() == "max"
+    assert (base / "djsup-site-blog" / "memory.max").read_text() == "max"
 
 
 def test_a_controller_that_was_not_delegated_is_named(base: Path) -> None:
@@ -93,13 +93,13 @@ def test_a_process_that_writes_nought_joins_and_an_empty_group_goes_with_its_sit
     groups = ControlGroups(real)
     members = groups.of(BLOG, ControlGroup())
     with subprocess.Popen(["/bin/sh", "-c", f"echo 0 > {members}; cat"], stdin=subprocess.PIPE) as shell:
-        while str(shell.pid) not in (real / "djsup-blog" / MEMBERS).read_text().split():
+        while str(shell.pid) not in (real / "djsup-site-blog" / MEMBERS).read_text().split():
             assert shell.poll() is None
         groups.forget(BLOG)
-        assert (real / "djsup-blog").exists(), "it still has a process"
+        assert (real / "djsup-site-blog").exists(), "it still has a process"
         groups.of(BLOG, ControlGroup())
     groups.forget_all()
-    assert not (real / "djsup-blog").exists()
+    assert not (real / "djsup-site-blog").exists()
 
 
 def test_the_limit_of_a_real_group_holds(real: Path) -> None:

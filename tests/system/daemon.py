@@ -198,6 +198,8 @@ class DaemonUnderTest:
     sites: dict[str, str] = field(default_factory=dict)
     top: str = ""
     dashboard_port: int | None = None
+    command: tuple[str, ...] = (sys.executable, "-m", "djsup")
+    """How djsup is run."""
 
     @property
     def config(self) -> Path:
@@ -253,7 +255,7 @@ class DaemonUnderTest:
         reader, writer = os.pipe()
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "djsup", "start", "-c", str(self.config), "--ready-fd", str(writer)],
+                [*self.command, "start", "-c", str(self.config), "--ready-fd", str(writer)],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, pass_fds=(writer,), cwd=self.folder,
             )  # fmt: skip
         os.close(writer)
@@ -270,7 +272,7 @@ class DaemonUnderTest:
     def run(self, *arguments: str, timeout_s: float = 60.0) -> Result:
         """Run one command of djsup against this daemon."""
         done = subprocess.run(
-            [sys.executable, "-m", "djsup", *arguments, "-c", str(self.config)],
+            [*self.command, *arguments, "-c", str(self.config)],
             capture_output=True, text=True, timeout=timeout_s, check=False, cwd=self.folder,
         )  # fmt: skip
         return Result(done.returncode, done.stdout, done.stderr)

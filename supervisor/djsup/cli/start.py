@@ -43,10 +43,23 @@ LINE_MAX_BYTES = 1024 * 1024
     help="With -d: wait at most S seconds; else the sum of the sites' boot_timeout, at most 600.",
 )
 @click.option("--ready-fd", type=int, hidden=True)
+@click.option("--succeed", type=int, hidden=True, help="Go on for the program that ran in this process.")
+@click.option("--prove", is_flag=True, hidden=True, help="Only say whether it could.")
 @click.pass_context
-def command(ctx: click.Context, detach: bool, wait_s: float | None, ready_fd: int | None) -> None:
+def command(
+    ctx: click.Context,
+    detach: bool,
+    wait_s: float | None,
+    ready_fd: int | None,
+    succeed: int | None,
+    prove: bool,
+) -> None:
     """Run the daemon and its sites."""
     target = ctx.ensure_object(Target)
+    if succeed is not None:
+        from djsup.cli.succeed import go_on, prove_it  # noqa: PLC0415 -- as below
+
+        ctx.exit(prove_it(target, succeed) if prove else go_on(target, succeed))
     loaded = target.load()
     settings = loaded.settings
     if target.runtime is not None:

@@ -8,6 +8,10 @@ step and yet a simulation gives the same history twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from djsup.core.memory import FailuresLeft
 
 BASE_S = 0.1
 MOST_S = 30.0
@@ -70,6 +74,11 @@ class Backoff:
     def hurry(self) -> None:
         """Somebody asked: try now. The row goes on."""
         self.next_at = None
+
+    def remember(self, left: FailuresLeft) -> None:
+        """Go on with the row that another program of the daemon has counted."""
+        self.count = min(max(0, left.count), COUNT_MAX)
+        self.failed_at, self.next_at = left.failed_at, left.next_at
 
     def allows(self, now: float) -> bool:
         """Whether it may be tried now."""

@@ -21,11 +21,14 @@ from dataclasses import dataclass, field
 from math import log
 from typing import TYPE_CHECKING
 
+# The shell decodes a Trial (memory.py), and needs the types for it.
+from djsup.core.model import Canary  # noqa: TC001
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from djsup.core.events import Answers
-    from djsup.core.model import Canary, Generation
+    from djsup.core.model import Generation
 
 CHANCE = 0.001
 """What is less probable than this is no chance. It is asked each second of a trial, hence so little."""

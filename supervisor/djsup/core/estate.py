@@ -2,7 +2,8 @@
 
 Frozen values, written down by the shell at every change and read by the daemon that is started again. Says
 what there is; what is done about it is decided in ``pool.py``, by the same reconciliation as ever.
-A rollout is no part of it: what it had started is ended, and a reload that ran is begun again.
+A rollout is no part of it: what it had started is ended, and a reload that ran is begun again. A daemon that replaces
+its own program hands over the same values, and its ``Memory`` with each, by which everything goes on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 # The shell decodes these values, and needs the types for it.
+from djsup.core.memory import Memory  # noqa: TC001
 from djsup.core.model import Generation, Limits, Pid, ProcId, SiteSettings, Slot  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ class Estate:
     """Who wants a reload that has not ended; None: nobody."""
     canary_s: float | None = None
     """For how long its code is to be tried; None: as the settings say."""
+    memory: Memory | None = None
+    """What is known beside this, where the daemon was not killed but replaces its own program."""
 
     @property
     def processes(self) -> Iterator[TemplateLeft | WorkerLeft]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from djsup.core.estate import Estate
+    from djsup.core.memory import ProcessLeft
     from djsup.core.model import Address, Generation, Pid, ProcId, Settings, SiteName
 
 
@@ -111,13 +112,29 @@ class ProcessExited:
 
 @dataclass(frozen=True, slots=True)
 class SitesAdopted:
-    """An earlier daemon was killed, and this is left of its sites; told once, before the first settings.
+    """An earlier daemon was killed, or has replaced its own program, and this is left of its sites.
+
+    Told once, before the first settings.
 
     The shell holds what belongs to them: the listeners of what serves, scoreboards, handover sockets.
     Their processes keep the names that the earlier daemon gave them.
     """
 
     sites: tuple[Estate, ...]
+    replaced: Replaced | None = None
+    """What belongs to no site, where the program was replaced; the sites' estates have their memory then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What the program that ran before in this process knew, beside its sites."""
+
+    settings: Settings
+    """Those in force."""
+    last_proc: int
+    dashboard: ProcessLeft
+    dashboard_anew: bool
+    """The dashboard's program is another one, too."""
 
 
 @dataclass(frozen=True, slots=True)

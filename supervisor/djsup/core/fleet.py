@@ -41,6 +41,7 @@ from djsup.core.events import (
     WorkerReady,
 )
 from djsup.core.listeners import Listeners
+from djsup.core.memory import ProcessLeft
 from djsup.core.model import Generation, Pid, ProcId, SiteName, Slot
 from djsup.core.picture import site_snapshot
 from djsup.core.pool import Pool
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
     from djsup.core.actions import Action
     from djsup.core.estate import Estate
-    from djsup.core.events import Event
+    from djsup.core.events import Event, Replaced
     from djsup.core.model import Address, Settings
     from djsup.core.snapshot import ReloadReport, SiteSnapshot
 
@@ -129,8 +130,8 @@ class Fleet:
         match event:
             case SettingsChanged():
                 out += self._change_settings(event, now)
-            case SitesAdopted(sites):
-                out += self._adopt(sites, now)
+            case SitesAdopted(sites, replaced):
+                out += self._adopt(sites, now) if replaced is None else self._inherit(sites, replaced, now)
             case StopAsked():
                 out += self._stop(event, now)
             case (
@@ -204,6 +205,11 @@ class Fleet:
         self._touched.clear()
         return {name: None if pool is None else pool.estate() for name, pool in pools.items()}
 
+    def bequest(self) -> tuple[tuple[Estate, ...], int, ProcessLeft]:
+        """What the program needs that replaces the daemon's: the sites, the last process's name, the dashboard."""
+        sites = tuple(pool.bequest() for pool in self._pools.values())
+        return sites, self._last_proc, ProcessLeft.of(self._dashboard)
+
     def process(self, proc: ProcId) -> ProcessView | None:
         """What a process is; None when it is gone or was never asked for."""
         if proc not in self._owners:
@@ -270,6 +276,33 @@ class Fleet:
                 self._owners[each.proc] = name
                 self._last_proc = max(self._last_proc, each.proc)
         return [action for left in sites for action in self._pools[left.settings.name].site.take()]
+
+    def _inherit(self, sites: tuple[Estate, ...], replaced: Replaced, now: float) -> list[Action]:
+        """Go on where the program was that ran before in this process."""
+        self.settings, self._last_proc = replaced.settings, replaced.last_proc
+        out: list[Action] = []
+        pools: list[tuple[Pool, Estate]] = []
+        for left in sites:
+            name = left.settings.name
+            pool = self._pools[name] = Pool(left.settings, self._listeners, partial(self._new_proc, name))
+            pools.append((pool, left))
+            serving = next((each for each in left.generations if each.number == left.serving), None)
+            if serving is not None:
+                self._listeners.adopt(name, serving.settings.listen)
+        for pool, left in pools:
+            assert left.memory is not None
+            out += self._do(pool, pool.inherit(left, left.memory, now))
+            hooks = (each.proc for each in left.memory.generations.hooks)
+            for proc in (*(each.proc for each in left.processes), *pool.programs.procs, *hooks):
+                self._owners[proc] = pool.site.name
+        dashboard = replaced.settings.dashboard
+        self._listeners.want(None, () if dashboard is None else (dashboard.listen,))
+        self._dashboard.remember(replaced.dashboard)
+        if replaced.dashboard.proc is not None:
+            self._owners[replaced.dashboard.proc] = None
+        ended = self._dashboard.end(now) if replaced.dashboard_anew else None
+        out += [] if ended is None else [ended]
+        return out
 
     def _change_settings(self, event: SettingsChanged, now: float) -> list[Action]:
         if self._stopping:

@@ -20,6 +20,7 @@ from djsup.core.canary import Trial, Verdict
 from djsup.core.estate import Estate, GenerationLeft, TemplateLeft
 from djsup.core.generation import LiveGeneration
 from djsup.core.hooks import AFTER, BEFORE, Hooks
+from djsup.core.memory import FailuresLeft, GenerationsLeft, RolloutLeft, TemplateKnown
 from djsup.core.model import Generation, Preload
 from djsup.core.rollout import Phase, Rollout
 from djsup.core.snapshot import ReloadReport, ReloadResult
@@ -269,6 +270,86 @@ class Generations:
         if left.serving is not None:
             self.serving = self.by_number[left.serving]
             self.has_served = True
+
+    # --- another program of the daemon ---------------------------------------------------------
+
+    def memory(self) -> GenerationsLeft:
+        """What the program needs to know that replaces the daemon's, beside the estate."""
+        running, former = self.rollout, self._previous
+        return GenerationsLeft(
+            rollout=None
+            if running is None
+            else RolloutLeft(
+                running.generation,
+                running.settings,
+                running.by,
+                running.reported,
+                running.began_at,
+                running.phase,
+                running.proof,
+                running.canary_s,
+                running.canary,
+                running.trial,
+                running.verdict,
+                running.hooks,
+                running.hook,
+                running.waits_since,
+            ),
+            loads=FailuresLeft.of(self.loads),
+            deaths=tuple((each.number, FailuresLeft.of(each.deaths)) for each in self.by_number.values()),
+            templates=tuple(
+                TemplateKnown(
+                    each.generation, each.state, each.kill_at, each.end_asked, each.error, each.details
+                )
+                for each in self.templates
+                if each.pid is not None
+            ),
+            last_reload=self.last_reload,
+            has_served=self.has_served,
+            previous=None if former is None or former.number not in self.by_number else former.number,
+            keep_until=self._keep_until,
+            why=self._why,
+            done_at=self._done_at,
+            hooks=self.hooks.memory(),
+        )
+
+    def remember(self, left: GenerationsLeft) -> None:
+        """Go on where another program of the daemon was; ``take_over`` came before."""
+        self.loads.remember(left.loads)
+        for number, failures in left.deaths:
+            self.by_number[number].deaths.remember(failures)
+        for known in left.templates:
+            template = self.by_number[known.generation].template
+            assert template is not None
+            template.state, template.kill_at, template.end_asked = known.state, known.kill_at, known.end_asked
+            template.error, template.details = known.error, known.details
+        self.last_reload, self.has_served = left.last_reload, left.has_served
+        self._keep_until, self._why, self._done_at = left.keep_until, left.why, left.done_at
+        if left.previous is not None:
+            self._previous = self.by_number[left.previous]
+        self.hooks.remember(left.hooks)
+        if (held := left.rollout) is None:
+            return
+        # A first worker that its template had not forked yet is not known any more: another one is started.
+        proof = held.proof if held.proof in self._workers.by_proc else None
+        self.rollout = Rollout(
+            held.generation,
+            held.settings,
+            held.by,
+            held.reported,
+            held.began_at,
+            held.phase,
+            proof,
+            held.canary_s,
+            held.canary,
+            held.trial,
+            held.verdict,
+            held.hooks,
+            # While it runs, it is the same that the hooks know.
+            None if held.hook is None else self.hooks.process(held.hook.proc) or held.hook,
+        )
+        if held.waits_since is not None:
+            self.rollout.waits_since = held.waits_since
 
     # --- what should be against what is --------------------------------------------------------
 

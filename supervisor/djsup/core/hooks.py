@@ -15,11 +15,14 @@ from djsup.core import death
 from djsup.core.actions import KillProcess, Level, NoticeKind, RunHook
 from djsup.core.events import ProcessExited, ProcessStarted, SpawnFailed
 
+# The shell decodes a Hook (memory.py), and needs the types for it.
+from djsup.core.model import Generation, Pid, ProcId  # noqa: TC001
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from djsup.core.events import Event
-    from djsup.core.model import Generation, Pid, ProcId, SiteSettings
+    from djsup.core.model import SiteSettings
     from djsup.core.site import Site
 
 BEFORE = "before_reload"
@@ -77,6 +80,14 @@ class Hooks:
     def living(self) -> bool:
         """Whether any process of them is left."""
         return bool(self._by_proc)
+
+    def memory(self) -> tuple[Hook, ...]:
+        """Those that run."""
+        return tuple(self._by_proc.values())
+
+    def remember(self, left: tuple[Hook, ...]) -> None:
+        """Go on with those that another program of the daemon has had run."""
+        self._by_proc = {each.proc: each for each in left}
 
     def process(self, proc: ProcId) -> Hook | None:
         """One of them; None: it is none of theirs."""

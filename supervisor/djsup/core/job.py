@@ -15,6 +15,7 @@ from djsup.core.program import State
 if TYPE_CHECKING:
     from djsup.core.actions import KillProcess
     from djsup.core.events import Exit
+    from djsup.core.memory import JobLeft
     from djsup.core.model import ProcId, ProgramSettings
     from djsup.core.program import Program
 
@@ -42,6 +43,23 @@ class Job:
         self.last: Result | None = None
         self._began_at = 0.0
         self._timed_out = False
+
+    def remember(self, left: JobLeft) -> None:
+        """Go on as another program of the daemon has known it."""
+        self.process.remember(left.process)
+        self.by, self.runs, self._began_at, self._timed_out = (
+            left.by,
+            left.runs,
+            left.began_at,
+            left.timed_out,
+        )
+        if left.last_well is not None:
+            self.last = Result(left.last_well, left.last_text)
+
+    @property
+    def memory(self) -> tuple[float, bool]:
+        """When the run that is on began, and whether it has taken too long."""
+        return self._began_at, self._timed_out
 
     @property
     def runs_now(self) -> bool:

@@ -12,6 +12,7 @@ Which words are said stands in ``notices.py``, how a pool looks in ``picture.py`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
@@ -45,6 +46,7 @@ from djsup.core.events import (
     WorkerReady,
 )
 from djsup.core.generations import Generations
+from djsup.core.memory import Memory
 from djsup.core.moves import UnknownMoveError
 from djsup.core.programs import Programs
 from djsup.core.site import Site
@@ -176,6 +178,44 @@ class Pool:
         if self.at_rest:
             return None
         return self.generations.estate(self.workers.left(), self._asked, self._canary_s)
+
+    def bequest(self) -> Estate:
+        """What the program needs to know that replaces the daemon's: all there is of it."""
+        site = self.site
+        estate = self.generations.estate(self.workers.left(), self._asked, self._canary_s)
+        memory = Memory(
+            generations=self.generations.memory(),
+            workers=self.workers.memory(),
+            programs=self.programs.memory(),
+            restarting=self.mode is Mode.RESTART,
+            removed=self.mode is Mode.REMOVED,
+            settled=self.settled,
+            error=site.error,
+            scaled_to=site.scaling.wanted,
+            scaled_why=site.scaling.why,
+            sleep=self.sleep.state,
+            sleeps_since=self.sleep.since,
+            lies_down=self.sleep.lies_down,
+        )
+        return replace(estate, memory=memory, reloading=self._asked, canary_s=self._canary_s)
+
+    def inherit(self, left: Estate, memory: Memory, now: float) -> list[Action]:
+        """Go on with all that another program of this daemon has left."""
+        self.site.by_hand = left.by_hand
+        self.generations.take_over(left, now)
+        self.workers.take_over(left, now)
+        self.workers.remember(memory.workers)
+        self.generations.remember(memory.generations)
+        self.programs.remember(memory.programs)
+        self.sleep.remember(memory.sleep, memory.sleeps_since, lies_down=memory.lies_down)
+        self.site.scaling.wanted, self.site.scaling.why = max(1, memory.scaled_to), memory.scaled_why
+        self.site.error, self.settled = memory.error, memory.settled
+        if memory.restarting:
+            self.mode = Mode.RESTART
+        if memory.removed:
+            self.mode = Mode.REMOVED
+        self._asked, self._canary_s = left.reloading, left.canary_s
+        return self._reconcile(now)
 
     def adopt(self, left: Estate, now: float) -> None:
         """Take over what an earlier daemon has left; ``change`` comes next, and reconciles."""

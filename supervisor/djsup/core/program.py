@@ -20,6 +20,7 @@ from djsup.core.worker import EXIT_GRACE_S
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from djsup.core.memory import ProcessLeft
     from djsup.core.model import Limits, Pid, ProcId, ProgramSettings
 
 STABLE_AFTER_S = 10.0
@@ -207,6 +208,18 @@ class Program:
         else:
             self.backoff.failed(now)
         return not self._end_asked
+
+    def remember(self, left: ProcessLeft) -> None:
+        """Go on as another program of the daemon has known it."""
+        self.state, self.proc, self.pid = left.state, left.proc, left.pid
+        self.started_at, self.fault = left.started_at, left.fault
+        self._steady_since, self._late_at, self._end_asked = left.steady_since, left.late_at, left.end_asked
+        self.backoff.remember(left.failures)
+
+    @property
+    def memory(self) -> tuple[float | None, float | None, bool]:
+        """Since when it is steady, when patience with it ends, and whether its end was asked for."""
+        return self._steady_since, self._late_at, self._end_asked
 
     @property
     def deadline(self) -> float | None:

@@ -16,6 +16,7 @@ from djsup.core import death
 from djsup.core.actions import KillProcess, Level, NoticeKind, StartProgram
 from djsup.core.events import ProcessExited, ProcessStarted, ProgramSaid, RunAsked, SpawnFailed
 from djsup.core.job import Job
+from djsup.core.memory import InstanceLeft, JobLeft, ProcessLeft, ProgramsLeft
 from djsup.core.model import Generation, ProgramReload, ProgramSettings
 from djsup.core.program import ALIVE, Manners, Program, State
 from djsup.core.snapshot import ProgramSnapshot
@@ -87,6 +88,11 @@ class Programs:
     def living(self) -> bool:
         """Whether any process of them is left."""
         return bool(self._by_proc)
+
+    @property
+    def procs(self) -> tuple[ProcId, ...]:
+        """The names of their processes."""
+        return tuple(self._by_proc)
 
     def process(self, proc: ProcId) -> Program | None:
         """One of their processes; None: it is none of theirs."""
@@ -227,6 +233,46 @@ class Programs:
             return
         text = f"program {event.program} is not run by {event.by}: {why}"
         self._site.notices.say(NoticeKind.PROGRAM_SKIPPED, text, level=Level.WARNING, by=event.by)
+
+    # --- another program of the daemon ---------------------------------------------------------
+
+    def memory(self) -> ProgramsLeft:
+        """What the program needs to know that replaces the daemon's."""
+        return ProgramsLeft(
+            self._generation,
+            self._basis,
+            self._force,
+            self._changed,
+            tuple(
+                InstanceLeft(
+                    each.settings,
+                    each.number,
+                    each.generation,
+                    ProcessLeft.of(each.process),
+                    each.runs_with,
+                    each.status,
+                )
+                for each in self._kept.values()
+            ),
+            tuple(JobLeft.of(each) for each in self._jobs.values()),
+        )
+
+    def remember(self, left: ProgramsLeft) -> None:
+        """Go on with the processes that another program of the daemon has started."""
+        self._generation, self._basis, self._force = left.generation, left.basis, left.force
+        self._changed = left.changed
+        for kept in left.kept:
+            process = self._process(kept.settings, kept.number)
+            process.remember(kept.process)
+            each = Instance(kept.settings, kept.number, process, kept.generation, kept.runs_with, kept.status)
+            self._kept[kept.settings.name, kept.number] = each
+            if process.proc is not None:
+                self._by_proc[process.proc] = each
+        for held in left.jobs:
+            job = self._jobs[held.settings.name] = Job(held.settings, self._process(held.settings, 0))
+            job.remember(held)
+            if job.process.proc is not None:
+                self._by_proc[job.process.proc] = job
 
     # --- what should be against what is --------------------------------------------------------
 

@@ -92,6 +92,11 @@ class Sleep:
             yield self._cold_at
 
     @property
+    def since(self) -> float:
+        """Since when it sleeps."""
+        return self._since
+
+    @property
     def _cold_at(self) -> float:
         return self._since + self._site.settings.scaling.hibernate_after_s
 
@@ -137,6 +142,11 @@ class Sleep:
         elif self.cold and bound_anew:
             self._move(Move.WAKE)
             self.lies_down = True
+
+    def remember(self, state: State, since: float, *, lies_down: bool) -> None:
+        """Go on as another program of the daemon has known it; its listeners are to be watched anew."""
+        self.state, self._since, self.lies_down = state, since, lies_down
+        self._site.asleep = state is not State.AWAKE
 
     # --- what should be against what is --------------------------------------------------------
 

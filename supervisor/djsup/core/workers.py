@@ -21,6 +21,7 @@ from djsup.core import plan
 from djsup.core.actions import BootWorker, DumpStacks, ForkWorker, Level, NoticeKind, TellLimits
 from djsup.core.backoff import spread
 from djsup.core.estate import Stage, WorkerLeft
+from djsup.core.memory import WorkerKnown
 from djsup.core.model import SLOTS, Slot
 from djsup.core.worker import MOVES, PATIENCE_S, Move, State, Worker
 
@@ -149,6 +150,20 @@ class Workers:
             if each.stage is Stage.LEAVING:
                 worker.drain(None, limits.drain_timeout_s, now)  # it was told, or is told by a signal
             self.by_proc[each.proc] = worker
+
+    # --- another program of the daemon ---------------------------------------------------------
+
+    def memory(self) -> tuple[WorkerKnown, ...]:
+        """What the program needs to know that replaces the daemon's, beside the estate."""
+        return tuple(WorkerKnown.of(each) for each in self.by_proc.values() if each.pid is not None)
+
+    def remember(self, known: tuple[WorkerKnown, ...]) -> None:
+        """Go on where another program of the daemon was; ``take_over`` came before."""
+        for each in known:
+            worker = self.by_proc[each.proc]
+            worker.state, worker.kill_at, worker.leaving_at = each.state, each.kill_at, each.leaving_at
+            worker.overdue, worker.end_asked, worker.blamed = each.overdue, each.end_asked, each.blamed
+            worker.error, worker.details, worker.retiring = each.error, each.details, each.retiring
 
     # --- what should be against what is --------------------------------------------------------
 

@@ -57,7 +57,7 @@ class Archive:
         self._path = path
         self._queue: queue.Queue[_Row | None] = queue.Queue(QUEUE_EVENTS)
         self._failed = ""
-        self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def recall(self, limit: int) -> list[dict[str, Any]]:
         """The last events, oldest first; none when the file cannot be read. To be called before ``start``."""
@@ -101,7 +101,8 @@ class Archive:
             return []  # the writer says why
 
     def start(self) -> None:
-        """Begin to write."""
+        """Begin to write, or go on after ``close``. A thread that is stuck ends when it gets free, or this one does."""
+        self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
         self._thread.start()
 
     def add(self, number: int, at: str, entry: dict[str, Any]) -> None:
@@ -124,7 +125,8 @@ class Archive:
         """Write what is queued, at most for the time given."""
         with suppress(queue.Full):
             self._queue.put_nowait(None)
-        self._thread.join(timeout_s)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         written = 0

@@ -72,14 +72,42 @@ class Control:
         self._allow = allow
         self._answer = answer
         self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._open: set[asyncio.Task[None]] = set()
 
-    async def start(self, owner: int | None = None) -> None:
+    async def start(self, owner: int | None = None, fd: int | None = None) -> None:
         """Bind the socket; an old file of that name is replaced (the pid file's lock was won before).
+
+        ``fd`` is the socket, where another program of the daemon has bound it already.
 
         Raises:
             OSError: it cannot be made.
         """
+        self._listener = self._bind(owner) if fd is None else socket.socket(fileno=fd)
+        await self.resume()
+
+    @property
+    def fd(self) -> int:
+        """The listening socket's descriptor, once it is started."""
+        assert self._listener is not None
+        return self._listener.fileno()
+
+    async def pause(self, timeout_s: float) -> None:
+        """Take no more connections, which wait in the kernel's queue; answer who has asked, within this time."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._open:
+            await asyncio.wait(self._open, timeout=timeout_s)
+
+    async def resume(self) -> None:
+        """Take connections again."""
+        if self._server is None and self._listener is not None:
+            self._server = await asyncio.start_server(
+                self._connected, sock=self._listener.dup(), limit=REQUEST_MAX_BYTES
+            )
+
+    def _bind(self, owner: int | None) -> socket.socket:
         with suppress(FileNotFoundError):
             self._path.unlink()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -90,14 +118,15 @@ class Control:
             os.umask(before)
         if owner is not None:
             os.chown(self._path, owner, -1)
-        self._server = await asyncio.start_unix_server(
-            self._connected, sock=listener, limit=REQUEST_MAX_BYTES
-        )
+        listener.listen(CONNECTIONS_MAX)
+        return listener
 
     async def stop(self) -> None:
         """Close the socket and every connection, and remove the file."""
         if self._server is not None:
             self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         for task in list(self._open):
             task.cancel()
         if self._open:

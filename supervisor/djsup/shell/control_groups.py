@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from djsup.core.model import ControlGroup, SiteName
 
+PREFIX = "djsup-site-"
 OWN = "djsup-daemon"
 """The group into which the daemon moves."""
 CPU_PERIOD_US = 100_000
@@ -35,7 +36,6 @@ class ControlGroups:
         """``start`` is the folder of the group in which we are; None: as the kernel says."""
         self._start = start
         self._base: Path | None = None
-        self._made: dict[SiteName, Path] = {}
 
     def of(self, site: SiteName, limits: ControlGroup) -> str:
         """The file into which a process of the site has to write "0" to be in its group; the limits hold from now on.
@@ -46,9 +46,8 @@ class ControlGroups:
         files = written(limits)
         try:
             base = self._prepare({name.partition(".")[0] for name, text in files.items() if text is not None})
-            group = base / f"djsup-{site}"
+            group = base / f"{PREFIX}{site}"
             group.mkdir(exist_ok=True)
-            self._made[site] = group
             for name, text in files.items():
                 if text is not None or (group / name).exists():
                     (group / name).write_text("max" if text is None else text)
@@ -60,14 +59,15 @@ class ControlGroups:
 
     def forget(self, site: SiteName) -> None:
         """The site is gone: its group too. One that still has processes stays, and is taken over by the next of that name."""
-        if (group := self._made.pop(site, None)) is not None:
-            with suppress(OSError):
-                group.rmdir()
+        with suppress(NoControlGroup, OSError):
+            (self._find() / f"{PREFIX}{site}").rmdir()
 
     def forget_all(self) -> None:
         """The daemon ends with all its sites."""
-        for site in list(self._made):
-            self.forget(site)
+        with suppress(NoControlGroup, OSError):
+            for group in self._find().glob(f"{PREFIX}*"):
+                with suppress(OSError):
+                    group.rmdir()
 
     def _prepare(self, controllers: set[str]) -> Path:
         """The group below which the sites' are, with these controllers switched on for them.

@@ -58,6 +58,15 @@ class Handovers:
         self._pairs[site, generation] = (intake, outlet)
         return True
 
+    def held(self) -> list[tuple[SiteName, Generation, int, int]]:
+        """What another program of the daemon needs: each generation's receiving and sending end."""
+        return [(*key, intake.fileno(), outlet.fileno()) for key, (intake, outlet) in self._pairs.items()]
+
+    @property
+    def heirs(self) -> list[tuple[SiteName, Generation, Generation]]:
+        """Who gets whose connections, as ``succeed`` was told."""
+        return [(site, generation, heir) for (site, generation), (_, heir) in self._heirs.items()]
+
     def __contains__(self, key: Key) -> bool:
         """Whether a generation's handover socket is open."""
         return key in self._pairs

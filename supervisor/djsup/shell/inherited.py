@@ -11,7 +11,7 @@ import socket
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Iterable, MutableMapping
 
 FIRST_FD = 3
 FDS_MAX = 1024
@@ -35,3 +35,8 @@ def take(environ: MutableMapping[str, str]) -> list[tuple[str, socket.socket]]:
         except OSError:
             continue
     return found
+
+
+def again(held: Iterable[tuple[str, int]]) -> list[tuple[str, socket.socket]]:
+    """Those that another program of this process has taken before."""
+    return [(name, socket.socket(fileno=fd)) for name, fd in held]

@@ -23,11 +23,14 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import structlog
 
+# What is handed over is decoded, and needs the types for it.
+from djsup.core.model import Pid, SiteName  # noqa: TC001
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from io import TextIOWrapper
 
-    from djsup.core.model import LogSettings, Pid, SiteName
+    from djsup.core.model import LogSettings
 
 Stream = Literal["stdout", "stderr"]
 
@@ -107,6 +110,11 @@ class Writer:
         with suppress(queue.Full):
             self._queue.put_nowait(None)
         self._thread.join(timeout_s)
+
+    def resume(self) -> None:
+        """Write again after ``close``. A thread that is stuck at a line ends when it gets free, or this one does."""
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -220,6 +228,11 @@ class Logs:
             lines = sorted((line for kept in self._kept.values() for line in kept), key=lambda line: line.at)
         return lines[-limit:] if limit > 0 else []
 
+    def recall(self, lines: Iterable[Line]) -> None:
+        """Begin with the lines that another program of the daemon has kept."""
+        for line in lines:
+            self._kept.setdefault(line.site, deque(maxlen=SITE_LINES)).append(line)
+
     def follow(self) -> asyncio.Queue[Line]:
         """A queue that gets every line from now on; give it back with ``unfollow``."""
         follower: asyncio.Queue[Line] = asyncio.Queue(QUEUE_LINES)
@@ -233,6 +246,21 @@ class Logs:
     def forget(self, site: SiteName) -> None:
         """Drop the lines kept of a site."""
         self._kept.pop(site, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One capture in another program's hands: its pipes, what is half read, and what it keeps."""
+
+    program: str | None
+    keep_all: bool
+    stdout: int | None
+    """The descriptor that is read; None: it has ended."""
+    stderr: int | None
+    rest_stdout: str
+    """The bytes of a line that has not ended, each as the character of its number."""
+    rest_stderr: str
+    last_stderr: tuple[str, ...]
 
 
 class Capture:
@@ -281,6 +309,36 @@ class Capture:
             asyncio.get_running_loop().add_reader(reader, self.read, stream)
             ends.append(writer)
         return ends[0], ends[1]
+
+    def held(self) -> Held:
+        """What another program of the daemon needs to read on."""
+        rest = {stream: data.decode("latin-1") for stream, data in self._rest.items()}
+        return Held(
+            self._program,
+            self._keep_all,
+            self._ends.get("stdout"),
+            self._ends.get("stderr"),
+            rest["stdout"],
+            rest["stderr"],
+            tuple(self.last_stderr),
+        )
+
+    @staticmethod
+    def resume(logs: Logs, site: SiteName, slot: int | None, pid: Pid, held: Held) -> Capture:
+        """Read on where another program of the daemon has stopped."""
+        capture = Capture(logs, site, slot, held.program, keep_all=held.keep_all)
+        capture.pid = pid
+        capture.last_stderr.extend(held.last_stderr)
+        capture._rest = {
+            "stdout": held.rest_stdout.encode("latin-1", "replace"),
+            "stderr": held.rest_stderr.encode("latin-1", "replace"),
+        }
+        ends: tuple[tuple[Stream, int | None], ...] = (("stdout", held.stdout), ("stderr", held.stderr))
+        for stream, end in ends:
+            if end is not None:
+                capture._ends[stream] = end
+                asyncio.get_running_loop().add_reader(end, capture.read, stream)
+        return capture
 
     def readers(self) -> tuple[int, ...]:
         """The ends that are read from here."""

@@ -41,8 +41,10 @@ class Word:
 class Notifications:
     """The socket of one process: ``address`` is for its NOTIFY_SOCKET."""
 
-    def __init__(self, path: Path, uid: int | None, told: Callable[[Word], None]) -> None:
-        """Make the socket, for a user or (None) for our own.
+    def __init__(
+        self, path: Path, uid: int | None, told: Callable[[Word], None], fd: int | None = None
+    ) -> None:
+        """Make the socket, for a user or (None) for our own; ``fd`` is one that was made for this path already.
 
         Raises:
             OSError: it cannot be made.
@@ -52,6 +54,11 @@ class Notifications:
         """The leader of the session that is heard."""
         self._path = path
         self._told = told
+        if fd is not None:
+            self._socket = socket.socket(fileno=fd)
+            self._socket.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._socket, self.read)
+            return
         path.parent.mkdir(mode=0o711, exist_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
@@ -85,6 +92,10 @@ class Notifications:
                 _understand(data, word)
         if word != Word():
             self._told(word)
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._socket.fileno()
 
     def close(self) -> None:
         """Hear no more."""

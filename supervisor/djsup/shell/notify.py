@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 
+VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 WAITING_MAX = 1024
 """Words that wait for a service manager that does not read; more are lost."""
 
@@ -25,6 +26,8 @@ class Notify:
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """Takes its variables out of the environment: they are meant for this process."""
+        self.variables = {name: environ[name] for name in VARIABLES if name in environ}
+        """As they were, for another program of this process."""
         path = environ.pop("NOTIFY_SOCKET", "")
         self._path = "\0" + path[1:] if path.startswith("@") else path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if path else None

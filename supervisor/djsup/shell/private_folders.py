@@ -31,6 +31,14 @@ class PrivateFolders:
             self._made[site] = outer
         return str(Path(self._made[site], "tmp"))
 
+    def made(self) -> dict[SiteName, str]:
+        """Those that there are."""
+        return dict(self._made)
+
+    def take_over(self, made: dict[SiteName, str]) -> None:
+        """Go on with those that another program of the daemon has made."""
+        self._made |= made
+
     def forget(self, site: SiteName) -> None:
         """The site is gone: its folder too."""
         if (outer := self._made.pop(site, None)) is not None:

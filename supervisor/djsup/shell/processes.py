@@ -215,6 +215,23 @@ class Processes:
         self._on_exit[pid] = on_exit
         asyncio.get_running_loop().add_reader(pidfd, self._reap, pid)
 
+    def held(self, pid: Pid) -> tuple[int, bool, bool]:
+        """What another program of the daemon needs: the pidfd, whether its group ends with it, whether we killed it.
+
+        Raises:
+            KeyError: it is not watched.
+        """
+        return self._pidfds[pid], pid in self._with_group, pid in self._killed_by_us
+
+    def go_on(self, pid: Pid, held: tuple[int, bool, bool], on_exit: Callable[[Exit], None]) -> None:
+        """Watch on over a process that another program of the daemon has watched."""
+        pidfd, with_group, killed_by_us = held
+        if with_group:
+            self._with_group.add(pid)
+        if killed_by_us:
+            self._killed_by_us.add(pid)
+        self.watch(pid, pidfd, on_exit)
+
     def kill(self, pid: Pid, name: str) -> None:
         """Send a signal by its name; a process that is gone already gets none."""
         pidfd = self._pidfds.get(pid)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+ESTATES = "estates"
+"""The name of the folder in which is written what would be left of the sites."""
+
+
 class RuntimeTaken(Exception):
     """Another daemon runs on this directory; the text names its pid."""
 
@@ -29,8 +33,8 @@ class RuntimeUnusable(Exception):
 class RuntimeDirectory:
     """The directory, held by the lock from the moment it is opened."""
 
-    def __init__(self, path: Path) -> None:
-        """Make the directory if there is none, and take the lock.
+    def __init__(self, path: Path, lock: int | None = None) -> None:
+        """Make the directory if there is none, and take the lock; ``lock`` is the lock, where we have it already.
 
         Raises:
             RuntimeTaken: another daemon has it.
@@ -48,7 +52,12 @@ class RuntimeDirectory:
             )
         if found.st_mode & 0o022:
             raise RuntimeUnusable(f"cannot use runtime_dir {path}: others may write to it; chmod go-w {path}")
-        self._lock = self._take_lock()
+        self.lock = self._take_lock() if lock is None else self._keep_lock(lock)
+
+    def _keep_lock(self, lock: int) -> int:
+        if not self._is_pid_file(lock):
+            raise RuntimeUnusable(f"the lock that was handed over is not that of {self.path}")
+        return lock
 
     def _take_lock(self) -> int:
         lock = os.open(self.path / "djsup.pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -107,13 +116,13 @@ class RuntimeDirectory:
     @property
     def estates(self) -> Path:
         """The folder in which is written what would be left of the sites."""
-        return self.path / "estates"
+        return self.path / ESTATES
 
     def release(self) -> None:
         """Remove the pid file and let the lock go."""
         with suppress(FileNotFoundError):
             (self.path / "djsup.pid").unlink()
-        os.close(self._lock)
+        os.close(self.lock)
 
 
 TOKENS_MAX = 20

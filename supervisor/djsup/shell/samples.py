@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -91,6 +91,15 @@ class Totals:
     bytes_out: int = 0
     accepted: int = 0
 
+    def as_here(self) -> Totals:
+        """As this version counts: another one may have had other buckets, and then their counts mean nothing."""
+        empty = Totals()
+        return replace(
+            self,
+            classes=self.classes if len(self.classes) == len(empty.classes) else empty.classes,
+            histogram=self.histogram if len(self.histogram) == len(empty.histogram) else empty.histogram,
+        )
+
     def plus(self, row: scoreboard.Row) -> Totals:
         """With one worker's figures added."""
         return Totals(
@@ -110,6 +119,8 @@ class SiteSamples:
     retired: Totals = Totals()
     retired_cpu_s: float = 0.0
     """Processor time of processes that are gone, as it was when they were last measured."""
+    basis: tuple[int, ...] = (0,) * scoreboard.HISTOGRAM_BUCKETS
+    """The histogram of what was answered before this program began to look."""
     _seconds: deque[tuple[float, Totals]] = field(default_factory=lambda: deque(maxlen=WINDOW_S + 1))
 
     def retire(self, row: scoreboard.Row) -> None:
@@ -147,7 +158,7 @@ class SiteSamples:
             return Latency()
         first, last = self._seconds[0][1].histogram, self._seconds[-1][1].histogram
         if len(self._seconds) < WINDOW_S + 1:
-            first = (0,) * scoreboard.HISTOGRAM_BUCKETS
+            first = self.basis
         counts = [max(0, after - before) for before, after in zip(first, last, strict=True)]
         total = sum(counts)
         if total == 0:

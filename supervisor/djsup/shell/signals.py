@@ -23,8 +23,12 @@ HEARD = (
 
 
 def listen(heard: Callable[[signal.Signals], None]) -> None:
-    """Have every signal to the daemon told to ``heard``, in the loop, one at a time."""
+    """Have every signal to the daemon told to ``heard``, in the loop, one at a time.
+
+    What came while the daemon's program was replaced is told now.
+    """
     loop = asyncio.get_running_loop()
     for number in HEARD:
         loop.add_signal_handler(number, heard, number)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)

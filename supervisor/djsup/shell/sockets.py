@@ -110,6 +110,17 @@ class Listeners:
         self.bound(address, listener.fileno())
         return True
 
+    def held(self) -> tuple[list[tuple[Address, int]], list[tuple[str, int]]]:
+        """What another program of the daemon needs: the bound listeners, and what is kept by name."""
+        bound = [(address, listener.fileno()) for address, listener in self._bound.items()]
+        return bound, [(name, sock.fileno()) for name, sock in self._inherited]
+
+    def take_over(self, bound: Iterable[tuple[Address, int]]) -> None:
+        """Go on with the listeners that another program of the daemon has bound."""
+        for address, fd in bound:
+            listener = self._bound[address] = socket.socket(fileno=fd)
+            listener.setblocking(False)
+
     def __contains__(self, address: Address) -> bool:
         """Whether it is bound."""
         return address in self._bound

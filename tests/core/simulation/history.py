@@ -6,20 +6,23 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from core.simulation.invariants import Judge
 from core.simulation.world import World
-from djsup.core.events import ScaleAsked, SettingsChanged, SitesAdopted
+from djsup.core.estate import Estate
+from djsup.core.events import Replaced, ScaleAsked, SettingsChanged, SitesAdopted
 from djsup.core.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djsup.core.actions import Action
-    from djsup.core.estate import Estate
     from djsup.core.events import Event
     from djsup.core.model import SiteName
 
-NAME = re.compile(r"(\d+)(s?)(d?)")
+NAME = re.compile(r"(\d+)(s?)(d?)(u?)")
+ESTATES = TypeAdapter(tuple[Estate, ...])
 STEPS_MAX = 6000
 """More steps than a history can need: the fleet or the world runs in a circle."""
 REST_S = 200.0
@@ -35,6 +38,8 @@ class Name:
     """A few seconds of trouble; most have their end in the middle of it."""
     daemon_dies: bool = False
     """The daemon is killed some times, and another adopts what is left."""
+    upgrades: bool = False
+    """The daemon replaces its own program some times, which goes on with everything."""
 
     @classmethod
     def read(cls, text: str) -> Name:
@@ -46,12 +51,12 @@ class Name:
         found = NAME.fullmatch(text)
         if found is None:
             raise ValueError(
-                f"{text!r} is no history: say 117, 117s (short), 117d (the daemon dies) or 117sd"
+                f"{text!r} is no history: say 117, 117s (short), 117d (the daemon dies), 117u (it replaces its program)"
             )
-        return cls(int(found[1]), bool(found[2]), bool(found[3]))
+        return cls(int(found[1]), bool(found[2]), bool(found[3]), bool(found[4]))
 
     def __str__(self) -> str:
-        return f"{self.seed}{'s' if self.short else ''}{'d' if self.daemon_dies else ''}"
+        return f"{self.seed}{'s' if self.short else ''}{'d' if self.daemon_dies else ''}{'u' if self.upgrades else ''}"
 
 
 class History:
@@ -79,6 +84,8 @@ class History:
             self.run(world.now + random.choice([0.01, 0.3, 1.0, 3.0]))
             if self.name.daemon_dies and random.random() < 0.1:
                 self.daemon_dies()
+            if self.name.upgrades and random.random() < 0.2:
+                self.upgrade()
             event = world.accident() if random.random() < 0.5 else world.order()
             if event is not None:
                 self.step(event)
@@ -140,6 +147,26 @@ class History:
         else:
             self.step(SettingsChanged(world.settings, "start"))
         self.judge.keeps_serving(served)
+
+    def upgrade(self) -> None:
+        """The daemon's program is replaced by one that knows what this one hands over, as text, and nothing else."""
+        world = self.world
+        if not world.hand_over():
+            return
+        if self._tell is not None:
+            self._tell(f"{world.now:.3f} the daemon replaces its program")
+        world.bury()
+        before = {each.name: each for each in self.fleet.snapshot(world.now)}
+        sites, last_proc, dashboard = self.fleet.bequest()
+        assert self.fleet.settings is not None
+        replaced = Replaced(
+            self.fleet.settings, last_proc, dashboard, dashboard_anew=world.random.random() < 0.2
+        )
+        text = ESTATES.dump_json(sites)
+        self.fleet = world.fleet = self.judge.fleet = self.judge.programs.fleet = Fleet()
+        self.judge.picture.take(world.now, self.fleet)
+        self.step(SitesAdopted(ESTATES.validate_json(text), replaced))
+        self.judge.goes_on(before)
 
     def stop(self) -> None:
         """Ask for the end, some two times, and see it come."""

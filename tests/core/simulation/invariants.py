@@ -318,6 +318,22 @@ class Judge:
                     number >= min(before[name], self.promise(name)), f"{name}: an adoption ends workers"
                 )
 
+    def goes_on(self, before: dict[str, SiteSnapshot]) -> None:
+        """The daemon's program was replaced: whatever an operator sees of a site is as before."""
+        for shown in self.fleet.snapshot(self.world.now):
+            was = before[shown.name]
+            for what in ("generation", "last_reload", "previous_generation", "workers_asked", "workers_why"):
+                found, wanted = getattr(shown, what), getattr(was, what)
+                self.check(found == wanted, f"{shown.name}: {what} is {found} after an upgrade, was {wanted}")
+            self.check(shown.failures_in_row == was.failures_in_row, f"{shown.name}: failures are counted on")
+            lives = {each.slot for each in was.workers if each.pid is not None}
+            self.check(lives <= {each.slot for each in shown.workers}, f"{shown.name}: no worker is lost")
+            self.check(
+                [(each.name, each.pid, each.runs) for each in shown.programs]
+                == [(each.name, each.pid, each.runs) for each in was.programs],
+                f"{shown.name}: its programs are as before",
+            )
+
     # --- rules ---------------------------------------------------------------------------------
 
     def _forgive(self, now: float) -> None:

@@ -42,6 +42,8 @@ class Planted:
     wrong: str
     daemon_dies: bool = False
     """It shows only where a daemon is killed and another adopts what is left."""
+    upgrades: bool = False
+    """It shows only where the daemon replaces its own program."""
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the wrong line in place of the right one."""
@@ -122,6 +124,54 @@ PLANTED = [
         "_check",
         "elif hook.ended:",
         "else:",
+    ),
+    Planted(
+        "an upgrade forgets the reload that runs",
+        Generations,
+        "remember",
+        "if (held := left.rollout) is None:",
+        "if (held := left.rollout) is None or True:",
+        upgrades=True,
+    ),
+    Planted(
+        "an upgrade forgets failures in a row",
+        Generations,
+        "remember",
+        "self.loads.remember(left.loads)",
+        "pass",
+        upgrades=True,
+    ),
+    Planted(
+        "an upgrade forgets that a worker was told to go",
+        Workers,
+        "remember",
+        "worker.state, worker.kill_at, worker.leaving_at = each.state, each.kill_at, each.leaving_at",
+        "pass",
+        upgrades=True,
+    ),
+    Planted(
+        "an upgrade starts a program that runs",
+        Programs,
+        "remember",
+        "process.remember(kept.process)",
+        "pass",
+        upgrades=True,
+    ),
+    Planted(
+        "an upgrade loads what sleeps",
+        Sleep,
+        "remember",
+        "self._site.asleep = state is not State.AWAKE",
+        "pass",
+        upgrades=True,
+    ),
+    Planted(
+        "an upgrade gives a process's name to another",
+        Fleet,
+        "_inherit",
+        "self.settings, self._last_proc = replaced.settings, replaced.last_proc",
+        "self.settings, self._last_proc = replaced.settings, 0",
+        upgrades=True,
     ),
     Planted(
         "one worker is drained before its replacement serves",

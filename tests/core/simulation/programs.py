@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from core.simulation.picture import Picture
     from core.simulation.world import World
     from djsup.core.fleet import Fleet
+    from djsup.core.snapshot import SiteSnapshot
 
 STABLE_S = 4.0
 SLACK_S = 1e-6

@@ -541,8 +541,9 @@ class World:
         return replace(self.settings, sites=tuple(sites))
 
     def move(self, site: SiteSettings) -> SettingsChanged:
-        """A site listens elsewhere, and nothing else is asked for."""
+        """A site listens elsewhere, where there is an address left, and nothing else is asked for."""
         free = [each for each in ADDRESSES if all(each not in one.listen for one in self.settings.sites)]
+        free = free or list(site.listen)
         moved = replace(site, listen=(free[0],))
         sites = tuple(moved if each is site else each for each in self.settings.sites)
         self.settings = replace(self.settings, sites=sites)
@@ -565,6 +566,17 @@ class World:
             self.now = max(self.now, at)
             what()
         self.now = until
+
+    def hand_over(self) -> bool:
+        """The daemon's program is replaced, if now is a time: what no template has forked yet, never says hello."""
+        asked = [each for each in self.procs.values() if each.stage is Stage.ASKED]
+        if any(each.template is None for each in asked):
+            return False  # the shell has handled all that it was asked for before it hands over
+        for each in asked:
+            each.over = True
+            each.stage = Stage.GONE
+        self.visitors.watched.clear()
+        return True
 
     def adopt(self, written: list[Estate], fleet: Fleet) -> tuple[Estate, ...]:
         """What is left of what was written down, as the shell finds it."""
