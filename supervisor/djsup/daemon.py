@@ -51,8 +51,6 @@ if TYPE_CHECKING:
     from djsup.core.model import Settings
     from djsup.core.snapshot import SiteSnapshot
 
-QUESTION_S = 0.25
-"""How long a question may take to be answered before the program is replaced: who follows something, loses it then."""
 SETTLED = {SiteState.SERVING, SiteState.DEGRADED, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.SLEEPING}
 
 
@@ -308,7 +306,7 @@ class Daemon:
     async def answer(self) -> None:
         """Take no more questions, and answer those that can be answered soon."""
         for control in (self._control, self._dashboard_control):
-            await control.pause(QUESTION_S)
+            await control.pause()
 
     def hold(self) -> str:
         """Act no more: what has happened is handled, and what was said is written. Gives ``may_upgrade``."""
