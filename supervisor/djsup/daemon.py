@@ -329,7 +329,7 @@ class Daemon:
     async def answer(self) -> None:
         """Take no more questions, and answer those that can be answered soon."""
         for control in (self._control, self._dashboard_control):
-            await control.pause(QUESTION_S)
+            await control.pause()
 
     def hold(self) -> str:
         """Act no more: what has happened is handled, and what was said is written. Gives ``may_upgrade``."""

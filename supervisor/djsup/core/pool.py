@@ -228,8 +228,7 @@ class Pool:
         self.workers.take_over(left, now)
         number = sum(each.stage is not Stage.LEAVING for each in left.workers)
         self.site.scaling.go_on_from(number)
-        if serving is not None:
-            self.sleep.wake()  # else one that starts asleep would end what serves
+        self.sleep.wake()  # else one that starts asleep would end what serves, or what somebody has woken
         found = f"is adopted from an earlier daemon: {_workers(number)}, generation {left.serving}"
         lost = "is left by an earlier daemon without what it takes to adopt it: it is ended and started anew"
         level = Level.INFO if left.serving is not None else Level.WARNING

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 REQUEST_MAX_BYTES = 64 * 1024
 REQUEST_TIMEOUT_S = 10.0
 CONNECTIONS_MAX = 64
+TURNS_S = 0.01
+"""Some turns of asyncio's loop: so long after it was accepted at most, a connection is one that we know of."""
+ASK_S = 2.0
+"""How long a pause waits for who has connected and not yet got the first line of an answer."""
+ANSWER_S = 0.25
+"""How long it waits then for the rest; who follows something gets no more."""
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 
@@ -74,6 +80,10 @@ class Control:
         self._server: asyncio.Server | None = None
         self._listener: socket.socket | None = None
         self._open: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[None]] = set()
+        """Those of them that have no line of their answer yet."""
+        self._all_heard = asyncio.Event()
+        self._all_heard.set()
 
     async def start(self, owner: int | None = None, fd: int | None = None) -> None:
         """Bind the socket; an old file of that name is replaced (the pid file's lock was won before).
@@ -92,13 +102,19 @@ class Control:
         assert self._listener is not None
         return self._listener.fileno()
 
-    async def pause(self, timeout_s: float) -> None:
-        """Take no more connections, which wait in the kernel's queue; answer who has asked, within this time."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+    async def pause(self) -> None:
+        """Take no more connections, which wait in the kernel's queue; answer who has asked, as far as that is soon done."""
+        server, self._server = self._server, None
+        if server is not None:
+            # A connection that is accepted and has no transport yet would be lost with the server.
+            for each in server.sockets:
+                asyncio.get_running_loop().remove_reader(each.fileno())
+            await asyncio.sleep(TURNS_S)
+            server.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_heard.wait(), ASK_S)
         if self._open:
-            await asyncio.wait(self._open, timeout=timeout_s)
+            await asyncio.wait(self._open, timeout=ANSWER_S)
 
     async def resume(self) -> None:
         """Take connections again."""
@@ -135,16 +151,23 @@ class Control:
             self._path.unlink()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+        task = _this_task()
         self._open.add(task)
+        self._asking.add(task)
+        self._all_heard.clear()
         try:
             await self._serve(reader, writer)
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
             self._open.discard(task)
+            self._hears(task)
             writer.close()
+
+    def _hears(self, task: asyncio.Task[None]) -> None:
+        self._asking.discard(task)
+        if not self._asking:
+            self._all_heard.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer_socket = writer.get_extra_info("socket")
@@ -201,6 +224,13 @@ class Control:
                 if line is None:
                     return
                 await _send(writer, {"ok": True, **line} if "result" in line else line)
+                self._hears(_this_task())
+
+
+def _this_task() -> asyncio.Task[None]:
+    task: asyncio.Task[None] | None = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 async def _send(writer: asyncio.StreamWriter, line: dict[str, Any]) -> None:
