@@ -264,4 +264,5 @@ def test_what_could_not_be_written_down_for_the_next_daemon_is_written_once_it_c
     os.kill(daemon.pid, signal.SIGKILL)
     daemon.wait_end()
     daemon.start()
-    assert pids(daemon) == expected
+    wait_for(lambda: pids(daemon) == expected, "the same workers")
+    assert "is adopted from an earlier daemon: 2 workers" in daemon.log
