@@ -7,12 +7,11 @@ also tells that it is gone; a worker that does not answer in time is left out, a
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from djsup.profile import BadProfile, Profile
+from djsup.shell import answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -78,25 +77,11 @@ class Profiler:
 
     async def _ask(self, process: Process, seconds: float, rate: float) -> bytes:
         """What one worker has written; empty: it is gone, or profiles already for another daemon's sake."""
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        try:
-            self._performer.ask_for_profile(process.proc, seconds, rate, writing)
-        finally:
-            os.close(writing)
-        stream = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb")
+        return await answers.read(
+            lambda pipe: self._performer.ask_for_profile(process.proc, seconds, rate, pipe),
+            seconds + LATE_S,
+            TEXT_MAX_BYTES,
         )
-        text = bytearray()
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds + LATE_S):
-                    while (more := await stream.read(64 * 1024)) and len(text) <= TEXT_MAX_BYTES:
-                        text += more
-                    return bytes(text)
-            return b""
-        finally:
-            transport.close()
 
 
 def _put_together(

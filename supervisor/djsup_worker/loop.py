@@ -261,9 +261,11 @@ class Loop:
             except Exception as error:  # noqa: BLE001  # as in poll
                 self._trouble(connection.fd, error)
             if hand.lost:
+                for number in set(numbers):  # they are for whoever polls now
+                    self.wake(number)
                 if returned:
                     self.wake()
-                break
+                return
         for number in set(numbers):
             if number in self.on_wake:
                 self.on_wake[number]()

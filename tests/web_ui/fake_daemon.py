@@ -379,6 +379,7 @@ class FakeDaemon:
                     "pid": each.pid,
                     "generation": each.generation,
                     "threads": 2,
+                    "asked_by": "message",
                     "error": None,
                 }
                 for each in site.workers

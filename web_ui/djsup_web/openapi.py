@@ -307,6 +307,7 @@ _STACKS: _Json = _object(
                     "pid": _WHOLE,
                     "generation": _WHOLE,
                     "threads": _WHOLE,
+                    "asked_by": {"enum": ["message", "signal"]},
                     "error": _MAYBE_TEXT,
                 },
             ),
