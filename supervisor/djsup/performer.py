@@ -10,8 +10,8 @@ import asyncio
 import os
 import pwd
 import signal
-import time
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, assert_never

@@ -49,8 +49,8 @@ class Tracer:
         told = await asyncio.gather(*(self._ask(each) for each in asked))
         found: list[Found] = []
         processes = []
-        for process, of_process in zip(asked, told, strict=True):
-            error, by = None, "message"
+        for process, answer in zip(asked, told, strict=True):
+            of_process, error, by = answer, None, "message"
             if not of_process:
                 by = "signal"
                 try:

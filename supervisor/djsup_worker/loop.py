@@ -142,6 +142,7 @@ class Loop:
         """Poll until ``end``."""
         if self.crew is None:
             self.poller.ident = get_ident()
+            self.row.name_thread(0, self.poller.ident)
             self.poll(self.poller)
         else:
             self.crew.run(self)
