@@ -407,6 +407,7 @@ class FakeDaemon:
             "site": site.name,
             "seconds": seconds,
             "rate": 50.0,
+            "native": False,
             "processes": processes,
             **profile.to_json(),
         }

@@ -340,6 +340,7 @@ _PROFILE: _Json = _object(
         "site": _TEXT,
         "seconds": _NUMBER,
         "rate": _NUMBER,
+        "native": _TRUTH,
         "rounds": _WHOLE,
         "samples": _WHOLE,
         "idle": _WHOLE,
