@@ -253,23 +253,20 @@ class Loop:
             numbers = self._wake_in.recv(4096)
         except BlockingIOError:
             numbers = b""
+        for number in set(numbers):
+            if number in self.on_wake:
+                self.on_wake[number]()
+        # Afterwards: these may cost this thread the polling role, and all of that is the poller's.
         returned = self._returned
         hand = self.poller
-        while returned:
+        while returned and not hand.lost:
             connection = returned.popleft()
             try:
                 connection.came_back()
             except Exception as error:  # noqa: BLE001  # as in poll
                 self._trouble(connection.fd, error)
-            if hand.lost:
-                for number in set(numbers):  # they are for whoever polls now
-                    self.wake(number)
-                if returned:
-                    self.wake()
-                return
-        for number in set(numbers):
-            if number in self.on_wake:
-                self.on_wake[number]()
+        if returned:
+            self.wake()
 
     def _trouble(self, fd: int, error: Exception) -> None:
         complain(self.site, "a mistake in the worker itself; the connection was closed\n%s" % describe(error))
