@@ -185,7 +185,7 @@ class Worker:
 
     # --- the daemon ---
 
-    def _hear(self, found: Heard) -> None:
+    def _hear(self, found: Optional[Heard]) -> None:
         """The daemon has said something that the ear does not answer, or is gone."""
         if found is None:
             self._orphan()

@@ -36,7 +36,7 @@ class Listening:
         self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         theirs.setblocking(False)
         self.theirs = theirs
-        self.told: list[Heard] = []
+        self.told: list[Heard | None] = []
         self.ear = Ear("site", self.inside.loop, Sampler(), self.told.append)
         self.ear.listen(theirs)
 
