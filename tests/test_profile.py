@@ -58,3 +58,20 @@ def test_a_flame_graph_is_wellformed_escapes_names_and_has_no_script() -> None:
 
 def test_a_profile_without_samples_is_drawn_too() -> None:
     ET.fromstring(flame.svg(Profile().stacks, "nothing"))
+
+
+FROM_PY_SPY = b"""\
+0x7f43 (/usr/lib/libc.so.6);main (/run/worker/djsup_worker/__main__.py:40);poll (/run/worker/djsup_worker/loop.py:1);\
+feed (/srv/parser.so);turn (/run/worker/djsup_worker/wsgi.py:9);<view> (/srv/blog/views.py:3);\
+std::sort(int (*)(int)) (/usr/lib/libsort.so) 7
+main (/run/worker/djsup_worker/__main__.py:40);poll (/run/worker/djsup_worker/loop.py:1);epoll_wait (/usr/lib/libc.so.6) 5
+loose end
+"""
+
+
+def test_what_py_spy_has_seen_is_read_without_djsups_calls_and_with_those_in_c() -> None:
+    seen = Profile()
+    assert seen.add_folded(FROM_PY_SPY) == 12
+    (calls,) = seen.stacks
+    assert calls == (Frame(*VIEW), Frame("/usr/lib/libsort.so", 0, "std::sort(int (*)(int))"))  # type: ignore[arg-type]
+    assert (seen.stacks.total(), seen.idle.total()) == (7, 5)

@@ -9,20 +9,35 @@ from djsup.core.model import LogSettings, SiteName
 from djsup.shell.logs import Capture, Logs, Writer
 
 
-async def dump(write: bytes | None) -> tuple[str, float]:
-    """What is found, and after how long, in what a process writes; None: it writes its real stacks."""
+async def dump(write: bytes | None, *, by_signal: bool = False) -> tuple[str, float]:
+    """What is found, and after how long, in what a process writes; None: it writes its real stacks.
+
+    ``by_signal``: it hears no message.
+    """
     capture = Capture(Logs(LogSettings(), Writer()), SiteName("blog"), 0)
     ends = capture.open()
     found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     began = asyncio.get_running_loop().time()
-    stack_dump.StackDump(capture, found.set_result)
-    if write is None:
-        faulthandler.dump_traceback(ends[1], all_threads=True)
-    else:
-        os.write(ends[1], write)
+    signals = []
+
+    def print_them() -> None:
+        if write is None:
+            faulthandler.dump_traceback(ends[1], all_threads=True)
+        else:
+            os.write(ends[1], write)
+
+    def signal() -> None:
+        signals.append(asyncio.get_running_loop().time() - began)
+        if by_signal:
+            print_them()
+
+    stack_dump.StackDump(capture, found.set_result, signal)
+    if not by_signal:
+        print_them()
     text = await asyncio.wait_for(found, 20)
     took_s = asyncio.get_running_loop().time() - began
     assert not capture.listeners
+    assert bool(signals) == (by_signal or not text)
     for end in ends:
         os.close(end)
     capture.finish()
@@ -33,6 +48,12 @@ def test_the_stacks_that_faulthandler_writes_are_found_whole() -> None:
     text, _ = asyncio.run(dump(None))
     assert "most recent call first" in text.splitlines()[0]
     assert "in test_the_stacks_that_faulthandler_writes_are_found_whole" in text
+
+
+def test_a_worker_that_does_not_hear_is_asked_by_a_signal_a_second_later() -> None:
+    text, took_s = asyncio.run(dump(b"Thread 0x7f01 (most recent call first):\n", by_signal=True))
+    assert text.startswith("Thread 0x7f01")
+    assert took_s >= stack_dump.WAIT_S * 0.9
 
 
 def test_what_other_threads_print_in_between_is_left_out() -> None:

@@ -364,8 +364,8 @@ class Desk:
         if not 1 <= rate <= profiler.RATE_MAX:
             raise Refused(f"rate is {rate:g}; it must be from 1 to {profiler.RATE_MAX:g}", 2)
         try:
-            looking = self._daemon.profiler.begin(site, seconds, rate)
-        except profiler.Busy as error:
+            looking = self._daemon.profiler.begin(site, seconds, rate, native=bool(request.get("native")))
+        except profiler.CannotBegin as error:
             raise Refused(str(error), 1) from error
         self._daemon.history.add("profiled", f'site "{site}" is profiled for {seconds:g} s', site=site, by=by)
         async with aclosing(looking):

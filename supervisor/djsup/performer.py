@@ -38,7 +38,7 @@ from djsup.shell import (
     stack_files,
     watches,
 )
-from djsup.stack_dump import StackDump
+from djsup.stack_dump import WAIT_S, StackDump
 from djsup_worker import messages
 from djsup_worker.stacks import TRACE_SIGNAL
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from djsup.shell.runtime import RuntimeDirectory
 
 STACKS_SIGNAL = signal.SIGRTMIN + 3
-"""The signal on which a worker writes the stacks of its threads (faulthandler, registered at its start)."""
+"""The signal on which a worker that does not hear writes the stacks of its threads (faulthandler)."""
 
 MESSAGES_AT_ONCE = 32
 BAD_MESSAGES_SAID = 5
@@ -502,10 +502,13 @@ class Performer:
         if process is None or process.pid is None:
             self._publish(action.notice)
             return
+        pid = process.pid
         process.stacks = StackDump(
-            process.capture, lambda found: self._publish(replace(action.notice, details=found))
+            process.capture,
+            lambda found: self._publish(replace(action.notice, details=found)),
+            lambda: self.processes.send_number(pid, STACKS_SIGNAL),
         )
-        self.processes.send_number(process.pid, STACKS_SIGNAL)
+        self._send(process.proc, messages.Stacks(time.monotonic_ns() + int(WAIT_S * 1e9)))
 
     def _kill(self, proc: ProcId, name: str) -> None:
         process = self.roster.get(proc)
@@ -516,8 +519,12 @@ class Performer:
         else:
             self.processes.kill(process.pid, name)
 
-    def ask_for_stacks(self, pid: Pid) -> None:
-        """Have a process write the stacks of its threads into the file of its site."""
+    def ask_for_stacks(self, proc: ProcId, until_ns: int, pipe: int) -> None:
+        """Have a worker or template write the stacks of its threads to a pipe."""
+        self._send(proc, messages.Stacks(until_ns), [pipe])
+
+    def signal_for_stacks(self, pid: Pid) -> None:
+        """Have a process that does not answer write the stacks of its threads into the file of its site."""
         self.processes.send_number(pid, TRACE_SIGNAL)
 
     def ask_for_profile(self, proc: ProcId, seconds: float, rate: float, pipe: int) -> None:

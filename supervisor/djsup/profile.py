@@ -1,12 +1,13 @@
 """A profile: how often which calls were seen, over all workers of a site.
 
-Pure: reads what the workers' samplers have written, as input with bounds, and counts. The stacks go from the
+Pure: reads what the workers' samplers or py-spy have written, as input with bounds, and counts. The stacks go from the
 outermost call to the most recent one, and hold the site's calls only, without djsup's below them.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,22 @@ class Profile:
         self.lost += max(0, lost)
         return rounds
 
+    def add_folded(self, text: bytes) -> int:
+        """Take in what py-spy has written of one worker; gives how many stacks it has seen."""
+        total = 0
+        for line in text.decode("utf-8", "replace").splitlines()[:STACKS_MAX]:
+            stack, _, number = line.rpartition(" ")
+            if not stack or not number.isdecimal():
+                continue
+            calls = tuple(_frame(each) for each in stack.split(";")[:FRAMES_MAX])
+            below = next((at for at, each in enumerate(calls) if each.own), -1) + 1
+            while 0 < below < len(calls) and (calls[below].own or _native(calls[below])):
+                below += 1
+            count = int(number[:9])
+            (self.stacks if calls[below:] else self.idle)[calls[below:] or calls] += count
+            total += count
+        return total
+
     def _count(self, calls: tuple[Frame, ...], count: int) -> None:
         short = tuple(Frame(each.file, each.line, each.function.rpartition(".")[2]) for each in calls)
         own = any(each.own for each in short)
@@ -91,6 +108,21 @@ class Profile:
             "frames": [[each.file, each.line, each.function] for each in places],
             "stacks": told,
         }
+
+
+_CALL = re.compile(r"(.*) \(([^()]*?)(?::(\d{1,9}))?\)")
+"""A call as py-spy writes it, of Python or of C: ``name (file:line)``, or ``name (library)``."""
+
+
+def _frame(told: str) -> Frame:
+    found = _CALL.fullmatch(told)
+    if found is None:
+        return Frame("", 0, told[:TEXT_MAX])
+    return Frame(found[2][:TEXT_MAX], int(found[3] or 0), found[1][:TEXT_MAX])
+
+
+def _native(frame: Frame) -> bool:
+    return not frame.file.endswith(".py") and not frame.file.startswith("<")
 
 
 Counted = Counter[tuple[Frame, ...]]

@@ -1,18 +1,19 @@
 """The profiler: has all workers of a site look where their threads are for a while, and puts together what they saw.
 
 The looking is done inside the workers (``djsup_worker.sampler``). Each tells through a pipe of its own, whose end
-also tells that it is gone; a worker that does not answer in time is left out, and said so.
+also tells that it is gone; a worker that does not answer in time is left out, and said so. Who wants to see C code, too,
+has py-spy look instead (``djsup.spy``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from djsup import spy
 from djsup.profile import BadProfile, Profile
+from djsup.shell import answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -29,8 +30,8 @@ TEXT_MAX_BYTES = 8 * 1024 * 1024
 PROGRESS_S = 1.0
 
 
-class Busy(Exception):
-    """The site is being profiled already."""
+class CannotBegin(Exception):
+    """The site is being profiled already, or py-spy is not there; the text says so."""
 
 
 class Profiler:
@@ -40,29 +41,54 @@ class Profiler:
         self._performer = performer
         self._running: set[SiteName] = set()
 
-    def begin(self, site: SiteName, seconds: float, rate: float) -> AsyncGenerator[dict[str, Any], None]:
+    def begin(
+        self, site: SiteName, seconds: float, rate: float, *, native: bool = False
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Begin; gives lines of progress, then the result. It ends when the generator is closed.
 
-        Raises:
-            Busy: the site is being profiled already.
-        """
-        if site in self._running:
-            raise Busy(f'site "{site}" is being profiled already; wait until that is over')
-        return self._run(site, seconds, rate)
+        ``native``: py-spy looks.
 
-    async def _run(self, site: SiteName, seconds: float, rate: float) -> AsyncGenerator[dict[str, Any], None]:
+        Raises:
+            CannotBegin: the site is being profiled already, or py-spy is not there.
+        """
+        program = spy.find() if native else None
+        if native and program is None:
+            raise CannotBegin(
+                "py-spy is not on the daemon's PATH: install it (pip install py-spy), or do without --native"
+            )
+        if site in self._running:
+            raise CannotBegin(f'site "{site}" is being profiled already; wait until that is over')
+        return self._run(site, seconds, rate, program)
+
+    async def _run(
+        self, site: SiteName, seconds: float, rate: float, program: str | None
+    ) -> AsyncGenerator[dict[str, Any], None]:
         self._running.add(site)
         tasks: dict[asyncio.Task[bytes], Process] = {}
         begun = time.monotonic()
         try:
             for process in self._workers(site):
-                tasks[asyncio.create_task(self._ask(process, seconds, rate))] = process
+                looking = (
+                    self._ask(process, seconds, rate)
+                    if program is None
+                    else self._spy(program, process, seconds, rate)
+                )
+                tasks[asyncio.create_task(looking)] = process
             waiting = set(tasks)
             while waiting:
                 _, waiting = await asyncio.wait(waiting, timeout=PROGRESS_S)
                 passed = min(seconds, time.monotonic() - begun)
                 yield {"progress": {"site": site, "text": f"{passed:.0f} of {seconds:g} s"}}
-            yield {"result": _put_together(site, seconds, rate, tasks)}
+            told = _put_together(tasks, native=program is not None)
+            yield {
+                "result": {
+                    "site": site,
+                    "seconds": seconds,
+                    "rate": rate,
+                    "native": program is not None,
+                    **told,
+                }
+            }
         finally:
             for task in tasks:
                 task.cancel()
@@ -78,41 +104,32 @@ class Profiler:
 
     async def _ask(self, process: Process, seconds: float, rate: float) -> bytes:
         """What one worker has written; empty: it is gone, or profiles already for another daemon's sake."""
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        try:
-            self._performer.ask_for_profile(process.proc, seconds, rate, writing)
-        finally:
-            os.close(writing)
-        stream = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb")
+        return await answers.read(
+            lambda pipe: self._performer.ask_for_profile(process.proc, seconds, rate, pipe),
+            seconds + LATE_S,
+            TEXT_MAX_BYTES,
         )
-        text = bytearray()
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds + LATE_S):
-                    while (more := await stream.read(64 * 1024)) and len(text) <= TEXT_MAX_BYTES:
-                        text += more
-                    return bytes(text)
-            return b""
-        finally:
-            transport.close()
+
+    async def _spy(self, program: str, process: Process, seconds: float, rate: float) -> bytes:
+        """What py-spy has seen of one worker."""
+        assert process.pid is not None, "it is ready"
+        return await spy.record(program, self._performer.processes, process.pid, seconds, rate)
 
 
-def _put_together(
-    site: SiteName, seconds: float, rate: float, tasks: dict[asyncio.Task[bytes], Process]
-) -> dict[str, Any]:
+def _put_together(tasks: dict[asyncio.Task[bytes], Process], *, native: bool) -> dict[str, Any]:
     profile = Profile()
     processes = []
     for task, process in tasks.items():
         error, rounds = None, 0
         try:
             text = task.result()
-            if text:
+            if native:
+                rounds = profile.add_folded(text)
+            elif text:
                 rounds = profile.add(text)
             else:
                 error = "it has told nothing: it ended, or a call in C kept it from looking"
-        except (BadProfile, OSError) as reason:
+        except (BadProfile, spy.CannotSpy, OSError) as reason:
             error = str(reason)
         processes.append({"slot": process.slot, "pid": process.pid, "rounds": rounds, "error": error})
-    return {"site": site, "seconds": seconds, "rate": rate, "processes": processes, **profile.to_json()}
+    return {"processes": processes, **profile.to_json()}

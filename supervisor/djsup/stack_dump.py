@@ -1,8 +1,8 @@
 """A dump of stacks: what a worker wrote of its threads when it was asked to, picked out of its standard error.
 
-faulthandler writes them from a signal handler, in C, so they come from a worker that is stuck in C, too; other
-threads may print in between. A worker answers within milliseconds, or never (it is stopped, or its disk does not
-answer): so the wait is short, and what has come by then is all.
+A worker that hears writes them itself. From one that is stuck in C they come by a signal: faulthandler writes them,
+in C. Other threads may print in between. A worker answers within milliseconds, or never (it is stopped, or its disk
+does not answer): so the waits are short, and what has come by then is all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from djsup.shell.logs import Capture
 
 WAIT_S = 1.0
-"""How long the first line may take."""
+"""How long the first line may take, after the message and after the signal."""
 QUIET_S = 0.1
 """When nothing more has come for so long, that was all."""
 LINES_MAX = 400
@@ -27,14 +27,20 @@ LINE = re.compile(r'(Current thread|Thread) 0x[0-9a-f]+|Stack \(most recent|  Fi
 
 
 class StackDump:
-    """One dump of one worker's stacks, from the signal on; ``done`` gets its text, which may be empty."""
+    """One dump of one worker's stacks, from the question on; ``done`` gets its text, which may be empty."""
 
-    def __init__(self, capture: Capture, done: Callable[[str], None]) -> None:
+    def __init__(self, capture: Capture, done: Callable[[str], None], signal: Callable[[], None]) -> None:
+        """``signal`` asks once more, otherwise, when nothing has come."""
         self._capture = capture
         self._done = done
+        self._signal = signal
         self._lines: list[str] = []
         capture.listeners.append(self._hear)
+        self._timer = asyncio.get_running_loop().call_later(WAIT_S, self._ask_again)
+
+    def _ask_again(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(WAIT_S, self.finish)
+        self._signal()
 
     def _hear(self, line: str) -> None:
         if LINE.match(line) and len(self._lines) < LINES_MAX:

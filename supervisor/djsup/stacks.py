@@ -1,4 +1,4 @@
-"""Stacks: what faulthandler writes, read; what of it is djsup's own; threads at the same place put together.
+"""Stacks: what a process writes of its threads, read; what of it is djsup's own; threads at the same place put together.
 
 Knows texts and threads. Where they come from is ``djsup.tracer``'s affair. The texts are written by a site's
 process, so they are read as input: with bounds, and never with trust.
@@ -17,6 +17,7 @@ OWN_FOLDER = "/djsup_worker/"
 IDLE = {
     ("crew.py", "_watch"): "monitor",
     ("loop.py", "poll"): "polls for connections",
+    ("ear.py", "_run"): "hears the daemon",
     ("crew.py", "_live"): "parked",
     ("crew.py", "_begin"): "parked",
     ("template.py", "run"): "template, waits to fork",

@@ -2,23 +2,38 @@
 
 Has each process of the site write its stacks, reads in the scoreboard what its threads run, and puts both
 together. Decides nothing, and asks nothing of the site's code: it works while all of it is stuck.
+
+Every process is asked by a message first, which some thread of djsup's own answers while it holds the interpreter.
+Only one that says nothing is asked by a signal (``djsup_worker.stacks``): a thread of it keeps the interpreter, so
+that no frame moves while faulthandler reads them, or it is stopped, or in its import. What runs Python code and is
+dumped so dies of it now and then.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from djsup import stacks
+from djsup.shell import answers
 from djsup.shell.stack_files import NoStacks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from djsup.core.model import SiteName
     from djsup.performer import Performer, Process
 
+ANSWER_S = 1.0
+"""How long a process may take to answer a message: who can hear it needs the interpreter for a moment."""
+TEXT_MAX_BYTES = 4 * 1024 * 1024
+"""Of one process: 256 threads of 100 frames, say."""
 TRACE_S = 20.0
 """After so long the processes that are left are not asked any more."""
+
+Found = tuple[stacks.Thread, stacks.Stack]
 
 
 class Tracer:
@@ -30,17 +45,20 @@ class Tracer:
     async def trace(self, site: SiteName) -> dict[str, Any]:
         """What every thread of a site does, as the control socket shows it."""
         deadline = time.monotonic() + TRACE_S
-        found: list[tuple[stacks.Thread, stacks.Stack]] = []
+        asked = self._processes(site)
+        told = await asyncio.gather(*(self._ask(each) for each in asked))
+        found: list[Found] = []
         processes = []
-        for process in self._processes(site):
-            of_process: list[tuple[stacks.Thread, stacks.Stack]] = []
-            error = None
-            try:
-                if time.monotonic() > deadline:
-                    raise NoStacks("it was not asked: others took too long to answer")
-                of_process = await self._stacks(process)
-            except NoStacks as reason:
-                error = str(reason)
+        for process, answer in zip(asked, told, strict=True):
+            of_process, error, by = answer, None, "message"
+            if not of_process:
+                by = "signal"
+                try:
+                    if time.monotonic() > deadline:
+                        raise NoStacks("it was not asked: others took too long to answer")
+                    of_process = await self._signal(process)
+                except NoStacks as reason:
+                    error = str(reason)
             found += of_process
             processes.append(
                 {
@@ -48,6 +66,7 @@ class Tracer:
                     "pid": process.pid,
                     "generation": process.generation,
                     "threads": len(of_process),
+                    "asked_by": by,
                     "error": error,
                 }
             )
@@ -69,12 +88,42 @@ class Tracer:
         ]
         return sorted(living, key=lambda each: (each.slot is None, each.slot or 0, each.generation))
 
-    async def _stacks(self, process: Process) -> list[tuple[stacks.Thread, stacks.Stack]]:
+    async def _ask(self, process: Process) -> list[Found]:
+        """What a process says of itself; nothing: it does not hear."""
+        if process.channel is None or (process.boots and not process.spoke):
+            return []  # it calls yet, or is in its import: what it is sent now it would read too late
+
+        async def text() -> str:
+            until_ns = time.monotonic_ns() + int(ANSWER_S * 1e9)
+            told = await answers.read(
+                lambda pipe: self._performer.ask_for_stacks(process.proc, until_ns, pipe),
+                ANSWER_S,
+                TEXT_MAX_BYTES,
+            )
+            return told.decode("utf-8", "backslashreplace")
+
+        return await self._with_requests(process, text)
+
+    async def _signal(self, process: Process) -> list[Found]:
+        """What faulthandler writes of a process.
+
+        Raises:
+            NoStacks: nothing.
+        """
         pid, file = process.pid, self._performer.stack_files.get(process.site)
         if pid is None or file is None:
             raise NoStacks("it has ended")
+        return await self._with_requests(
+            process, lambda: file.read(pid, lambda: self._performer.signal_for_stacks(pid))
+        )
+
+    async def _with_requests(
+        self, process: Process, read: Callable[[], Coroutine[Any, Any, str]]
+    ) -> list[Found]:
+        pid = process.pid
+        assert pid is not None, "it is not asked before it lives"
         running = self._running(process)
-        text = await file.read(pid, lambda: self._performer.ask_for_stacks(pid))
+        text = await read()
         # A thread has its request in the stack that was running it: one that came in between counts as none.
         now = self._running(process)
         return [

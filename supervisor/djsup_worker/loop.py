@@ -142,6 +142,7 @@ class Loop:
         """Poll until ``end``."""
         if self.crew is None:
             self.poller.ident = get_ident()
+            self.row.name_thread(0, self.poller.ident)
             self.poll(self.poller)
         else:
             self.crew.run(self)
@@ -252,21 +253,20 @@ class Loop:
             numbers = self._wake_in.recv(4096)
         except BlockingIOError:
             numbers = b""
+        for number in set(numbers):
+            if number in self.on_wake:
+                self.on_wake[number]()
+        # Afterwards: these may cost this thread the polling role, and all of that is the poller's.
         returned = self._returned
         hand = self.poller
-        while returned:
+        while returned and not hand.lost:
             connection = returned.popleft()
             try:
                 connection.came_back()
             except Exception as error:  # noqa: BLE001  # as in poll
                 self._trouble(connection.fd, error)
-            if hand.lost:
-                if returned:
-                    self.wake()
-                break
-        for number in set(numbers):
-            if number in self.on_wake:
-                self.on_wake[number]()
+        if returned:
+            self.wake()
 
     def _trouble(self, fd: int, error: Exception) -> None:
         complain(self.site, "a mistake in the worker itself; the connection was closed\n%s" % describe(error))

@@ -166,6 +166,17 @@ class Leaving:
 
 
 @dataclass(frozen=True)
+class Stacks:
+    """To a worker or template: write where each of your threads is, now.
+
+    File descriptors: the writing end of a pipe; none: they are written to standard error.
+    """
+
+    until_ns: int
+    """A reading of the monotonic clock from which on it is not to be answered: the daemon has asked otherwise."""
+
+
+@dataclass(frozen=True)
 class Adopt:
     """To an orphan that has called: this connection is your channel from now on.
 
@@ -270,7 +281,7 @@ class AccessLogTrouble:
 
 
 Message = Union[
-    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog, Profile, Leaving, Adopt,
+    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog, Profile, Leaving, Stacks, Adopt,
     Hello, Orphan, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble, TimedOut,
 ]  # fmt: skip
 
@@ -286,6 +297,7 @@ KINDS: Dict[str, Type[Any]] = {
         AccessLog,
         Profile,
         Leaving,
+        Stacks,
         Adopt,
         Hello,
         Orphan,

@@ -15,7 +15,18 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, List, NoReturn, Tuple
 
-from djsup_worker.messages import AccessLog, BadMessage, Fork, ForkFailed, Hello, Welcome, receive, send
+from djsup_worker import stacks
+from djsup_worker.messages import (
+    AccessLog,
+    BadMessage,
+    Fork,
+    ForkFailed,
+    Hello,
+    Stacks,
+    Welcome,
+    receive,
+    send,
+)
 from djsup_worker.orphan import silence, wait_for_home
 
 if TYPE_CHECKING:
@@ -87,6 +98,8 @@ class Template:
                 os.set_inheritable(fd, False)
             if isinstance(message, Fork) and len(fds) == FORK_FDS:
                 self._fork(message, fds)
+            elif isinstance(message, Stacks):
+                stacks.answer(message, fds)
             else:
                 for fd in fds:
                     os.close(fd)

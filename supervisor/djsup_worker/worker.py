@@ -10,7 +10,6 @@ import contextlib
 import faulthandler
 import gc
 import os
-import select
 import signal
 import socket
 import sys
@@ -23,22 +22,20 @@ from djsup_worker import https, leaving
 from djsup_worker.access import Access
 from djsup_worker.balance import Balance
 from djsup_worker.departure import Departure, Intake
+from djsup_worker.ear import Ear
 from djsup_worker.health import HealthQuestion
 from djsup_worker.limits import SECOND_NS, Limits
 from djsup_worker.loop import Listener, Loop
 from djsup_worker.messages import (
     AccessLog,
-    BadMessage,
     Boot,
     Drain,
     Drained,
     Leaving,
     NewCertificates,
     NewLimits,
-    Profile,
     Ready,
     Unhealthy,
-    receive,
     send,
     shorten,
 )  # fmt: skip
@@ -51,6 +48,7 @@ from djsup_worker.wsgi import complain
 
 if TYPE_CHECKING:
     from djsup_worker.application import Application
+    from djsup_worker.ear import Heard
     from djsup_worker.messages import Message
     from djsup_worker.tls import Certificates
 
@@ -106,7 +104,7 @@ class Worker:
         self._access = Access(self._loop, self._tell)
         self._access.ids.trusts = self._loop.trust.trusts
         self._opened = False
-        self._sampler = Sampler()
+        self._ear = Ear(boot.site, self._loop, Sampler(), self._hear)
         self._application = application
         self._redirect = self._hsts = ""
         self._leaves_until_ns = 0
@@ -133,7 +131,7 @@ class Worker:
         """Serve until the end; gives the exit status."""
         self._hear_signals()
         self._channel.setblocking(False)
-        self._loop.watch(self._channel.fileno(), select.EPOLLIN, self._hear)
+        self._ear.listen(self._channel)
         if self._boot.health_path is None:
             self._healthy()
         else:
@@ -189,24 +187,12 @@ class Worker:
 
     # --- the daemon ---
 
-    def _hear(self, _mask: int) -> None:
-        """The channel can be read."""
-        try:
-            found = receive(self._channel)
-        except BlockingIOError:
-            return
-        except BadMessage as error:
-            complain(self._boot.site, "the daemon sent what this worker does not know: %s" % error)
-            return
-        except OSError:
-            found = None
+    def _hear(self, found: Optional[Heard]) -> None:
+        """The daemon has said something that the ear does not answer, or is gone."""
         if found is None:
             self._orphan()
-            return
-        message, fds = found
-        for fd in fds:
-            os.set_inheritable(fd, False)
-        self.heard(message, fds)
+        else:
+            self.heard(*found)
 
     def heard(self, message: Message, fds: List[int]) -> None:
         """Do what the daemon says. The descriptors are this worker's now."""
@@ -225,8 +211,6 @@ class Worker:
         elif isinstance(message, AccessLog):
             self._access.change(message, fds.pop(0) if fds else None)
             self._let_log()
-        elif isinstance(message, Profile) and fds:
-            self._sampler.begin(message.seconds, message.rate, fds.pop(0))
         for fd in fds:
             os.close(fd)
 
@@ -267,7 +251,6 @@ class Worker:
 
     def _orphan(self) -> None:
         """The daemon is gone: nobody reads what is printed, and after a while nobody is coming back."""
-        self._loop.unwatch(self._channel.fileno())
         with contextlib.suppress(OSError):
             silence()
         Search(
@@ -293,7 +276,7 @@ class Worker:
         """Another daemon has taken us over."""
         self._channel.close()
         self._channel = channel
-        self._loop.watch(channel.fileno(), select.EPOLLIN, self._hear)
+        self._ear.listen(channel)
         if self._accepts():
             self._tell(Ready())  # it may have become so since it called
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from djsup.client import Refused
 from system.daemon import DaemonUnderTest, Project, wait_for
 from system.load import Load
 
+PY_SPY = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 HOT = """
 import hashlib
 from django.http import HttpResponse
@@ -29,7 +35,11 @@ def burns_the_time():
 def hot(request):
     return HttpResponse(str(burns_the_time()))
 
-urlpatterns = [path("healthz", healthz), path("hot", hot)]
+def in_c(request):
+    hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 400_000)
+    return HttpResponse("well")
+
+urlpatterns = [path("healthz", healthz), path("hot", hot), path("in-c", in_c)]
 """
 
 
@@ -79,3 +89,35 @@ def test_a_site_without_requests_is_seen_as_idle_and_is_profiled_once_at_a_time(
     assert second()
     thread.join(30)
     assert found[0]["idle"] > 20 * found[0]["samples"], found[0]
+
+
+@pytest.mark.skipif(PY_SPY is None, reason="py-spy is not installed")
+def test_py_spy_sees_what_is_computed_in_c(
+    daemon: DaemonUnderTest, blog: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert PY_SPY is not None
+    monkeypatch.setenv("PATH", f"{Path(PY_SPY).parent}{os.pathsep}{os.environ['PATH']}")
+    blog.deploy(urls=HOT)
+    daemon.start()
+    with Load(daemon.ports["blog"], path="/in-c", connections=2) as load:
+        load.wait_for_requests(2)
+        found = daemon.done("profile", "blog", "--seconds", "2", "--native", "--json").json
+    assert load.outcome.closed == 0, load.outcome.summary()
+    errors = {each["error"] for each in found["processes"]}
+    if any("ermission" in str(error) for error in errors):
+        pytest.skip("no right to trace processes here")
+    assert errors == {None}
+    view = next(each for each, (_file, _line, name) in enumerate(found["frames"]) if name == "in_c")
+    seen = [(count, calls) for count, calls in found["stacks"] if view in calls]
+    assert any(calls[-1] != view and ".py" not in found["frames"][calls[-1]][0] for _count, calls in seen)
+
+
+def test_without_py_spy_a_native_profile_is_refused_and_says_what_to_do(
+    daemon: DaemonUnderTest, blog: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    del blog
+    daemon.start()
+    refused = daemon.run("profile", "blog", "--native")
+    assert refused.status == 1
+    assert "pip install py-spy" in refused.stderr

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import pytest
+
 from djsup.client import ClientError
 from system.daemon import WSGI, DaemonUnderTest, Project, wait_for
 
@@ -26,8 +28,30 @@ def sleeps(request, number):
 def in_c(request):
     re.match("(a+)+$", "a" * 60 + "b")  # for ever in C, and no other thread of this process gets to run
 
-urlpatterns = [path("healthz", healthz), path("sleeps/<int:number>", sleeps), path("in-c", in_c)]
+def computes(request, number):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        deeper(20)
+        sorted(range(30), key=lambda each: -each)
+
+def deeper(more):
+    return deeper(more - 1) if more else list(counts(5))
+
+def counts(more):
+    if more:
+        yield from counts(more - 1)
+    yield more
+
+urlpatterns = [
+    path("healthz", healthz), path("sleeps/<int:number>", sleeps), path("in-c", in_c),
+    path("computes/<int:number>", computes),
+]
 """
+DIES_OF_THE_SIGNAL = """
+import os, signal
+signal.signal(signal.SIGRTMIN + 4, lambda number, frame: os._exit(77))
+"""
+"""Instead of faulthandler's handler, which a process that computes survives for a while: 79 times, when it was tried."""
 
 
 @contextmanager
@@ -74,6 +98,37 @@ def test_a_trace_tells_where_every_request_is_stuck_also_in_c(daemon: DaemonUnde
         assert "2 of " in printed
         assert "time.sleep(60)" in printed
         assert "GET /in-c" in printed
+        ways = {each["slot"]: each["asked_by"] for each in found["processes"]}
+        assert ways == {
+            in_c["threads"][0]["slot"]: "signal",
+            asleep["threads"][0]["slot"]: "message",
+            None: "message",
+        }
+        assert printed.count("was asked by a signal") == 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_worker_that_computes_is_asked_again_and_again_without_a_signal_and_profiled(
+    daemon: DaemonUnderTest, blog: Project, threads: int
+) -> None:
+    blog.deploy(urls=STUCK, wsgi=DIES_OF_THE_SIGNAL + WSGI)
+    daemon.config.write_text(
+        daemon.config.read_text().replace("workers = 2", f"workers = 1\nthreads = {threads}")
+    )
+    daemon.start()
+    (worker,) = daemon.workers("blog")
+    paths = [f"/computes/{number}" for number in range(threads)]
+    with requests(daemon, *paths):
+        for _ in range(20):
+            found = daemon.ask("trace", site="blog")
+            assert [each["asked_by"] for each in found["processes"]] == ["message", "message"]
+            assert sum(len(place["threads"]) for place in places_of_requests(found)) == threads
+            for place in places_of_requests(found):
+                assert "computes" in [frame["function"] for frame in place["frames"]]
+        profile = daemon.ask("profile", site="blog", seconds=1)
+        assert profile["processes"][0]["error"] is None
+        assert "deeper" in {function for _file, _line, function in profile["frames"]}
+        assert daemon.workers("blog")[0]["pid"] == worker["pid"]
 
 
 def test_a_stopped_worker_is_said_to_be_stopped_and_answers_the_next_time(

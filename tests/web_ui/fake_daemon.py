@@ -379,6 +379,7 @@ class FakeDaemon:
                     "pid": each.pid,
                     "generation": each.generation,
                     "threads": 2,
+                    "asked_by": "message",
                     "error": None,
                 }
                 for each in site.workers
@@ -406,6 +407,7 @@ class FakeDaemon:
             "site": site.name,
             "seconds": seconds,
             "rate": 50.0,
+            "native": False,
             "processes": processes,
             **profile.to_json(),
         }

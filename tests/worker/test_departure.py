@@ -169,8 +169,8 @@ def test_a_worker_that_drains_can_be_led_to_a_later_generation(make_site: MakeSi
         busy(old, 1)
         old.drain(leaving, to=gone, timeout_s=WAIT_S)
         old.drain(leaving, to=new, timeout_s=0.0)
-        way = f"socket:[{os.fstat(new.handover_out.fileno()).st_ino}]"
-        wait_until(lambda: way in files(leaving))
+        before, now = (f"socket:[{os.fstat(each.handover_out.fileno()).st_ino}]" for each in (gone, new))
+        wait_until(lambda: now in files(leaving) and before not in files(leaving))
         gate.open()
         assert user.answer().status == 200
         assert drained(leaving).handed_over == 1

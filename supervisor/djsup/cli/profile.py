@@ -29,6 +29,7 @@ FORMATS = (".svg", ".html", ".folded", ".json")
         "djsup profile blog",
         "djsup profile blog --seconds 30 -o blog.html",
         "djsup profile blog -o blog.folded",
+        "djsup profile blog --native",
     ),
 )
 @click.argument("site")
@@ -37,8 +38,13 @@ FORMATS = (".svg", ".html", ".folded", ".json")
 @click.option(
     "-o", "file", metavar="FILE", help="Write a flame graph (.svg, .html), or the stacks (.folded, .json)."
 )
+@click.option(
+    "--native", is_flag=True, help="Have py-spy look: what computes, in C code too, and nothing that waits."
+)
 @click.pass_context
-def command(ctx: click.Context, site: str, seconds: float, rate: float, file: str | None) -> None:
+def command(  # one argument an option
+    ctx: click.Context, site: str, seconds: float, rate: float, file: str | None, native: bool
+) -> None:
     """Which functions of a site take the time.
 
     All workers look at their own threads while they serve on. Threads that wait for a request do not count.
@@ -46,7 +52,9 @@ def command(ctx: click.Context, site: str, seconds: float, rate: float, file: st
     target = ctx.ensure_object(Target)
     if file is not None and Path(file).suffix not in FORMATS:
         raise Failed(f"-o {file}: its name must end in {', '.join(FORMATS)}", USAGE)
-    lines = target.client().stream("profile", seconds + LATE_S, site=site, seconds=seconds, rate=rate)
+    lines = target.client().stream(
+        "profile", seconds + LATE_S, site=site, seconds=seconds, rate=rate, native=native
+    )
     found = progress.follow(target, lines)
     stacks = profiles.from_json(found)
     if file is not None:

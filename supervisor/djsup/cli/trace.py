@@ -58,6 +58,9 @@ def _lines(found: dict[str, Any], *, full: bool) -> Iterator[Text]:
         if process["error"]:
             who = f"{_worker(process)} (pid {process['pid']}): "
             yield Text.assemble(("  no stacks of ", "red"), who, (output.clean(process["error"]), "red"))
+        elif process["asked_by"] == "signal":
+            told = f"  {_worker(process)} (pid {process['pid']}) did not answer, and was asked by a signal"
+            yield Text(told, style="yellow")
     idle = []
     for place in found["places"]:
         if place["idle"] is not None:

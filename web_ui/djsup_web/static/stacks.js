@@ -31,12 +31,14 @@ export function stacksPanel(name) {
 
   function show(found) {
     const silent = found.processes.filter((each) => each.error);
+    const signalled = found.processes.filter((each) => !each.error && each.asked_by === "signal");
     const busy = found.places.filter((each) => each.idle === null);
     const idle = found.places.filter((each) => each.idle !== null);
     setText(about, `${plural(found.threads, "thread")} in ${plural(found.processes.length, "process", "processes")} at ${new Date().toLocaleTimeString("en-GB")}`);
     setAttribute(hint, "hidden", true);
     body.replaceChildren(
       ...silent.map((each) => h("p", { class: "silent" }, `No stacks of ${who(each)} (pid ${each.pid}): ${each.error}`)),
+      ...signalled.map((each) => h("p", { class: "muted small" }, `${who(each)} (pid ${each.pid}) did not answer, and was asked by a signal.`)),
       ...busy.map((each) => place(each, found.threads)),
       ...(busy.length || silent.length ? [] : [h("p", {}, "No thread runs a request.")]),
       h("p", { class: "muted small" }, idle.map((each) => `${plural(each.threads.length, "thread")}: ${each.idle}`).join(" · ")),
