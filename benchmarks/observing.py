@@ -16,14 +16,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from benchmarks.workloads import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Page
 
 SITES, WORKERS = 10, 4
 REQUESTS_PER_S = 2.0
@@ -39,20 +44,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each is watched (60)")
     seconds = parser.parse_args().seconds
-    print(f"{SITES} sites, {SITES * WORKERS} workers, {SITES * REQUESTS_PER_S:.0f} requests/s, {seconds:.0f} s each")
+    print(
+        f"{SITES} sites, {SITES * WORKERS} workers, {SITES * REQUESTS_PER_S:.0f} requests/s, {seconds:.0f} s each"
+    )
     print("| | daemon | dashboard | together | allowed |\n| --- | --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory(prefix="djsup-observing-") as name, fleet(Path(name)) as (daemon, ports):
-        with light_load(ports[:-1]), sync_playwright() as playwright:
-            time.sleep(SETTLE_S)
-            well = [row("no page open", daemon, seconds)]
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
-            log_in(page, ports[-1], (Path(name) / "token").read_text().strip())
-            for title, place in (("overview", "#/"), ("site page", "#/sites/s0"), ("daemon page", "#/daemon")):
-                page.goto(f"http://127.0.0.1:{ports[-1]}/{place}")
-                page.wait_for_timeout(1000 * SETTLE_S)
-                well.append(row(f"{title} open", daemon, seconds))
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="djsup-observing-") as name,
+        fleet(Path(name)) as (daemon, ports),
+        light_load(ports[:-1]),
+        sync_playwright() as playwright,
+    ):
+        time.sleep(SETTLE_S)
+        well = [row("no page open", daemon, seconds)]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        log_in(page, ports[-1], (Path(name) / "token").read_text().strip())
+        for title, place in (("overview", "#/"), ("site page", "#/sites/s0"), ("daemon page", "#/daemon")):
+            page.goto(f"http://127.0.0.1:{ports[-1]}/{place}")
+            page.wait_for_timeout(1000 * SETTLE_S)
+            well.append(row(f"{title} open", daemon, seconds))
+        browser.close()
     sys.exit(0 if all(well) else 1)
 
 
@@ -63,9 +74,13 @@ def row(what: str, daemon: psutil.Process, seconds: float) -> bool:
     begun = time.monotonic()
     time.sleep(seconds)
     took_s = time.monotonic() - begun
-    shares = [100 * (spent_s(each) - was) / took_s for each, was in zip((daemon, dashboard), before, strict=True)]
+    shares = [
+        100 * (spent_s(each) - was) / took_s for each, was in zip((daemon, dashboard), before, strict=True)
+    ]
     allowed = ALLOWED[what]
-    print(f"| {what} | {shares[0]:.2f} % | {shares[1]:.2f} % | {sum(shares):.2f} % | {allowed} % |", flush=True)
+    print(
+        f"| {what} | {shares[0]:.2f} % | {shares[1]:.2f} % | {sum(shares):.2f} % | {allowed} % |", flush=True
+    )
     return sum(shares) < allowed
 
 

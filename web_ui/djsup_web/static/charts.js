@@ -3,7 +3,7 @@
 
 import { getJson } from "./api.js";
 import { h, setAttribute, setText, svg } from "./dom.js";
-import { bytes, duration, figure, plural } from "./format.js";
+import { bytes, clock, duration, figure, plural } from "./format.js";
 import { polling } from "./polling.js";
 import { daemonNow, store } from "./store.js";
 
@@ -162,7 +162,7 @@ function deploy(each) {
   return h(
     "li",
     { "data-result": each.result },
-    h("time", { datetime: each.started_at, class: "muted" }, new Date(each.started_at).toLocaleString("en-GB")),
+    h("time", { datetime: each.started_at, class: "muted" }, clock(each.started_at)),
     h("strong", { class: "reload-result", "data-result": each.result }, each.result.replace("-", " ")),
     h("span", { class: "muted" }, `${took}, by ${each.by || "the daemon"}`),
     each.error ? h("span", { class: "error" }, each.error) : null,

@@ -59,7 +59,7 @@ function showWaiting() {
   if (main.querySelector(".state-page") && main.dataset.waiting === store.link) return;
   main.dataset.waiting = store.link;
   const text = store.link === "connecting" ? "Asking the daemon…" : "There is nothing to show until the daemon answers.";
-  main.replaceChildren(h("p", { class: "state-page" }, text));
+  main.replaceChildren(h("h1", { class: "unseen" }, "djsup"), h("p", { class: "state-page" }, text));
 }
 
 function showDaemon() {

@@ -93,7 +93,7 @@ export function buttons(name, { compact = false } = {}) {
   const size = compact ? " compact" : "";
   const reload = h("button", { type: "button", class: `button${size}`, onclick: () => reloadSite(name) }, "Reload");
   const restart = h("button", { type: "button", class: `button${size}`, onclick: () => restartSite(name) }, "Restart");
-  const trial = compact ? null : h("button", { type: "button", class: "button", onclick: () => trySite(name) }, "Try…", h("span", { class: "unseen" }, ` the new code of ${name} on a share of the traffic`));
+  const trial = compact ? null : h("button", { type: "button", class: "button", onclick: () => trySite(name) }, "Try first…", h("span", { class: "unseen" }, ` the new code of ${name} on a share of the traffic`));
   const about = h("span", { class: "unseen" }, ` ${name}`);
   const back = h("button", { type: "button", class: `button${size}`, hidden: true, onclick: () => rollBackSite(name, siteNamed(name)?.previous_generation) }, "Roll back");
   const labels = [reload, restart, back].map((button) => {

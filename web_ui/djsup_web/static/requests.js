@@ -11,8 +11,8 @@ const ALL = 200;
 
 /** The panel; gives `{element, update, end}`. */
 export function requestsPanel(name) {
-  const failed = list("Failed", "Nothing has failed: no answer 5xx is remembered.");
-  const slow = list("Slowest", "Nothing was slow.");
+  const failed = list("Failed", "newest", "Nothing has failed: no answer 5xx is remembered.");
+  const slow = list("Slowest", "worst", "Nothing was slow.");
   const state = h("p", { class: "muted small", role: "status" }, "Loading…");
   const more = h("button", { type: "button", class: "chip", "aria-pressed": "false", onclick: toggle }, "Show all");
   let limit = FEW;
@@ -49,7 +49,7 @@ export function requestsPanel(name) {
   };
 }
 
-function list(title, nothing) {
+function list(title, first, nothing) {
   const about = h("span", { class: "muted small" });
   const none = h("p", { class: "muted small", hidden: true }, nothing);
   const rows = h("ol", {});
@@ -59,7 +59,7 @@ function list(title, nothing) {
     show(found, limit) {
       keep(found.slice(0, limit));
       setAttribute(none, "hidden", found.length > 0);
-      setText(about, found.length > limit ? `the last ${limit}` : found.length ? plural(found.length, "request") : "");
+      setText(about, found.length > limit ? `the ${first} ${limit}` : found.length ? plural(found.length, "request") : "");
     },
   };
 }

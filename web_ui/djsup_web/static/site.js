@@ -102,7 +102,7 @@ function figures(name) {
       "section",
       { class: "tiles site-tiles", "aria-label": "Figures" },
       tile("Requests/s", rate, rateSub),
-      tile("Latency, last minute", h("dl", { class: "trio" }, ...percentiles.map(({ key, value }) => h("div", {}, h("dt", {}, `${key} ms`), value)))),
+      tile("Latency in ms, last minute", h("dl", { class: "trio" }, ...percentiles.map(({ key, value }) => h("div", {}, h("dt", {}, key), value)))),
       tile("Answers", h("dl", { class: "trio" }, ...classes.map(({ key, value }) => h("div", { "data-class": key }, h("dt", {}, key), value))), answersSub),
       tile("Memory", memory, memorySub),
       tile("Workers busy", busy, busySub),
