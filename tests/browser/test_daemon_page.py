@@ -29,7 +29,7 @@ def test_the_daemons_page_shows_what_runs_and_what_a_reload_would_change(page: P
     page.get_by_role("link", name="Daemon").click()
     expect(page.get_by_role("heading", level=1, name="Daemon")).to_be_focused()
     expect(page).to_have_title("Daemon · djsup")
-    expect(panel(page, "Process")).to_contain_text("4711")
+    expect(panel(page, "Process")).to_contain_text("4711", timeout=flows.LIVE_MS)
     expect(panel(page, "Versions")).to_contain_text("OpenSSL")
     expect(page.get_by_role("table", name="Listeners")).to_contain_text("127.0.0.1:8001")
     configuration = panel(page, "Configuration in force")

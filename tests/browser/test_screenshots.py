@@ -169,9 +169,10 @@ def test_every_page_is_kept_for_the_docs(
 
 
 def look_at_all(chromium: Browser, url: str, token: str, scheme: str) -> None:
-    dark = "dark" if scheme == "dark" else "light"
     context = chromium.new_context(
-        viewport={"width": 1280, "height": 800}, color_scheme=dark, reduced_motion="reduce"
+        viewport={"width": 1280, "height": 800},
+        color_scheme="dark" if scheme == "dark" else "light",
+        reduced_motion="reduce",
     )
     try:
         page = context.new_page()

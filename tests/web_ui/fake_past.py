@@ -84,9 +84,9 @@ def _made_up(site: str, load: float, _when: int, *, brief: bool) -> SiteSeries:
         rate = max(0.0, load * wave + dice.gauss(0, load * 0.08))
         errors = float(dice.randrange(3)) if dice.random() < 0.02 else 0.0
         histogram: dict[int, int] = {}
-        for _ in range(12):
+        for _ in range(4):
             bucket = bucket_of(dice.lognormvariate(-5.2 + wave / 3, 0.8))
-            histogram[bucket] = histogram.get(bucket, 0) + int(rate) // 12
+            histogram[bucket] = histogram.get(bucket, 0) + int(rate) // 4
         busy, waits = rate / 40, max(0.0, rate / 40 - 7)
         figures = (
             rate, rate / 50, errors, busy, 8, 2, 12 + busy, waits, (60 + 9 * wave) * MIB, (30 + 9 * wave) * MIB,
