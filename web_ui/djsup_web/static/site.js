@@ -102,7 +102,7 @@ function figures(name) {
       "section",
       { class: "tiles site-tiles", "aria-label": "Figures" },
       tile("Requests/s", rate, rateSub),
-      tile("Latency in ms, last minute", h("dl", { class: "trio" }, ...percentiles.map(({ key, value }) => h("div", {}, h("dt", {}, key), value)))),
+      tile("Latency in ms", h("dl", { class: "trio" }, ...percentiles.map(({ key, value }) => h("div", {}, h("dt", {}, key), value))), h("p", { class: "tile-sub" }, "of the last minute")),
       tile("Answers", h("dl", { class: "trio" }, ...classes.map(({ key, value }) => h("div", { "data-class": key }, h("dt", {}, key), value))), answersSub),
       tile("Memory", memory, memorySub),
       tile("Workers busy", busy, busySub),
