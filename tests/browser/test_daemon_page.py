@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 
 from playwright.sync_api import Locator, Page, expect
 
 from browser import flows
 from browser.fleet import Fleet
+from djsup.core.difference import Cost
 from djsup.core.model import Settings, WorkerCount
 from djsup.core.snapshot import ReloadReport, ReloadResult, SiteState
+from djsup_web.static_files import StaticFiles
 from web_ui.fake_daemon import FakeDaemon
 
 
@@ -52,6 +55,13 @@ def test_the_daemons_page_shows_what_runs_and_what_a_reload_would_change(page: P
     expect(page.get_by_role("status").filter(has_text="2 sites reloaded")).to_be_visible(
         timeout=flows.ACTION_MS
     )
+
+
+def test_every_cost_of_a_change_has_words() -> None:
+    script = StaticFiles().text("daemon.js")
+    words = script[script.index("const COSTS") : script.index("};", script.index("const COSTS"))]
+    for cost in Cost:
+        assert re.search(rf'^  "?{cost.value}"?: "', words, re.MULTILINE), cost
 
 
 def test_new_code_is_tried_for_the_seconds_that_were_asked_and_the_trial_is_seen(

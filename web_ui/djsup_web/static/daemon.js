@@ -75,6 +75,7 @@ function facts() {
   };
 }
 
+/** What a difference costs, in words: the values of `core/difference.py`. */
 const COSTS = {
   nothing: "nothing; it counts from then on",
   "processes started later": "nothing; it counts for processes started later",
@@ -110,7 +111,8 @@ function planPanel() {
     show(_daemon, plan, error) {
       if (!plan) {
         setText(told, error.message);
-        place.replaceChildren(h("ul", { class: "mistakes" }, ...(error.problems ?? []).map((each) => h("li", { class: "mono" }, each))));
+        const mistakes = (error.problems ?? []).map((each) => h("li", { class: "mono" }, each));
+        place.replaceChildren(...(mistakes.length ? [h("ul", { class: "mistakes" }, ...mistakes)] : []));
         return;
       }
       const added = plan.sites.filter((site) => site.does === "added");
@@ -121,14 +123,18 @@ function planPanel() {
         ...plan.sites.flatMap((site) => site.differences.map((each) => [site.name, each])),
       ].map(([site, each]) => [site, h("span", { class: "mono" }, each.setting), value(each.before), value(each.after), COSTS[each.cost] ?? each.cost]);
       const loads = plan.sites.filter((site) => site.does === "stays" && site.loads_code);
+      const same = !(rows.length || added.length || removed.length);
       setText(
         told,
         [
-          rows.length ? `${plural(rows.length, "setting")} in the file ${rows.length === 1 ? "differs" : "differ"} from what runs.` : "The file says what runs: no setting differs.",
+          same ? "The file says what runs: no setting differs." : "",
+          rows.length ? `${plural(rows.length, "setting")} in the file ${rows.length === 1 ? "differs" : "differ"} from what runs.` : "",
           added.length ? `New: ${names(added)}.` : "",
           removed.length ? `Ends: ${names(removed)}.` : "",
           loads.length ? `The code of ${loads.length === plan.sites.length ? "every site" : names(loads)} is loaded anew, beside the old.` : "",
-        ].join(" "),
+        ]
+          .filter(Boolean)
+          .join(" "),
       );
       place.replaceChildren(...(rows.length ? [table("Settings that differ", ["Site", "Setting", "From", "To", "Costs"], rows)] : []));
     },

@@ -1,7 +1,7 @@
 // What the page knows: the newest snapshot, the connection, events, running actions, and a minute of
 // counters for each site. Changed by stream.js and actions.js; views subscribe and are called once a frame.
 
-const HISTORY_S = 75;
+const HISTORY_S = 75; // a minute, and what a late snapshot may add
 export const EVENTS_MAX = 500;
 /** States in which something goes on that ends by itself. */
 export const MOVING = new Set(["starting", "reloading", "stopping"]);
