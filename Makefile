@@ -45,8 +45,8 @@ figures:  ## writes the newest results of make bench into docs/explanation/perfo
 reference:  ## writes docs/reference/configuration.md from the schema
 	@$(prepare) run && .venv/bin/python -m tools.make_reference
 
-screenshots:  ## writes docs/images from the dashboard in a real browser, before a real daemon
-	@$(prepare) test && mkdir -p docs/images && DJSUP_SCREENSHOTS=docs/images .venv/bin/python -m pytest tests/browser/test_stuck_request.py
+screenshots:  ## writes docs/images from the dashboard in a real browser, before a real daemon; takes ten minutes
+	@$(prepare) test && mkdir -p docs/images && DJSUP_SCREENSHOTS=docs/images .venv/bin/python -m pytest tests/browser/test_screenshots.py
 
 clean:  ## removes everything that the other verbs have made
 	rm -rf .venv .cache build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -322,6 +322,15 @@ def test_nothing_is_wider_than_the_screen(page: Page, fleet: Fleet) -> None:
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             )
             assert overflow <= 0, (address, width)
+    page.goto(f"{fleet.dashboard.url}/#/daemon")
+    page.get_by_text("sites.blog", exact=True).click()
+    expect(page.get_by_text("limits.keepalive_s").first).to_be_visible()
+    for width in (320, 760, 1440):
+        page.set_viewport_size({"width": width, "height": 800})
+        overflow = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert overflow <= 0, ("#/daemon", width)
 
 
 CONTRASTS = """() => {

@@ -14,7 +14,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from djsup import tracer
+from djsup.core import difference
 from djsup.core.model import Address, AddressKind, Settings, SiteName, SiteSettings
 from djsup.core.snapshot import (
     CurrentRequest,
@@ -51,6 +52,9 @@ from djsup_worker import scoreboard
 from web_ui.fake_past import FakePast
 
 MIB = 1024 * 1024
+BRIEF_FROM = 10
+TURNS_TO_BEGIN = 5
+"""Of the loop, until a connection that was just accepted has begun to be served: before, it would never be closed."""
 PROGRAMS = {
     "blog": (
         ProgramSnapshot("celery", 0, 4900, "running", 3700.0, status_text="12 tasks"),
@@ -177,6 +181,8 @@ class FakeDaemon:
         self.events: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.interval_s = 1.0
+        self.edited: Callable[[Settings], Settings] = lambda running: running
+        """The configuration on disk, made of the one that runs."""
         self.tokens: dict[str, list[str]] = {"full": [], "read": []}
         """The hashes of the valid tokens; without any, nobody is told."""
         self._changed = asyncio.Condition()
@@ -188,6 +194,7 @@ class FakeDaemon:
         self.past = FakePast(
             lambda: tuple(self._snapshot(site, time.time()) for site in self.sites.values()),
             lambda name: self.sites[name].load,
+            brief=sites > BRIEF_FROM,
         )
         self._history.keep = self.past.deploys.see
         self.past.history = self._history
@@ -325,6 +332,16 @@ class FakeDaemon:
 
     def disclosed(self) -> dict[str, Any]:
         """The daemon and its configuration, by the real daemon's code."""
+        picture = Snapshot(from_json(self.picture()).daemon, ())
+        return disclose(picture, self.settings(), Listeners(), self, Path("/run/djsup"))
+
+    def planned(self) -> dict[str, Any]:
+        """What a reload would change, by the real daemon's code: whatever ``edited`` makes of the settings."""
+        running = self.settings()
+        return difference.to_json(difference.between(running, self.edited(running), None))
+
+    def settings(self) -> Settings:
+        """The configuration that runs."""
         sites = tuple(
             SiteSettings(
                 SiteName(site.name),
@@ -335,9 +352,7 @@ class FakeDaemon:
             )
             for site in self.sites.values()
         )
-        settings = Settings("/etc/djsup/djsup.toml", "/run/djsup", sites)
-        picture = Snapshot(from_json(self.picture()).daemon, ())
-        return disclose(picture, settings, Listeners(), self, Path("/run/djsup"))
+        return Settings("/etc/djsup/djsup.toml", "/run/djsup", sites)
 
     def metrics(self) -> dict[str, Any]:
         """The figures for monitoring, made by the real daemon's code of what this one plays."""
@@ -537,6 +552,8 @@ class FakeDaemon:
                         await send({"tokens": self.tokens})
                     async with self._changed:
                         await self._changed.wait()
+            case "plan":
+                await send({"ok": True, "result": self.planned()})
             case "daemon":
                 await send({"ok": True, "result": self.disclosed()})
             case "metrics":
@@ -664,6 +681,8 @@ def fake_daemon_thread(
 
     async def end() -> None:
         await daemon.stop()
+        for _ in range(TURNS_TO_BEGIN):
+            await asyncio.sleep(0)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

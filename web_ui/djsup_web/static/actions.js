@@ -1,6 +1,8 @@
 // What the operator can do: ask the server, say how it went. While an action of this page runs for a site
 // its buttons rest (store.pending).
 
+import { post } from "./api.js";
+import { setAttribute } from "./dom.js";
 import { duration, plural } from "./format.js";
 import { changed, store } from "./store.js";
 import { toast } from "./toasts.js";
@@ -14,6 +16,18 @@ export function resting(site) {
 
 export function reloadSite(name) {
   return run(name, "reload", `sites/${encodeURIComponent(name)}/reload`, undefined, tellReloads);
+}
+
+/** Load the new code for a trial on a share of the traffic first. */
+export async function trySite(name) {
+  const seconds = document.getElementById("ask-seconds");
+  const yes = await ask({
+    title: `Try the new code of ${name} first?`,
+    text: "One worker of the new code answers a share of the traffic beside all workers of the old code, for so many seconds. Then the two are compared, and it takes over or goes back by itself.",
+    yes: "Load and try",
+    seconds: true,
+  });
+  if (yes) await run(name, "reload", `sites/${encodeURIComponent(name)}/reload`, { canary_s: seconds.valueAsNumber }, tellReloads);
 }
 
 export async function reloadAll() {
@@ -96,32 +110,11 @@ async function run(site, kind, path, body, tell) {
   }
 }
 
-/** A change or an order, by its path; gives the answer's object, or throws an Error with a text for people. */
-export async function post(path, body) {
-  const headers = { "X-Djsup": "1" };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  let answer;
-  try {
-    answer = await fetch(path, { method: "POST", headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  } catch {
-    throw new Error("The dashboard did not answer. What was asked may still happen.");
-  }
-  if (answer.status === 401) {
-    location.assign(`login${location.hash}`);
-    throw new Error("The session has ended.");
-  }
-  const result = answer.status === 204 ? null : await answer.json().catch(() => null);
-  if (!answer.ok) {
-    const error = new Error(result?.error ?? `The dashboard answered ${answer.status}.`);
-    error.problems = result?.problems;
-    throw error;
-  }
-  return result;
-}
-
 /** Ask back before what hurts. */
-function ask({ title, text, yes, danger = false }) {
+function ask({ title, text, yes, danger = false, seconds = false }) {
   const dialog = document.getElementById("ask");
+  setAttribute(document.getElementById("ask-seconds-row"), "hidden", !seconds);
+  setAttribute(document.getElementById("ask-seconds"), "disabled", !seconds);
   document.getElementById("ask-title").textContent = title;
   document.getElementById("ask-text").textContent = text;
   const button = document.getElementById("ask-yes");

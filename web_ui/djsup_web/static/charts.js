@@ -1,8 +1,10 @@
 // What a site did in the last quarter of an hour or day: three charts over one time, with its deploys and crashes
 // marked on all of them. The figures stand beside the lines in words: those under the pointer, else the newest.
 
+import { getJson } from "./api.js";
 import { h, setAttribute, setText, svg } from "./dom.js";
-import { bytes, duration, figure, plural } from "./format.js";
+import { bytes, clock, duration, figure, plural } from "./format.js";
+import { polling } from "./polling.js";
 import { daemonNow, store } from "./store.js";
 
 const WIDTH = 1000;
@@ -28,31 +30,25 @@ export function pastPanels(name) {
   const deploys = h("ol", { class: "deploys" });
   const none = h("p", { class: "muted empty", hidden: true }, "No deploy yet: the first reload will stand here.");
   let range = RANGES[0];
-  let timer = 0;
   let known = [];
   let reloads = null;
-  let ended = false;
 
   async function load() {
-    clearTimeout(timer);
     const asked = range;
-    if (!document.hidden && store.link === "live") {
-      try {
-        const from = Math.floor(daemonNow() / 1000) - asked.seconds;
-        const found = await getJson(`${path}/series?from=${from}&step=${asked.step}`);
-        if (ended || asked !== range) return;
-        const marks = [
-          ...known.map((each) => ({ at: Date.parse(each.started_at) / 1000, kind: each.result, text: `deploy of generation ${each.generation ?? "?"}, ${each.result}` })),
-          ...store.events.filter((each) => each.site === name && DEATHS.test(each.kind)).map((each) => ({ at: Date.parse(each.at) / 1000, kind: "crash", text: each.text })),
-        ].filter((each) => each.at >= from);
-        for (const each of charts) each.draw(found, from, asked, marks);
-        setText(state, found.t.length ? "" : "Nothing was measured in this time.");
-        setText(marked, marks.length ? inWords(marks) : "");
-      } catch (error) {
-        setText(state, error.message);
-      }
+    try {
+      const from = Math.floor(daemonNow() / 1000) - asked.seconds;
+      const found = await getJson(`${path}/series?from=${from}&step=${asked.step}`);
+      if (asked !== range) return;
+      const marks = [
+        ...known.map((each) => ({ at: Date.parse(each.started_at) / 1000, kind: each.result, text: `deploy of generation ${each.generation ?? "?"}, ${each.result}` })),
+        ...store.events.filter((each) => each.site === name && DEATHS.test(each.kind)).map((each) => ({ at: Date.parse(each.at) / 1000, kind: "crash", text: each.text })),
+      ].filter((each) => each.at >= from);
+      for (const each of charts) each.draw(found, from, asked, marks);
+      setText(state, found.t.length ? "" : "Nothing was measured in this time.");
+      setText(marked, marks.length ? inWords(marks) : "");
+    } catch (error) {
+      setText(state, error.message);
     }
-    if (!ended) timer = setTimeout(load, asked.again);
   }
 
   async function loadDeploys() {
@@ -64,17 +60,22 @@ export function pastPanels(name) {
       setText(none, error.message);
       setAttribute(none, "hidden", false);
     }
-    if (!ended) load();
+    again.now();
   }
 
   function choose(chosen) {
     range = chosen;
-    choices.forEach((each, at) => setAttribute(each, "aria-pressed", String(RANGES[at] === chosen)));
+    press();
     setText(state, "Loading…");
-    load();
+    again.now();
   }
 
-  choose(range);
+  function press() {
+    choices.forEach((each, at) => setAttribute(each, "aria-pressed", String(RANGES[at] === range)));
+  }
+
+  const again = polling(() => range.again, load);
+  press();
   const element = h(
     "div",
     { class: "site-page" },
@@ -90,10 +91,7 @@ export function pastPanels(name) {
       reloads = last;
       loadDeploys();
     },
-    end() {
-      ended = true;
-      clearTimeout(timer);
-    },
+    end: again.end,
   };
 }
 
@@ -164,23 +162,10 @@ function deploy(each) {
   return h(
     "li",
     { "data-result": each.result },
-    h("time", { datetime: each.started_at, class: "muted" }, new Date(each.started_at).toLocaleString("en-GB")),
+    h("time", { datetime: each.started_at, class: "muted" }, clock(each.started_at)),
     h("strong", { class: "reload-result", "data-result": each.result }, each.result.replace("-", " ")),
     h("span", { class: "muted" }, `${took}, by ${each.by || "the daemon"}`),
     each.error ? h("span", { class: "error" }, each.error) : null,
     each.traceback ? h("details", {}, h("summary", {}, "Traceback"), h("pre", { tabindex: "0" }, each.traceback)) : null,
   );
-}
-
-async function getJson(path) {
-  let answer;
-  try {
-    answer = await fetch(path);
-  } catch {
-    throw new Error("The dashboard did not answer.");
-  }
-  if (answer.status === 401) location.assign(`login${location.hash}`);
-  const result = await answer.json().catch(() => null);
-  if (!answer.ok || !result) throw new Error(result?.error ?? `The dashboard answered ${answer.status}.`);
-  return result;
 }

@@ -1,12 +1,14 @@
-// The story of the page: one live connection fills the store, the address (#/ or #/sites/NAME) picks the view,
+// The story of the page: one live connection fills the store, the address (#/, #/sites/NAME, #/daemon) picks the view,
 // the view is brought up to date after each change.
 
 import { logOut } from "./actions.js";
+import { getJson } from "./api.js";
+import { daemonPage } from "./daemon.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { duration } from "./format.js";
 import { overview } from "./overview.js";
 import { sitePage } from "./site.js";
-import { daemonNow, store, subscribe } from "./store.js";
+import { changed, daemonNow, store, subscribe } from "./store.js";
 import { begin } from "./stream.js";
 
 const main = document.getElementById("content");
@@ -15,6 +17,7 @@ let view = null;
 let shownRoute = null;
 
 function route() {
+  if (location.hash === "#/daemon") return { key: "/daemon", make: daemonPage };
   const site = /^#\/sites\/([^/]+)$/.exec(location.hash);
   if (!site) return { key: "/", make: overview };
   let name = site[1];
@@ -38,6 +41,7 @@ function show() {
     view?.end();
     const arrived = shownRoute !== null;
     shownRoute = key;
+    for (const link of document.querySelectorAll(".places-nav a")) setAttribute(link, "aria-current", link.hash === `#${key}` ? "page" : null);
     view = make(main);
     view.update();
     if (arrived) {
@@ -55,7 +59,7 @@ function showWaiting() {
   if (main.querySelector(".state-page") && main.dataset.waiting === store.link) return;
   main.dataset.waiting = store.link;
   const text = store.link === "connecting" ? "Asking the daemon…" : "There is nothing to show until the daemon answers.";
-  main.replaceChildren(h("p", { class: "state-page" }, text));
+  main.replaceChildren(h("h1", { class: "unseen" }, "djsup"), h("p", { class: "state-page" }, text));
 }
 
 function showDaemon() {
@@ -112,3 +116,12 @@ addEventListener("hashchange", show);
 subscribe(show);
 show();
 begin();
+getJson("api/session").then(
+  ({ may_change: mayChange }) => {
+    store.mayChange = mayChange;
+    setAttribute(document.body, "data-looks-only", !mayChange);
+    setAttribute(byId("looks-only"), "hidden", mayChange);
+    changed();
+  },
+  () => {}, // The stream says that nobody answers; a change would be refused all the same.
+);

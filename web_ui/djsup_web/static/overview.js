@@ -4,7 +4,7 @@ import { reloadAll, resting } from "./actions.js";
 import { h, keyedList, setAttribute, setText } from "./dom.js";
 import { bytes, count, figure, plural } from "./format.js";
 import { addresses, asks, buttons, eventItem, lastReload, milliseconds, pill, problem, stepper, workersOf } from "./parts.js";
-import { sparkline } from "./sparkline.js";
+import { sparkline, sparks } from "./sparkline.js";
 import { series, store } from "./store.js";
 
 const FILTER_FROM = 8;
@@ -19,14 +19,15 @@ export function isTrouble(site) {
 
 /** Build the page into `main`; gives what updates and ends it. */
 export function overview(main) {
-  const parts = [tiles(), sitesTable(), recentEvents()];
+  const lines = sparks();
+  const parts = [tiles(lines), sitesTable(lines), recentEvents()];
   main.replaceChildren(
     h("h1", { class: "unseen", tabindex: "-1" }, "Overview"),
     ...parts.map((part) => part.element),
   );
   return {
     update: () => parts.forEach((part) => part.update()),
-    end() {},
+    end: lines.end,
     title() {
       const trouble = store.snapshot.sites.filter(isTrouble).length;
       return trouble ? `(${trouble}) djsup` : "djsup";
@@ -48,7 +49,7 @@ function tile(name, extra = null) {
   };
 }
 
-function tiles() {
+function tiles(lines) {
   const spark = sparkline();
   const sites = tile("Sites");
   const rate = tile("Requests/s", spark.element);
@@ -69,7 +70,7 @@ function tiles() {
         troubles.length ? (troubles.every((site) => WELL.has(site.state)) ? "warn" : "bad") : "",
       );
       rate.show(figure(sum((site) => site.requests_per_s)), `${count(sum((site) => site.requests))} so far`);
-      spark.update(series("*"));
+      spark.update(lines.all());
       const timed = all.filter((site) => site.latency_ms.p95 !== null);
       const slowest = timed.sort((one, other) => other.latency_ms.p95 - one.latency_ms.p95)[0];
       latency.show(slowest ? `${milliseconds(slowest.latency_ms.p95)} ms` : "–", slowest ? slowest.name : "no request in the last minute");
@@ -94,7 +95,7 @@ const COLUMNS = [
   ["5xx", "number"], ["Memory", "number"], ["Workers", ""], ["Last reload", ""], ["", ""],
 ];
 
-function sitesTable() {
+function sitesTable(lines) {
   const table = h(
     "table",
     { role: "table", "aria-label": "Sites" },
@@ -114,7 +115,7 @@ function sitesTable() {
   const onlyTrouble = h("button", { type: "button", class: "chip", "aria-pressed": "false", onclick: toggle });
   const shown = h("p", { class: "muted small", role: "status" });
   const tools = h("div", { class: "filter" }, filter, onlyTrouble, shown);
-  const reload = h("button", { type: "button", class: "button", onclick: reloadAll }, "Reload all");
+  const reload = h("button", { type: "button", class: "button changes", onclick: reloadAll }, "Reload all");
   const none = h("p", { class: "state-page", hidden: true });
   const element = h(
     "section",
@@ -123,7 +124,7 @@ function sitesTable() {
     table,
     none,
   );
-  const rows = keyedList(table, (site) => site.name, siteRow, 1);
+  const rows = keyedList(table, (site) => site.name, (site) => siteRow(site, lines), 1);
 
   function toggle() {
     setAttribute(onlyTrouble, "aria-pressed", onlyTrouble.getAttribute("aria-pressed") === "true" ? "false" : "true");
@@ -154,7 +155,7 @@ function sitesTable() {
   return { element, update };
 }
 
-function siteRow({ name }) {
+function siteRow({ name }, lines) {
   const state = pill();
   const spark = sparkline();
   const reload = lastReload();
@@ -173,7 +174,7 @@ function siteRow({ name }) {
     { role: "row" },
     h("th", { role: "rowheader", scope: "row", class: "site-name" }, h("a", { href: `#/sites/${encodeURIComponent(name)}` }, name), listens),
     cell("State", "state", state.element, generation),
-    cell("Requests/s", "rate-cell", rate, spark.element),
+    cell("Requests/s", "rate-cell", h("div", {}, rate, spark.element)),
     cell("p50 ms", "number", p50),
     cell("p95 ms", "number", p95),
     cell("p99 ms", "number", p99),
@@ -196,7 +197,7 @@ function siteRow({ name }) {
       state.update(site.state);
       setText(generation, site.generation ? `generation ${site.generation}` : "");
       setText(rate, figure(site.requests_per_s));
-      spark.update(series(name));
+      spark.update(lines.of(name));
       setText(p50, milliseconds(site.latency_ms.p50));
       setText(p95, milliseconds(site.latency_ms.p95));
       setText(p99, milliseconds(site.latency_ms.p99));

@@ -1,6 +1,6 @@
 // Pieces that the overview and a site's page share. Each is `{element, update(site)}`.
 
-import { reloadSite, resting, restartSite, rollBackSite, scaleSite } from "./actions.js";
+import { reloadSite, resting, restartSite, rollBackSite, scaleSite, trySite } from "./actions.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { ago, clock, duration, figure } from "./format.js";
 import { daemonNow, siteNamed, store } from "./store.js";
@@ -40,8 +40,9 @@ export function lastReload() {
       if (busy) {
         tone = "running";
         const elapsed = running && report.duration_s >= 1 ? `, ${Math.floor(report.duration_s)} s` : "";
-        setText(result, action === "restart" ? "Restarting" : `Loading generation ${running ? report.generation : site.generation + 1}${elapsed}`);
-        setText(about, store.progress.get(site.name)?.replace(/^site "[^"]*":? /, "") ?? (report?.by ? `by ${report.by}` : ""));
+        const doing = report?.phase === "trying" ? "Trying" : "Loading";
+        setText(result, action === "restart" ? "Restarting" : `${doing} generation ${running ? report.generation : site.generation + 1}${elapsed}`);
+        setText(about, (running && report.canary) || store.progress.get(site.name)?.replace(/^site "[^"]*":? /, "") || (report?.by ? `by ${report.by}` : ""));
       } else if (!report) {
         setText(result, "None yet");
         setText(about, "");
@@ -92,6 +93,7 @@ export function buttons(name, { compact = false } = {}) {
   const size = compact ? " compact" : "";
   const reload = h("button", { type: "button", class: `button${size}`, onclick: () => reloadSite(name) }, "Reload");
   const restart = h("button", { type: "button", class: `button${size}`, onclick: () => restartSite(name) }, "Restart");
+  const trial = compact ? null : h("button", { type: "button", class: "button", onclick: () => trySite(name) }, "Try first…", h("span", { class: "unseen" }, ` the new code of ${name} on a share of the traffic`));
   const about = h("span", { class: "unseen" }, ` ${name}`);
   const back = h("button", { type: "button", class: `button${size}`, hidden: true, onclick: () => rollBackSite(name, siteNamed(name)?.previous_generation) }, "Roll back");
   const labels = [reload, restart, back].map((button) => {
@@ -100,11 +102,11 @@ export function buttons(name, { compact = false } = {}) {
     return label;
   });
   return {
-    element: h("span", { class: "buttons" }, reload, back, restart),
+    element: h("span", { class: "buttons changes" }, reload, trial, back, restart),
     update() {
       const action = store.pending.get(name) ?? (store.pending.has("*") ? "reload" : undefined);
       const rest = resting(name);
-      for (const button of [reload, restart, back]) setAttribute(button, "disabled", rest);
+      for (const button of [reload, restart, back, trial]) if (button) setAttribute(button, "disabled", rest);
       setAttribute(back, "hidden", compact || !siteNamed(name)?.previous_generation);
       setText(labels[0], action === "reload" ? "Reloading…" : "Reload");
       setText(labels[2], action === "rollback" ? "Rolling back…" : "Roll back");
@@ -120,8 +122,8 @@ export function stepper(name, { editable = false } = {}) {
   const number = editable
     ? h("input", { type: "number", min: "1", max: "128", required: true, "aria-label": `Workers of ${name}; Enter sets the number` })
     : h("output", { "aria-label": `Workers asked for, ${name}` });
-  const fewer = h("button", { type: "button", "aria-label": `One worker fewer for ${name}`, onclick: () => scaleSite(name, "-1") }, "−");
-  const more = h("button", { type: "button", "aria-label": `One worker more for ${name}`, onclick: () => scaleSite(name, asked ? "+1" : 1) }, "+");
+  const fewer = h("button", { type: "button", class: "changes", "aria-label": `One worker fewer for ${name}`, onclick: () => scaleSite(name, "-1") }, "−");
+  const more = h("button", { type: "button", class: "changes", "aria-label": `One worker more for ${name}`, onclick: () => scaleSite(name, asked ? "+1" : 1) }, "+");
   const element = h(editable ? "form" : "span", { class: "stepper" }, fewer, number, more);
   let asked = 0;
   if (editable) {
@@ -141,7 +143,7 @@ export function stepper(name, { editable = false } = {}) {
       const rest = resting(name);
       if (!editable) setText(number, asked);
       else if (document.activeElement !== number) number.value = asked;
-      if (editable) setAttribute(number, "disabled", rest);
+      if (editable) setAttribute(number, "disabled", rest || !store.mayChange);
       setAttribute(fewer, "disabled", rest || asked <= 1);
       setAttribute(more, "disabled", rest);
     },

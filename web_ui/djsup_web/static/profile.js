@@ -1,7 +1,7 @@
 // "Profile": all workers look for some seconds where their threads are; shown as a flame graph and as a table.
 // A box is a call, as wide as its share, above the call that made it. A click or Enter on one zooms to it.
 
-import { post } from "./actions.js";
+import { post } from "./api.js";
 import { h, setAttribute, setText, svg } from "./dom.js";
 import { count, plural } from "./format.js";
 import { store } from "./store.js";
@@ -17,7 +17,7 @@ export function profilePanel(name) {
   const seconds = h("select", { "aria-label": "How long" }, ...SECONDS.map((each) => h("option", { value: each }, `${each} s`)));
   seconds.value = "10";
   const button = h("button", { type: "submit", class: "button" }, "Profile");
-  const form = h("form", { class: "profile-form" }, seconds, button);
+  const form = h("form", { class: "profile-form changes" }, seconds, button);
   const about = h("p", { class: "muted small", role: "status" });
   const hint = h("p", { class: "muted empty" }, "Which functions take the time. The site serves on while its workers look at themselves.");
   const body = h("div", { class: "profile", hidden: true });

@@ -7,7 +7,8 @@ import { followLog } from "./log.js";
 import { addresses, asksInWords, buttons, eventItem, lastReload, milliseconds, pill, problem, stepper, workersOf } from "./parts.js";
 import { profilePanel } from "./profile.js";
 import { programsPanel } from "./programs.js";
-import { sparkline } from "./sparkline.js";
+import { requestsPanel } from "./requests.js";
+import { rolloutPanel } from "./rollout.js";
 import { markAge, stacksPanel } from "./stacks.js";
 import { series, siteNamed, store } from "./store.js";
 
@@ -18,7 +19,8 @@ const AGE_TICK_MS = 100;
 /** Build the page of one site into `main`; gives what updates and ends it. */
 export function sitePage(main, name) {
   const past = pastPanels(name);
-  const parts = [heading(name), trouble(), figures(name), workersPanel(name), past, stacksPanel(name), profilePanel(name), programsPanel(name), eventsPanel(name)];
+  const requests = requestsPanel(name);
+  const parts = [heading(name), rolloutPanel(), trouble(), figures(name), workersPanel(name), past, requests, stacksPanel(name), profilePanel(name), programsPanel(name), eventsPanel(name)];
   const log = followLog(name);
   const gone = h("p", { class: "state-page", hidden: true }, `There is no site “${name}” now. `, h("a", { href: "#/" }, "Back to all sites"));
   const page = h("div", { class: "site-page" }, ...parts.map((part) => part.element), log.element);
@@ -35,6 +37,7 @@ export function sitePage(main, name) {
       clearInterval(ages);
       log.end();
       past.end();
+      requests.end();
     },
     title: () => `${name} · djsup`,
   };
@@ -87,7 +90,6 @@ function tile(title, ...content) {
 }
 
 function figures(name) {
-  const spark = sparkline();
   const reload = lastReload();
   const text = () => h("p", { class: "tile-value" });
   const sub = () => h("p", { class: "tile-sub" });
@@ -99,8 +101,8 @@ function figures(name) {
     element: h(
       "section",
       { class: "tiles site-tiles", "aria-label": "Figures" },
-      tile("Requests/s", rate, rateSub, spark.element),
-      tile("Latency, last minute", h("dl", { class: "trio" }, ...percentiles.map(({ key, value }) => h("div", {}, h("dt", {}, `${key} ms`), value)))),
+      tile("Requests/s", rate, rateSub),
+      tile("Latency in ms", h("dl", { class: "trio" }, ...percentiles.map(({ key, value }) => h("div", {}, h("dt", {}, key), value))), h("p", { class: "tile-sub" }, "of the last minute")),
       tile("Answers", h("dl", { class: "trio" }, ...classes.map(({ key, value }) => h("div", { "data-class": key }, h("dt", {}, key), value))), answersSub),
       tile("Memory", memory, memorySub),
       tile("Workers busy", busy, busySub),
@@ -109,7 +111,6 @@ function figures(name) {
     update(site) {
       setText(rate, figure(site.requests_per_s));
       setText(rateSub, `${count(site.requests)} so far`);
-      spark.update(series(name));
       for (const { key, value } of percentiles) setText(value, milliseconds(site.latency_ms[key]));
       for (const { key, value } of classes) {
         setText(value, count(site.status[key]));

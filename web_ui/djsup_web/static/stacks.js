@@ -1,5 +1,6 @@
 // "Stacks now": where every thread of a site is, asked for by a button; threads at the same place are one entry.
 
+import { getJson } from "./api.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { age, plural } from "./format.js";
 import { store } from "./store.js";
@@ -20,7 +21,7 @@ export function stacksPanel(name) {
     asking = true;
     update();
     try {
-      show(await fetchStacks(name));
+      show(await getJson(`api/sites/${encodeURIComponent(name)}/stacks`));
     } catch (error) {
       setText(about, error.message);
     } finally {
@@ -114,17 +115,4 @@ function libraryOf(file) {
 
 function who(each) {
   return each.slot === null ? "template" : `worker ${each.slot}`;
-}
-
-async function fetchStacks(name) {
-  let answer;
-  try {
-    answer = await fetch(`api/sites/${encodeURIComponent(name)}/stacks`);
-  } catch {
-    throw new Error("The dashboard did not answer.");
-  }
-  if (answer.status === 401) location.assign(`login${location.hash}`);
-  const result = await answer.json().catch(() => null);
-  if (!answer.ok || !result) throw new Error(result?.error ?? `The dashboard answered ${answer.status}.`);
-  return result;
 }

@@ -1,7 +1,7 @@
-// What the page knows: the newest snapshot, the connection, events, running actions, and two minutes of
-// figures for each site. Changed by stream.js and actions.js; views subscribe and are called once a frame.
+// What the page knows: the newest snapshot, the connection, events, running actions, and a minute of
+// counters for each site. Changed by stream.js and actions.js; views subscribe and are called once a frame.
 
-export const HISTORY_S = 120;
+const HISTORY_S = 75; // a minute, and what a late snapshot may add
 export const EVENTS_MAX = 500;
 /** States in which something goes on that ends by itself. */
 export const MOVING = new Set(["starting", "reloading", "stopping"]);
@@ -14,6 +14,8 @@ export const store = {
   /** connecting, live, daemon-gone, dashboard-gone */
   link: "connecting",
   linkError: "",
+  /** Whether this session may do more than look; the server refuses it otherwise. */
+  mayChange: true,
   /** Newest last. */
   events: [],
   /** Site name (or "*") to the action that this page runs: reload, restart, scale. */
@@ -43,20 +45,16 @@ export function changed() {
   });
 }
 
-/** Figures of the last two minutes, oldest first. */
+/** Counters of the last minute, oldest first: what a snapshot says of "lately". */
 export class Series {
   #points = [];
 
-  add(at, rate, answers, errors) {
+  add(at, answers, errors) {
     const last = this.#points.at(-1);
     // Counters that fall began anew (the site was restarted): what was before says nothing about now.
     if (last && (answers < last.answers || errors < last.errors)) this.#points = [];
-    this.#points.push({ at, rate, answers, errors });
+    this.#points.push({ at, answers, errors });
     while (this.#points[0].at < at - HISTORY_S * 1000) this.#points.shift();
-  }
-
-  get points() {
-    return this.#points;
   }
 
   /** Answers and 5xx answers in the last `seconds`, and how many seconds are really known. */
@@ -75,20 +73,19 @@ export class Series {
 /** A snapshot came. */
 export function take(snapshot) {
   const now = performance.now();
-  const total = { rate: 0, answers: 0, errors: 0 };
+  const total = { answers: 0, errors: 0 };
   const names = new Set(["*"]);
   for (const site of snapshot.sites) {
     const answers = Object.values(site.status).reduce((sum, each) => sum + each, 0);
     const errors = site.status["5xx"];
-    series(site.name).add(now, site.requests_per_s, answers, errors);
-    total.rate += site.requests_per_s;
+    series(site.name).add(now, answers, errors);
     total.answers += answers;
     total.errors += errors;
     names.add(site.name);
     // Another page's action has ended; our own clears up after itself.
     if (!MOVING.has(site.state) && !store.pending.has(site.name)) store.progress.delete(site.name);
   }
-  series("*").add(now, total.rate, total.answers, total.errors);
+  series("*").add(now, total.answers, total.errors);
   for (const name of store.series.keys()) if (!names.has(name)) store.series.delete(name);
   store.snapshot = snapshot;
   store.receivedAt = now;
