@@ -95,7 +95,7 @@ class Observer:
             events.LoadSampled(
                 site.name,
                 busy_threads=sum(len(row.running) for row in serving),
-                waiting=self._waiting(site.listen),
+                waiting=self._waiting(site.listen) + self._performer.router.figures(site.name).queued,
                 cores=self._loads.setdefault(site.name, Cores()).used(pids, now),
                 connections=sum(row.connections for _, row in found),
                 requests=requests,

@@ -18,7 +18,7 @@ from collections import deque
 from email.utils import formatdate
 from itertools import count
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple, Type
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple, Type, TypeVar
 
 from djsup_worker.body import Room
 from djsup_worker.connection import (
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from djsup_worker.application import Application
     from djsup_worker.balance import Balance
     from djsup_worker.departure import Departure
+    from djsup_worker.link import Link
     from djsup_worker.preface import Admit
 
 EVENTS_MAX = 64
@@ -75,6 +76,7 @@ EVICT_SHARE = 32
 NEVER_NS = 1 << 62
 
 _monotonic_ns = time.monotonic_ns
+Lent = TypeVar("Lent", bound=Connection)
 
 
 class Loop:
@@ -100,6 +102,8 @@ class Loop:
         self.poller = self.crew.first if self.crew else Hand(0)
         self.connections: Dict[int, Connection] = {}
         self.departure: Optional[Departure] = None
+        self.links: List[Link] = []
+        """Lines to routers; there is more than one while one router takes over from another."""
         self.balance: Optional[Balance] = None
         """Says when others should take connections in; None: there are no others."""
         self.access: Optional[Access] = None
@@ -315,6 +319,17 @@ class Loop:
         sock.setblocking(False)
         now_ns = _monotonic_ns()
         return self._watched(kind(self, sock, self._base_for(local, scheme), peer[0], peer[1], now_ns))
+
+    def lend(
+        self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str], kind: Type[Lent]
+    ) -> Lent:
+        """Have a connection that is another's, and is watched only while something of its request is missing."""
+        sock.setblocking(False)
+        connection = kind(self, sock, self._base_for(local, "http"), peer[0], peer[1], _monotonic_ns())
+        connection.unwatched()
+        self.connections[connection.fd] = connection
+        self.row.add(CONNECTIONS_AT, 1)
+        return connection
 
     def add_proxied(
         self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str], admit: Admit

@@ -17,14 +17,15 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
-from djsup_worker import https
+from djsup_worker import https, mount
 from djsup_worker.access import Access
 from djsup_worker.balance import Balance
 from djsup_worker.departure import Departure, Intake
 from djsup_worker.health import HealthQuestion
 from djsup_worker.limits import Limits
+from djsup_worker.link import Link
 from djsup_worker.loop import Listener, Loop
 from djsup_worker.messages import (
     AccessLog,
@@ -35,6 +36,7 @@ from djsup_worker.messages import (
     NewCertificates,
     NewLimits,
     Ready,
+    Route,
     Unhealthy,
     receive,
     send,
@@ -107,6 +109,10 @@ class Worker:
         self._redirect = self._hsts = ""
         self._loop.timeouts.tell = self._tell
         self._certificates: Optional[Certificates] = None
+        if boot.tls_listeners:
+            from djsup_worker.tls import Certificates  # noqa: PLC0415  # only where there is TLS
+
+            self._certificates = Certificates()
         self._healthy_without = False
         """Whether it is healthy, and has no certificates yet."""
         self._doors = [
@@ -118,11 +124,19 @@ class Worker:
     def _listener(self, address: str, sock: socket.socket) -> Listener:
         if address not in self._boot.tls_listeners:
             return Listener(self._loop, sock)
-        from djsup_worker.tls import Certificates, TlsListener  # noqa: PLC0415  # only where there is TLS
+        from djsup_worker.tls import TlsListener  # noqa: PLC0415  # only where there is TLS
 
-        if self._certificates is None:
-            self._certificates = Certificates()
+        assert self._certificates is not None
         return TlsListener(self._loop, sock, self._certificates)
+
+    def _secure(self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str], name: str) -> None:
+        """A connection from a shared address that is to speak TLS."""
+        if self._certificates is None:
+            sock.close()
+            return
+        from djsup_worker.tls import Names, admit  # noqa: PLC0415  # only where there is TLS
+
+        admit(self._loop, sock, local, peer, self._certificates, Names(self._boot.hosts, name))
 
     def run(self) -> int:
         """Serve until the end; gives the exit status."""
@@ -212,6 +226,9 @@ class Worker:
             self._limits = Limits.from_message(message.limits)
             self._loop.new_limits(self._limits)
             self._arrange()
+        elif isinstance(message, Route):
+            if fds and self._loop.departure is None:
+                Link(self._loop, socket.socket(fileno=fds.pop(0)), self._secure)
         elif isinstance(message, NewCertificates) and self._certificates is not None:
             self._renew(message, fds, self._certificates)
         elif isinstance(message, AccessLog):
@@ -225,6 +242,8 @@ class Worker:
         application = self._application
         if self._opened:
             application = self._loop.timeouts.guard(application)
+        if self._boot.mount:
+            application = mount.under(application, self._boot.mount)
         self._loop.application = https.only(application, self._redirect, self._hsts)
 
     def _let_log(self) -> None:

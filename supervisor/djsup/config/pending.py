@@ -28,8 +28,6 @@ class Pending:
 
 
 PENDING = (
-    Pending(("sites", "*", "hosts"), "has no effect yet but on the Host header of the health question"),
-    Pending(("sites", "*", "default"), "has no effect yet: hosts are not told apart", bool),
     Pending(("sites", "*", "reload", "canary"), "has no effect yet: new code takes over without a trial"),
 )
 

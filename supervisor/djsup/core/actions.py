@@ -190,6 +190,8 @@ class NoticeKind(Enum):
     PROGRAM_SKIPPED = "program-skipped"
     DASHBOARD_STARTED = "dashboard-started"
     DASHBOARD_DIED = "dashboard-died"
+    ROUTER_STARTED = "router-started"
+    ROUTER_DIED = "router-died"
     STOPPING = "stopping"
 
 
@@ -230,6 +232,13 @@ class StartDashboard:
 
 
 @dataclass(frozen=True, slots=True)
+class StartRouter:
+    """Run the router's process on the shared addresses that are bound."""
+
+    proc: ProcId
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """Everything asked for has ended: the daemon may exit."""
 
@@ -251,5 +260,6 @@ Action = (
     | Publish
     | StartProgram
     | StartDashboard
+    | StartRouter
     | Quit
 )

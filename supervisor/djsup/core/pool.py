@@ -30,6 +30,7 @@ from djsup.core.events import (
     ProgramSaid,
     ReloadAsked,
     RequestOverdue,
+    RequestWaiting,
     RestartAsked,
     RollbackAsked,
     RunAsked,
@@ -220,6 +221,8 @@ class Pool:
                 self._weigh(event, now)
             case ConnectionWaiting(address):
                 self.sleep.connection_waits(address)
+            case RequestWaiting():
+                self.sleep.request_waits()
             case StopAsked(at_once=at_once):
                 self._stop(now, at_once=at_once)
             case DeadlinePassed() | ListenerBound() | ListenerFailed() | SettingsChanged() | SitesAdopted():
