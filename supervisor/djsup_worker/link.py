@@ -5,11 +5,11 @@ connection's descriptor; the worker reads on, answers, and gives the connection 
 of the descriptor then (parked), so that the next request on that connection comes by number alone. What a client has
 sent behind its request goes back too: whose the next request is, is for the router to say.
 
-A line is a ``SOCK_SEQPACKET`` socketpair. A message is one byte that says what it is, eight that name the connection,
-and bytes of the client's:
+A line is a ``SOCK_SEQPACKET`` socketpair. A message is as many notes as there were to say at one time: one byte that
+says what a note is, eight that name the connection, four with the length of what follows, which is the client's:
 
-    from the router   N  a new connection: two bytes' length of a note (JSON: local and peer address) and the note
-                         come before the client's bytes, its descriptor with them
+    from the router   N  a new connection, its descriptor with it, alone in its message: before the client's bytes are
+                         two with the length of a description, and that: JSON, local and peer address
                       R  the next request of a parked one
                       D  forget a parked one
                       T  as N, a connection that is to speak TLS: the worker keeps it, and answers nothing
@@ -17,7 +17,7 @@ and bytes of the client's:
                       J  as I, and not parked
                       W  its request takes no thread of ours any more, or none yet: only the client is waited for
                       C  it is closed, or ends without the router
-                      L  (no number) this worker leaves: pass it nothing more
+                      L  this worker leaves: pass it nothing more (it names no connection)
 
 The line's end is the other's end.
 """
@@ -31,11 +31,13 @@ import socket
 import struct
 import time
 from array import array
+from collections import deque
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple
 
-from djsup_worker.connection import BODY, GONE, IDLE, RUNNING, Connection
+from djsup_worker.connection import BODY, GONE, HEAD, IDLE, Connection
 from djsup_worker.scoreboard import CONNECTIONS_AT, TAKEN_AT
+from djsup_worker.wsgi import complain, describe
 
 if TYPE_CHECKING:
     from djsup_worker.loop import Loop
@@ -47,16 +49,20 @@ NEW, RESUME, DROP, WHOLE = b"NRDT"
 IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES = b"I", b"J", b"W", b"C", b"L"
 NUMBER = struct.Struct("=Q")
 LENGTH = struct.Struct("=H")
-NOTE_AT = 1 + NUMBER.size
+NOBODY = NUMBER.pack(0)
+SIZE = struct.Struct("=I")
+SIZE_AT = 1 + NUMBER.size
+DATA_AT = SIZE_AT + SIZE.size
+NOTHING = SIZE.pack(0)
 MESSAGE_MAX_BYTES = 192 * 1024
 """The longest message: what a socket that nobody has configured takes at once (net.core.wmem_default) is more."""
 PARKED_MAX = 256
 """The most descriptors that are kept for idle connections."""
-TAKE_MAX = 16
-"""Messages taken in before others have their turn."""
+SAY_AFTER_NS = 300_000
+"""What was done is told after so long, though there is more to do."""
 _FDS = array("i")
 _ROOM = socket.CMSG_SPACE(_FDS.itemsize)
-_pack = NUMBER.pack
+_size_of = SIZE.unpack_from
 _monotonic_ns = time.monotonic_ns
 
 
@@ -84,7 +90,7 @@ class Routed(Connection):
             return
         self._buffer = data
         self._advance()
-        if not hand.lost and self.phase < RUNNING:
+        if not hand.lost and self.phase == HEAD:
             self._want(select.EPOLLIN)
 
     def leave(self) -> bool:
@@ -102,6 +108,7 @@ class Routed(Connection):
         served = super()._await_body(head, fields)
         if not hand.lost and self.phase == BODY:
             self._tell_waits()
+            self._want(select.EPOLLIN)
         return served
 
     def _answered(self, now_ns: int) -> bool:
@@ -127,12 +134,12 @@ class Routed(Connection):
     def _tell_waits(self) -> None:
         if not self.waits and not self.told:
             self.waits = True
-            self.link.say(WAITS + self.number)
+            self.link.say(WAITS, self.number)
 
     def _tell_closed(self) -> None:
         if not self.told:
             self.told = True
-            self.link.say(CLOSED + self.number)
+            self.link.say(CLOSED, self.number)
 
 
 class Link:
@@ -146,8 +153,14 @@ class Link:
         self._parked: Dict[bytes, Routed] = {}
         self._view = memoryview(bytearray(MESSAGE_MAX_BYTES))
         self._into: List[memoryview] = [self._view]
+        self._todo: Deque[Tuple[int, bytes, bytes, Any]] = deque()
+        self._outbox: List[bytes] = []
+        self._waits = False
+        """Whether the poller is going to work."""
         self.alive = True
         """Whether the router is there, and takes connections back."""
+        self.over = False
+        """Whether nothing more comes."""
         self._leaving = False
         sock.setblocking(False)
         loop.links.append(self)
@@ -156,13 +169,13 @@ class Link:
     def leave(self) -> None:
         """Ask for nothing more; what is on the way is served, and then the router ends the line."""
         self._leaving = True
-        self.say(LEAVES)
+        self.say(LEAVES, NOBODY)
 
-    def say(self, message: bytes) -> None:
-        """Tell the router something. It awaits an answer to each request, and few of them: there is room."""
+    def say(self, kind: bytes, number: bytes, rest: bytes = b"") -> None:
+        """Tell the router something, together with what else there will be to say in a moment."""
         if self.alive:
-            with contextlib.suppress(OSError):  # it is gone: the line's end tells
-                self._sock.send(message)
+            self._outbox += (kind, number, SIZE.pack(len(rest)) if rest else NOTHING, rest)
+            self._see_to_it()
 
     def give_back(self, connection: Routed, rest: bytes) -> None:
         """A connection is idle: it is the router's again."""
@@ -170,47 +183,83 @@ class Link:
         number = connection.number
         del loop.connections[connection.fd]
         loop.row.add(CONNECTIONS_AT, -1)
-        if self in loop.links and len(self._parked) < PARKED_MAX:
+        if not self.over and len(self._parked) < PARKED_MAX:
             self._parked[number] = connection
-            self.say(IDLE_PARKED + number + rest)
+            self.say(IDLE_PARKED, number, rest)
         else:
-            self.say(IDLE_GONE + number + rest)
+            self.say(IDLE_GONE, number, rest)
             _let_go(connection)
         if loop.departure is not None:
+            self._flush()
             loop.departure.one_less()
 
+    def _see_to_it(self) -> None:
+        """Have the poller, whoever that is then, work when the events at hand are done."""
+        if not self._waits:
+            self._waits = True
+            self._loop.after_events.append(self._work)
+
     def _heard(self, _mask: int) -> None:
+        view = self._view
+        try:
+            size, ancillary, _flags, _address = self._sock.recvmsg_into(
+                self._into, _ROOM, socket.MSG_CMSG_CLOEXEC
+            )
+        except (BlockingIOError, ConnectionResetError):
+            return  # reset: what was sent before that is still to be read (unix(7))
+        except OSError:
+            size, ancillary = 0, []
+        if not size:
+            self._end()
+            return
+        data = bytes(view[:size])
+        todo = self._todo
+        at = 0
+        while at < size:
+            begins = at + DATA_AT
+            ends = begins + _size_of(data, at + SIZE_AT)[0]
+            todo.append((data[at], data[at + 1 : at + SIZE_AT], data[begins:ends], ancillary))
+            at = ends
+        self._see_to_it()
+
+    def _work(self) -> None:
+        """Do what the router has asked for, and tell what was done. Ends in the middle when the role is lost."""
         hand = self._loop.poller
-        sock, into, view = self._sock, self._into, self._view
-        for _ in range(TAKE_MAX):
+        todo = self._todo
+        began_ns = _monotonic_ns()
+        while todo:
+            kind, number, data, ancillary = todo.popleft()
             try:
-                size, ancillary, _flags, _address = sock.recvmsg_into(into, _ROOM, socket.MSG_CMSG_CLOEXEC)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                continue  # what was sent before that is still to be read (unix(7))
-            except OSError:
-                size, ancillary = 0, []
-            if size < NOTE_AT:
-                self._end()
-                return
-            kind = view[0]
-            number = bytes(view[1:NOTE_AT])
-            if kind == RESUME:
-                self._resume(number, bytes(view[NOTE_AT:size]))
-            elif kind in (NEW, WHOLE):
-                self._take(number, bytes(view[NOTE_AT:size]), ancillary, whole=kind == WHOLE)
-            elif kind == DROP:
-                parked = self._parked.pop(number, None)
-                if parked is not None:
-                    _let_go(parked)
+                if kind == RESUME:
+                    self._resume(number, data)
+                elif kind in (NEW, WHOLE):
+                    self._take(number, data, ancillary, whole=kind == WHOLE)
+                elif kind == DROP:
+                    parked = self._parked.pop(number, None)
+                    if parked is not None:
+                        _let_go(parked)
+            except Exception as error:  # noqa: BLE001  # one connection's trouble is not the others'
+                complain(self._loop.site, "a mistake in the worker itself\n%s" % describe(error))
+                if not hand.lost:
+                    self.say(CLOSED, number)
             if hand.lost:
                 return
+            if todo and _monotonic_ns() - began_ns > SAY_AFTER_NS:
+                self._flush()
+        self._flush()
+        self._waits = False
+
+    def _flush(self) -> None:
+        """It awaits an answer to each request, and few of them: there is room."""
+        if self._outbox and self.alive:
+            with contextlib.suppress(OSError):  # it is gone: the line's end tells
+                self._sock.send(b"".join(self._outbox))
+        self._outbox.clear()
 
     def _resume(self, number: bytes, data: bytes) -> None:
         connection = self._parked.pop(number, None)
         if connection is None:
-            self.say(CLOSED + number)
+            self.say(CLOSED, number)
             return
         loop = self._loop
         loop.connections[connection.fd] = connection
@@ -227,7 +276,7 @@ class Link:
         if len(socks) != 1:  # no descriptor was free for it
             for sock in socks:
                 sock.close()
-            self.say(CLOSED + number)
+            self.say(CLOSED, number)
             return
         begins = LENGTH.size + LENGTH.unpack_from(data)[0]
         note = json.loads(data[LENGTH.size : begins])
@@ -246,6 +295,7 @@ class Link:
         """Nothing more comes. A router that was asked for that still takes back what is lent; it has what is parked."""
         loop = self._loop
         loop.unwatch(self._sock.fileno())
+        self.over = True
         if not self._leaving:
             self.alive = False
             self._sock.close()

@@ -104,6 +104,9 @@ class Loop:
         self.departure: Optional[Departure] = None
         self.links: List[Link] = []
         """Lines to routers; there is more than one while one router takes over from another."""
+        self.after_events: List[Callable[[], None]] = []
+        """What the poller is to do when the events at hand are done. Called again by the next poller, if the role is
+        lost meanwhile."""
         self.balance: Optional[Balance] = None
         """Says when others should take connections in; None: there are no others."""
         self.access: Optional[Access] = None
@@ -181,6 +184,8 @@ class Loop:
         self._let_in(hand)
         while hand.backlog and not hand.lost:
             hand.backlog.popleft().turn_elsewhere(hand)
+        if self.after_events and not self._finish_events(hand):
+            return
         while self._do_what_is_due(hand):
             events = poll(0 if self._queued else self._timeout_s(), EVENTS_MAX)
             for fd, mask in events:
@@ -194,12 +199,23 @@ class Loop:
                     self._trouble(fd, error)
                 if hand.lost:
                     return
+            if self.after_events and not self._finish_events(hand):
+                return
             if self._knocked:
                 # Last, so that no connection is taken in by a worker that then begins a long request, and
                 # so that no descriptor of this batch means two connections.
                 self._let_in(hand, min(len(events) - 1, ACCEPT_MAX))
             if self._queued and not hand.lost:
                 self._take_turns(hand)
+
+    def _finish_events(self, hand: Hand) -> bool:
+        """Do what was left for the end of the events at hand; whether this thread is to go on polling."""
+        waiting = self.after_events
+        while waiting and not hand.lost:
+            waiting[0]()
+            if not hand.lost:
+                del waiting[0]
+        return not hand.lost
 
     def _let_in(self, hand: Hand, most: int = 1) -> None:
         """Let some in through each door at which somebody waits, and one at least.

@@ -42,7 +42,8 @@ class Client:
     __slots__ = (
         "data",
         "fd",
-        "holder",
+        "hinted",
+        "holders",
         "local",
         "muted",
         "number",
@@ -71,11 +72,13 @@ class Client:
         """When the state began."""
         self.data = b""
         """What was read of a request that no worker has yet."""
+        self.hinted = False
+        """Whether something came while a worker had it."""
         self.muted = False
         """Whether the kernel may hold bytes that nobody will be told of, so that it has to be asked again."""
         self.site: Site | None = None
         """Whose its request is, or was."""
-        self.holder: Worker | None = None
+        self.holders: list[Worker] = []
         """Who keeps a copy of its descriptor."""
         self.waits = False
         """Whether its worker only waits for the client."""

@@ -1,8 +1,8 @@
 """The router's loop: one thread, one epoll, and every connection that waits for its client.
 
 Descriptors of clients are watched edge-triggered, so that a request costs no call of epoll_ctl(2). What comes while
-a worker has the connection is none of our business: the first such event mutes the descriptor, and a muted one is asked
-again when the connection is back. Whoever reads less than there may be, mutes it too.
+a worker has the connection is none of our business: the first such event is remembered, the second mutes the
+descriptor, and both have it asked again when the connection is back. Whoever reads less than there may be, mutes it too.
 """
 
 from __future__ import annotations
@@ -23,16 +23,22 @@ from djsup.router.clients import Client, State
 from djsup.router.sites import Site, Worker
 from djsup_worker.link import (
     CLOSED,
+    DATA_AT,
+    DROP,
     IDLE_GONE,
     IDLE_PARKED,
     LEAVES,
     MESSAGE_MAX_BYTES,
     NEW,
-    NOTE_AT,
     RESUME,
+    SIZE,
+    SIZE_AT,
     WAITS,
     WHOLE,
 )  # fmt: skip
+from djsup_worker.link import (
+    NOTHING as NO_DATA,
+)
 from djsup_worker.refusal import Refused, answer
 
 if TYPE_CHECKING:
@@ -63,7 +69,10 @@ RETRY_AFTER_S = 5
 WATCH = select.EPOLLIN | select.EPOLLET
 MUTE = select.EPOLLET
 BROKEN = select.EPOLLHUP | select.EPOLLERR
-NEW_BYTE, RESUME_BYTE, WHOLE_BYTE = (bytes((each,)) for each in (NEW, RESUME, WHOLE))
+NEW_BYTE, RESUME_BYTE, WHOLE_BYTE, DROP_BYTE = (bytes((each,)) for each in (NEW, RESUME, WHOLE, DROP))
+pack_size, size_of = SIZE.pack, SIZE.unpack_from
+HEADS_KEPT = 1024
+HEAD_KEPT_MAX_BYTES = 2 * 1024
 IDLE_KIND, GONE_KIND, WAITS_KIND, CLOSED_KIND, LEAVES_KIND = (
     each[0] for each in (IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES)
 )
@@ -90,6 +99,9 @@ class Loop:
         self._listen_at = 0.0
         self._numbers = 0
         self._queued: set[Site] = set()
+        self._talkative: set[Worker] = set()
+        self._known: dict[bytes, Site] = {}
+        """Heads that were read lately, and whose they are: clients send the same again and again."""
         self._now = _monotonic()
         self._sweep_at = 0.0
         self._date = b""
@@ -123,7 +135,25 @@ class Loop:
                     self._worker_ready(worker, mask)
                 elif fd in handlers:
                     handlers[fd](mask)
+            if self._talkative:
+                self._talk()
             self._look_at_the_clock()
+
+    def _talk(self) -> None:
+        """Say to workers what has come together while these events were handled."""
+        for worker in self._talkative:
+            try:
+                worker.flush()
+            except BlockingIOError:
+                self._is_full(worker)
+            except OSError:
+                worker.outbox.clear()  # it is gone: its line's end tells
+                worker.open = False
+        self._talkative.clear()
+
+    def _is_full(self, worker: Worker) -> None:
+        worker.open = False
+        self._epoll.modify(worker.fd, select.EPOLLIN | select.EPOLLOUT)
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call ``handler(mask)`` whenever something can be read."""
@@ -161,6 +191,7 @@ class Loop:
     def adopt(self, routing: Routing) -> None:
         """Route by this from now on."""
         before, self.sites = self.sites, {}
+        self._known.clear()
         for route in routing.sites:
             site = before.pop(route.site, None)
             if site is None:
@@ -299,6 +330,8 @@ class Loop:
         if state is State.LENT or state is State.QUEUED:
             if state is State.QUEUED and mask & BROKEN:
                 self._drop(client)  # what it asked for is for nobody
+            elif not client.hinted:
+                client.hinted = True
             elif not client.muted:
                 client.muted = True
                 self._epoll.modify(client.fd, MUTE)
@@ -323,6 +356,11 @@ class Loop:
                 self._drop(client)
                 return
             client.muted = len(data) == READ_BYTES  # there may be more, and no event for it
+            site = self._known.get(data)
+            if site is not None and not client.data:
+                client.site = site
+                self._pass(client, site, data)
+                return
             if self._took(client, client.data + data if client.data else data) or not client.muted:
                 return
 
@@ -363,6 +401,10 @@ class Loop:
             self._tell(client, pages.not_found(self._date_line(), is_head=data.startswith(b"HEAD ")))
         else:
             client.site = site
+            if end + 4 == len(data) <= HEAD_KEPT_MAX_BYTES:
+                if len(self._known) >= HEADS_KEPT:
+                    self._known.clear()
+                self._known[data] = site
             self._pass(client, site, data)
         return True
 
@@ -441,16 +483,14 @@ class Loop:
         client.state = State.GONE
         del self._clients[client.fd]
         self._epoll.unregister(client.fd)  # while others have copies, the kernel would not forget it
-        holder, client.holder = client.holder, None
-        if holder is not None:
+        if client.holders:
             with suppress(OSError):
-                client.sock.shutdown(socket.SHUT_RDWR)  # not only when the holder closes its copy
-            self._forget(holder, client)
+                client.sock.shutdown(socket.SHUT_RDWR)  # not only when the others close their copies
+            for holder in client.holders:
+                holder.outbox += (DROP_BYTE, client.number, NO_DATA, b"")
+                self._talkative.add(holder)
+            client.holders.clear()
         client.sock.close()
-
-    def _forget(self, holder: Worker, client: Client) -> None:
-        if not holder.forget(client.number):
-            self._epoll.modify(holder.fd, select.EPOLLIN | select.EPOLLOUT)
 
     # --- passing on ---------------------------------------------------------------------------
 
@@ -473,29 +513,32 @@ class Loop:
     def _lend(self, client: Client, site: Site, data: bytes) -> bool:
         """Give a request to the least busy worker; False: none has room."""
         while True:
-            worker = site.choose(client.holder)
+            worker = site.choose(client.holders)
             if worker is None:
                 return False
             try:
-                if client.holder is worker:
-                    worker.send(RESUME_BYTE + client.number + data)
+                if worker in client.holders:
+                    worker.outbox += (RESUME_BYTE, client.number, pack_size(len(data)), data)
+                    self._talkative.add(worker)
                 else:
+                    if worker.outbox:
+                        worker.flush()  # what it is to forget goes first
                     kind = WHOLE_BYTE if client.tls else NEW_BYTE
-                    message = b"".join((kind, client.number, client.note, data))
-                    socket.send_fds(worker.sock, [message], [client.fd])
-                    if client.holder is not None:
-                        self._forget(client.holder, client)
+                    note = client.note
+                    message = (kind, client.number, pack_size(len(note) + len(data)), note, data)
+                    socket.send_fds(worker.sock, [b"".join(message)], [client.fd])
             except OSError as error:
                 # Full, or gone: then its line's end tells. Either way it takes nothing now.
                 worker.open = False
                 if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS):
-                    self._epoll.modify(worker.fd, select.EPOLLIN | select.EPOLLOUT)
+                    self._is_full(worker)
                 continue
             site.figures.routed += 1
             if client.tls:
                 self._part_with(client)
                 return True
-            client.holder = worker
+            if worker not in client.holders:
+                client.holders.append(worker)
             client.state = State.LENT
             client.waits = False
             client.data = b""
@@ -568,34 +611,42 @@ class Loop:
         if not data:
             self._worker_gone(worker)
             return
-        kind = data[0]
+        at = 0
+        while at < len(data):
+            begins = at + DATA_AT
+            ends = begins + size_of(data, at + SIZE_AT)[0]
+            self._told(worker, data[at], data[at + 1 : at + SIZE_AT], data[begins:ends])
+            at = ends
+        site = worker.site
+        if site.queue:
+            self._serve_queue(site)
+
+    def _told(self, worker: Worker, kind: int, number: bytes, rest: bytes) -> None:
+        """A worker says something of a connection that it has."""
         if kind == LEAVES_KIND:
             self._let_go(worker)
             return
-        number = data[1:NOTE_AT]
         if kind == WAITS_KIND:
             client = worker.lent.get(number)
             if client is not None and not client.waits:
                 client.waits = True
                 worker.busy -= 1
-        else:
-            client = worker.lent.pop(number, None)
-            if client is None:
-                return
-            if not client.waits:
-                worker.busy -= 1
-            if kind == CLOSED_KIND:
-                client.holder = None
-                client.state = State.IDLE
-                self._drop(client)
-            elif kind in (IDLE_KIND, GONE_KIND):
-                self._came_back(client, worker, data[NOTE_AT:], parked=kind == IDLE_KIND)
-        site = worker.site
-        if site.queue:
-            self._serve_queue(site)
+            return
+        client = worker.lent.pop(number, None)
+        if client is None:
+            return
+        if not client.waits:
+            worker.busy -= 1
+        if kind == CLOSED_KIND:
+            client.holders.remove(worker)
+            client.state = State.IDLE
+            self._drop(client)
+        elif kind in (IDLE_KIND, GONE_KIND):
+            self._came_back(client, worker, rest, parked=kind == IDLE_KIND)
 
     def _came_back(self, client: Client, worker: Worker, rest: bytes, *, parked: bool) -> None:
-        client.holder = worker if parked else None
+        if not parked:
+            client.holders.remove(worker)
         client.state = State.IDLE
         client.since = self._now
         site = worker.site
@@ -604,17 +655,21 @@ class Loop:
         if not site.route.keepalive_s and not rest:
             self._drop(client)
             return
-        if (not rest or not self._took(client, rest)) and client.muted:
-            client.muted = False
+        if rest and self._took(client, rest):
+            return
+        if client.muted:
+            client.muted = client.hinted = False
             self._epoll.modify(client.fd, WATCH)  # tells of what is there already
+        elif client.hinted:
+            client.hinted = False
+            self._read(client)
 
     def _has_room(self, worker: Worker) -> None:
         """A line that was full takes more."""
         try:
-            if not worker.catch_up():
-                return
+            worker.flush()
         except OSError:
-            return
+            return  # full, or gone: then its line's end tells
         self._epoll.modify(worker.fd, select.EPOLLIN)
         if worker in worker.site.workers:
             worker.open = True
@@ -628,17 +683,18 @@ class Loop:
         with suppress(OSError):
             worker.sock.shutdown(socket.SHUT_WR)
         for client in self._clients.values():
-            if client.holder is worker and client.state is not State.LENT:
-                client.holder = None
+            if worker in client.holders and client.number not in worker.lent:
+                client.holders.remove(worker)
 
     def _worker_gone(self, worker: Worker) -> None:
         """Its process has ended: what it was about ends with it."""
         self._let_go(worker)
         del self._lines[worker.fd]
+        self._talkative.discard(worker)
         self._epoll.unregister(worker.fd)
         worker.sock.close()
         for client in worker.lent.values():
-            client.holder = None
+            client.holders.remove(worker)
             self._drop(client)
         worker.lent.clear()
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from djsup.router.orders import Figures
-from djsup_worker.link import DROP
+from djsup_worker.link import MESSAGE_MAX_BYTES
 
 if TYPE_CHECKING:
     import socket
@@ -15,22 +14,20 @@ if TYPE_CHECKING:
     from djsup.core.routes import SiteRoute
     from djsup.router.clients import Client
 
-FORGET = bytes((DROP,))
-UNSAID_MAX = 100_000
-"""As many connections as a router can have."""
+NOTE_PARTS = 4
+"""Kind, number, length, data."""
 
 
 class Worker:
     """A line to one worker."""
 
-    __slots__ = ("busy", "fd", "lent", "open", "recv", "send", "site", "sock", "unsaid")
+    __slots__ = ("busy", "fd", "lent", "open", "outbox", "recv", "site", "sock")
 
     def __init__(self, sock: socket.socket, site: Site) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
         self.recv = sock.recv
-        self.send = sock.send
         self.site = site
         self.busy = 0
         """Its requests that take a thread, as far as is known."""
@@ -38,31 +35,26 @@ class Worker:
         """The connections that it has, by number."""
         self.open = True
         """Whether it takes requests: it has not said that it leaves, and its line is not full."""
-        self.unsaid: deque[bytes] = deque()
-        """What it is to forget, and could not be told."""
+        self.outbox: list[bytes] = []
+        """Notes that are to be sent when the events at hand are done."""
 
-    def forget(self, number: bytes) -> bool:
-        """Have it close its copy of a descriptor; False: its line is full."""
-        if not self.unsaid:
-            try:
-                self.send(FORGET + number)
-            except BlockingIOError:
-                pass
-            except OSError:
-                return True  # it is gone, and its copies with it
-            else:
-                return True
-        if len(self.unsaid) < UNSAID_MAX:
-            self.unsaid.append(number)
-        return False
+    def flush(self) -> None:
+        """Send what there is to say.
 
-    def catch_up(self) -> bool:
-        """Say what could not be said; whether that is all."""
-        with suppress(BlockingIOError):
-            while self.unsaid:
-                self.send(FORGET + self.unsaid[0])
-                self.unsaid.popleft()
-        return not self.unsaid
+        Raises:
+            BlockingIOError: the line is full; what is left is said later.
+            OSError: it is gone.
+        """
+        outbox = self.outbox
+        while outbox:
+            message = b"".join(outbox)
+            if len(message) <= MESSAGE_MAX_BYTES:
+                self.sock.send(message)
+                outbox.clear()
+                return
+            # Rare: long heads. Each note has four parts; one by one they fit.
+            self.sock.send(b"".join(outbox[:NOTE_PARTS]))
+            del outbox[:NOTE_PARTS]
 
 
 class Site:
@@ -77,14 +69,12 @@ class Site:
         self.called_at = 0.0
         """When the daemon was last told that somebody waits and nobody is there."""
 
-    def choose(self, holder: Worker | None) -> Worker | None:
-        """The least busy worker, of equals the one that has the descriptor; None: all have as much as they can run."""
-        if holder is not None and holder.site is self and holder.open and not holder.busy:
-            return holder
+    def choose(self, holders: list[Worker]) -> Worker | None:
+        """The least busy worker, of equals one that has the descriptor; None: all have as much as they can run."""
         least = self.route.threads
         best = None
         for worker in self.workers:
             busy = worker.busy
-            if worker.open and (busy < least or (busy == least and worker is holder and best is not None)):
+            if worker.open and (busy < least or (busy == least and best is not None and worker in holders)):
                 best, least = worker, busy
         return best
