@@ -171,6 +171,11 @@ class Link:
         self._leaving = True
         self.say(LEAVES, NOBODY)
 
+    def close(self) -> None:
+        """End the line from here."""
+        self._leaving = False
+        self._end()
+
     def say(self, kind: bytes, number: bytes, rest: bytes = b"") -> None:
         """Tell the router something, together with what else there will be to say in a moment."""
         if self.alive:

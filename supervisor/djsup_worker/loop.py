@@ -169,6 +169,8 @@ class Loop:
         """Close what is open, once ``run`` has returned. A worker need not: it ends."""
         for connection in list(self.connections.values()):
             connection.close()
+        for link in list(self.links):
+            link.close()
         self.timeouts.close()
         self._epoll.close()
         self._wake_in.close()

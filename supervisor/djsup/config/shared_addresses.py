@@ -83,6 +83,10 @@ def _advice(host: str) -> str:
 
 def _look_for_idle(settings: Settings, documents: Documents, warnings: list[Problem]) -> None:
     """Say what has no effect, because no site shares an address."""
+    for site in settings.sites:
+        if site.default and not site.shared:
+            hint = "has no effect: no other site is on this one's addresses"
+            warnings.append(documents.problem(("sites", site.name, "default"), hint=hint))
     plain = [site for site in settings.sites if len(site.shared) > len(site.shared_tls)]
     if plain:
         return

@@ -48,6 +48,7 @@ class Router:
         self._loop.watch(self._channel.fileno(), self._hear)
         self._loop.run()
         self._loop.turn_all_away()
+        self._loop.close()
         return GONE
 
     def _signalled(self, numbers: bytes) -> None:

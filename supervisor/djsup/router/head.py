@@ -12,7 +12,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from djsup_worker.refusal import Refused
-from djsup_worker.request import TARGET_MAX_BYTES
+from djsup_worker.request import TARGET_MAX_BYTES, quoted
 
 END = b"\r\n\r\n"
 HOST = b"\r\nhost:"
@@ -41,6 +41,8 @@ def read(head: bytes) -> tuple[bytes, bytes, bytes]:
         if lowered.find(HOST, begins) >= 0:
             raise Refused(400, "two Host fields")
         host = head[begins : head.find(b"\r\n", begins)].strip(b" \t")
+    if not target.isascii():
+        target = quoted(target)
     path = target
     if not target.startswith(b"/"):
         found = ABSOLUTE.match(target)

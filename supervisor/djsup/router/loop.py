@@ -139,6 +139,17 @@ class Loop:
                 self._talk()
             self._look_at_the_clock()
 
+    def close(self) -> None:
+        """Close what is open, once ``run`` has returned."""
+        for client in list(self._clients.values()):
+            self._drop(client)
+        for worker in self._lines.values():
+            worker.sock.close()
+        self._lines.clear()
+        for sock, _tls in self._listeners:
+            sock.close()
+        self._epoll.close()
+
     def _talk(self) -> None:
         """Say to workers what has come together while these events were handled."""
         for worker in self._talkative:
