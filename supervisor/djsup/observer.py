@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 from djsup.core import events
 from djsup.core.model import Pid, SiteName
-from djsup.core.snapshot import CurrentRequest, ReloadReport, SiteSnapshot, WorkerSnapshot, WorkerState
+from djsup.core.snapshot import (
+    CurrentRequest,
+    QueueSnapshot,
+    ReloadReport,
+    SiteSnapshot,
+    WorkerSnapshot,
+    WorkerState,
+)
 from djsup.shell import queues
 from djsup.shell.samples import Cores, Measured, Meter, SiteSamples, Totals
 
@@ -164,9 +171,14 @@ class Observer:
             + sum(template.pss_bytes for template in templates),
             cpu_percent=round(sum(worker.cpu_percent for worker in workers), 1),
             last_reload=_on_the_wall(site.last_reload, wall_offset),
+            queue=self._queue(name),
             workers=workers,
             templates=templates,
         )
+
+    def _queue(self, site: SiteName) -> QueueSnapshot:
+        found = self._performer.router.figures(site)
+        return QueueSnapshot(found.queued, found.waited, round(found.waited_s, 3), found.turned_away)
 
     def totals(self, site: SiteName) -> tuple[Totals, float]:
         """What a site has done since it is known, workers that are gone counted on; and its processor time (s).

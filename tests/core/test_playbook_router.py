@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from core.playbook import BLOG, HTTP, KILLED, OTHER, SHOP, Play, Said, exited, like, settings, started
 from djsup.core.actions import BindListener, CloseListener, KillProcess, NoticeKind, Quit, StartRouter
@@ -11,7 +12,7 @@ from djsup.core.fleet import ProcessKind
 from djsup.core.model import ProcId, ScalingPolicy, Settings, SiteSettings, WorkerCount
 from djsup.core.snapshot import SiteState
 
-SLEEPY = {"workers": WorkerCount(0, 2), "scaling": ScalingPolicy(start_asleep=True)}
+SLEEPY: dict[str, Any] = {"workers": WorkerCount(0, 2), "scaling": ScalingPolicy(start_asleep=True)}
 SHARED = tuple(replace(each, listen=(), shared=(HTTP,), **SLEEPY) for each in (BLOG, SHOP))
 
 
@@ -60,7 +61,12 @@ def test_a_router_that_dies_at_once_waits_longer_and_longer() -> None:
 def test_a_request_that_waits_wakes_its_site_and_no_other() -> None:
     play, _ = opened()
     assert [play.site(name).state for name in ("blog", "shop")] == [SiteState.SLEEPING] * 2
-    play >> RequestWaiting(SHOP.name) << Said(NoticeKind.SITE_WAKES, "a request waits at a shared address") << ...
+    (
+        play
+        >> RequestWaiting(SHOP.name)
+        << Said(NoticeKind.SITE_WAKES, "a request waits at a shared address")
+        << ...
+    )
     assert play.site("blog").state is SiteState.SLEEPING
     assert play.site("shop").state is not SiteState.SLEEPING
 

@@ -99,7 +99,9 @@ def test_a_request_reaches_only_a_site_that_it_names_and_the_one_that_fits_best(
     routes: list[SiteRoute], host: str, parts: list[str]
 ) -> None:
     taken: dict[tuple[str, str], SiteName] = {}
-    routes = [each for each in routes if all(taken.setdefault(key, each.site) == each.site for key in each.keys())]  # noqa: SIM118
+    routes = [
+        each for each in routes if all(taken.setdefault(key, each.site) == each.site for key in each.keys())
+    ]
     path = "/" + "/".join(parts)
     found = Table(routes).find(f"{host}:8000".encode(), path.encode())
     fitting = [

@@ -19,7 +19,9 @@ texts = st.lists(parts, max_size=5).map(b"".join)
 names = st.sampled_from([b"Host", b"host", b"HOST", b"Host ", b" Host", b"X", b"X-Host", b"Hos", b"Host\t"])
 ends = st.sampled_from([b"\r\n"] * 8 + [b"\n", b"\r", b"\r\n ", b"\r\n\t"])
 fields = st.lists(st.tuples(names, st.sampled_from([b":", b": ", b":  ", b" :"]), texts, ends), max_size=3)
-targets = st.builds(lambda first, rest: first + rest, st.sampled_from([b"/", b"", b"*", b"http://b", b"HTTP://u@c/"]), texts)
+targets = st.builds(
+    lambda first, rest: first + rest, st.sampled_from([b"/", b"", b"*", b"http://b", b"HTTP://u@c/"]), texts
+)
 
 
 def check(data: bytes) -> bool:

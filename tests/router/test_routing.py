@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,7 +18,11 @@ from djsup_worker.limits import Limits
 from router.world import WAIT_S, World, answers, route, world
 from worker.inprocess import in_process
 
-A, B, SHOP = route("a", "a.example"), route("b", "b.example", "*.b.example"), route("shop", "a.example", mount="/shop")
+A, B, SHOP = (
+    route("a", "a.example"),
+    route("b", "b.example", "*.b.example"),
+    route("shop", "a.example", mount="/shop"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,10 @@ REQUESTS = {
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.sampled_from(sorted(REQUESTS)), min_size=1, max_size=12), st.lists(st.floats(0, 1), max_size=8))
+@given(
+    st.lists(st.sampled_from(sorted(REQUESTS)), min_size=1, max_size=12),
+    st.lists(st.floats(0, 1), max_size=8),
+)
 def test_each_request_of_a_connection_reaches_the_site_that_it_names_in_order(
     three: World, names: list[str], cuts: list[float]
 ) -> None:
@@ -58,7 +66,7 @@ def test_each_request_of_a_connection_reaches_the_site_that_it_names_in_order(
     places = sorted({0, *(int(cut * len(data)) for cut in cuts), len(data)})
     three.seen.clear()
     with three.connect() as client:
-        for begin, end in zip(places, places[1:], strict=False):
+        for begin, end in pairwise(places):
             client.sendall(data[begin:end])
         found = answers(client, len(names))
     expected = [name.partition(",")[0] for name in names]

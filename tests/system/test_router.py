@@ -7,12 +7,12 @@ import os
 import signal
 import socket
 import ssl
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import psutil
-import pytest
-import trustme
 
+from authority import Authority
 from system.daemon import URLS, DaemonUnderTest, Project, free_port, wait_for
 from system.load import Load
 from system.test_adoption import kill
@@ -40,6 +40,10 @@ def ask(connection: http.client.HTTPConnection, host: str, path: str = "/") -> t
     return answer.status, answer.read().decode()
 
 
+def connect(port: int) -> AbstractContextManager[http.client.HTTPConnection]:
+    return closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30))
+
+
 def router_of(daemon: DaemonUnderTest) -> psutil.Process | None:
     return next((each for each in daemon.family() if "djsup.router" in each.cmdline()), None)
 
@@ -56,18 +60,18 @@ def test_one_connection_asks_two_sites_wakes_one_and_outlives_a_reload(
 ) -> None:
     port = shared(daemon, django, **TWO)
     daemon.start()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    assert ask(connection, f"localhost:{port}") == (200, "blog/")
-    assert daemon.status("shop")["state"] == "sleeping"
-    assert ask(connection, f"localhost:{port}", "/shop/") == (200, "shop/shop/")
-    ours = connection.sock
-    Project(daemon.folder / "blog").deploy("two", urls=URLS_OF_SHOP % {"version": "two", "health": 200})
-    with Load(port, connections=4) as load:
-        daemon.done("reload", "blog")
-    assert (load.outcome.closed, load.outcome.failures) == (0, []), load.outcome.summary()
-    wait_for(lambda: len(daemon.workers("blog")) == 2, "the old workers to go")
-    assert ask(connection, "localhost") == (200, "two/")
-    assert connection.sock is ours, "the connection was closed"
+    with connect(port) as connection:
+        assert ask(connection, f"localhost:{port}") == (200, "blog/")
+        assert daemon.status("shop")["state"] == "sleeping"
+        assert ask(connection, f"localhost:{port}", "/shop/") == (200, "shop/shop/")
+        ours = connection.sock
+        Project(daemon.folder / "blog").deploy("two", urls=URLS_OF_SHOP % {"version": "two", "health": 200})
+        with Load(port, connections=4) as load:
+            daemon.done("reload", "blog")
+        assert (load.outcome.closed, load.outcome.failures) == (0, []), load.outcome.summary()
+        wait_for(lambda: len(daemon.workers("blog")) == 2, "the old workers to go")
+        assert ask(connection, "localhost") == (200, "two/")
+        assert connection.sock is ours, "the connection was closed"
     router = router_of(daemon)
     assert router is not None
     if os.geteuid() == 0:
@@ -79,16 +83,18 @@ def test_requests_in_workers_outlive_the_router_and_new_ones_find_the_next(
 ) -> None:
     port = shared(daemon, django, **TWO)
     daemon.start()
-    busy = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    busy.request("GET", "/slow?s=1.5", headers={"Host": "localhost"})
-    wait_for(lambda: any(each["busy"] for each in daemon.workers("blog")), "the request to run")
-    router = router_of(daemon)
-    assert router is not None
-    router.kill()
-    with Load(port, connections=4, keep_alive=False) as load:
-        load.wait_for_requests(50)
-    assert load.outcome.failures == [], load.outcome.summary()
-    assert busy.getresponse().read() == b"blog"
+    with connect(port) as busy:
+        busy.request("GET", "/slow?s=1.5", headers={"Host": "localhost"})
+        wait_for(lambda: any(each["busy"] for each in daemon.workers("blog")), "the request to run")
+        router = router_of(daemon)
+        assert router is not None
+        router.kill()
+        with Load(port, connections=4, keep_alive=False, may_fail=True) as load:
+            load.wait_for_requests(50)
+        assert busy.getresponse().read() == b"blog"
+    assert len(load.outcome.failures) <= 4, (
+        load.outcome.summary()
+    )  # what the router had accepted, and not passed on
     assert [each for each in daemon.events() if each["kind"] == "router-died"]
     assert router_of(daemon) != router
 
@@ -121,43 +127,39 @@ def test_certbots_webroot_and_redirects_are_served_for_every_host(
     daemon.start()
 
     def said(host: str, path: str) -> tuple[int, str]:
-        return ask(http.client.HTTPConnection("127.0.0.1", port, timeout=30), host, path)
+        with connect(port) as connection:
+            return ask(connection, host, path)
 
     for host in ("localhost", "www.blog.example", "unknown.example"):
         assert said(host, "/.well-known/acme-challenge/a-Token_1") == (200, "a-Token_1.thumbprint")
     for name in ("link", "..", "..%2f..%2f..%2fetc%2fpasswd", "b", ""):
         assert said("unknown.example", f"/.well-known/acme-challenge/{name}")[0] == 404
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("POST", "/a?b=c", body=b"x", headers={"Host": "www.blog.example"})
-    answer = connection.getresponse()
-    assert (answer.status, answer.headers["Location"]) == (308, "https://blog.example/a?b=c")
+    with connect(port) as connection:
+        connection.request("POST", "/a?b=c", body=b"x", headers={"Host": "www.blog.example"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Location"]) == (308, "https://blog.example/a?b=c")
 
 
-@pytest.mark.parametrize("pieces", [1, 50])
-def test_tls_is_told_apart_by_name_and_keeps_to_it(
-    daemon: DaemonUnderTest, django: Path, authority: trustme.CA, pieces: int
-) -> None:
+def test_tls_is_told_apart_by_name_and_keeps_to_it(daemon: DaemonUnderTest, django: Path) -> None:
+    authority = Authority()
     tls = {}
     for name in ("blog", "shop"):
-        made = authority.issue_cert(f"{name}.localhost")
-        made.cert_chain_pems[0].write_to_path(daemon.folder / f"{name}.pem")
-        made.private_key_pem.write_to_path(daemon.folder / f"{name}.key")
-        files = f'certificate = "{daemon.folder}/{name}.pem", key = "{daemon.folder}/{name}.key"'
+        (daemon.folder / f"keys-{name}").mkdir()
+        made = authority.issue(daemon.folder / f"keys-{name}", f"{name}.localhost")
+        files = f'certificate = "{made.certificate}", key = "{made.key}"'
         tls[name] = f'hosts = ["{name}.localhost"]\ntls = {{ {files} }}\n'
     port = free_port()
     shared(daemon, django, f'tls_listen = ["127.0.0.1:{port}"]\n', **tls)
-    settings = daemon.folder / "{}" / "project" / "settings.py"
     for name in tls:
-        file = Path(str(settings).format(name))
+        file = daemon.folder / name / "project" / "settings.py"
         file.write_text(file.read_text().replace('"localhost", ', '".localhost", '))
     daemon.start()
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
     for name in tls:
-        with socket.create_connection(("127.0.0.1", port)) as plain:
-            said = handshake(trust, plain, f"{name}.localhost", pieces)
-            assert f"\r\n\r\n{name}/" in said
-            assert "HTTP/1.1 421 " in said
+        for pieces in (1, 50):
+            with socket.create_connection(("127.0.0.1", port)) as plain:
+                said = handshake(authority.client_context(), plain, f"{name}.localhost", pieces)
+                assert f"\r\n\r\n{name}/" in said
+                assert "HTTP/1.1 421 " in said
 
 
 def handshake(trust: ssl.SSLContext, plain: socket.socket, name: str, pieces: int) -> str:
@@ -185,7 +187,9 @@ def handshake(trust: ssl.SSLContext, plain: socket.socket, name: str, pieces: in
             break
         except ssl.SSLWantReadError:
             more("the handshake")
-    inside.write(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\nGET / HTTP/1.1\r\nHost: other.localhost\r\n\r\n".encode())
+    inside.write(
+        f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\nGET / HTTP/1.1\r\nHost: other.localhost\r\n\r\n".encode()
+    )
     send()
     said = b""
     while b"421 Misdirected Request\n" not in said and b" 421 " not in said:
@@ -203,5 +207,5 @@ def test_a_router_that_is_told_to_end_is_started_again(daemon: DaemonUnderTest, 
     assert router is not None
     os.kill(router.pid, signal.SIGTERM)
     wait_for(lambda: (found := router_of(daemon)) is not None and found != router, "another router")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    assert ask(connection, "localhost") == (200, "blog/")
+    with connect(port) as connection:
+        assert ask(connection, "localhost") == (200, "blog/")
