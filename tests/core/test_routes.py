@@ -100,14 +100,14 @@ def test_a_request_reaches_only_a_site_that_it_names_and_the_one_that_fits_best(
 ) -> None:
     taken: dict[tuple[str, str], SiteName] = {}
     routes = [
-        each for each in routes if all(taken.setdefault(key, each.site) == each.site for key in each.keys())
+        each for each in routes if all(taken.setdefault(key, each.site) == each.site for key in each.claims())
     ]
     path = "/" + "/".join(parts)
     found = Table(routes).find(f"{host}:8000".encode(), path.encode())
     fitting = [
         (len(pattern) + 1000 * (pattern == host), len(mount), each.site)
         for each in routes
-        for pattern, mount in each.keys()  # noqa: SIM118
+        for pattern, mount in each.claims()
         if fits(pattern, host) and (not mount or path == mount or path.startswith(mount + "/"))
     ]
     assert found == (max(fitting)[2] if fitting else None)

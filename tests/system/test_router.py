@@ -7,10 +7,13 @@ import os
 import signal
 import socket
 import ssl
+import tempfile
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import psutil
+import pytest
 
 from authority import Authority
 from system.daemon import URLS, DaemonUnderTest, Project, free_port, wait_for
@@ -112,14 +115,20 @@ def test_the_next_daemon_takes_the_shared_address_over(daemon: DaemonUnderTest, 
     assert {each["pid"] for each in daemon.workers("blog")} == before
 
 
+@pytest.fixture
+def tmp_for_nobody() -> Iterator[Path]:
+    """A folder that the router's user can enter; pytest's own can be entered by none but us."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def test_certbots_webroot_and_redirects_are_served_for_every_host(
-    daemon: DaemonUnderTest, django: Path
+    daemon: DaemonUnderTest, django: Path, tmp_for_nobody: Path
 ) -> None:
-    webroot = daemon.folder / "acme"
+    webroot = tmp_for_nobody / "acme"
     challenges = webroot / ".well-known" / "acme-challenge"
     challenges.mkdir(parents=True)
-    for folder in (daemon.folder, *daemon.folder.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o055)
     (challenges / "a-Token_1").write_text("a-Token_1.thumbprint")
     (challenges / "link").symlink_to("/etc/passwd")
     top = f'acme_dir = "{webroot}"\nredirects = {{ "www.blog.example" = "https://blog.example" }}\n'

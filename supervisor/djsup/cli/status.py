@@ -208,8 +208,8 @@ def _facts(site: SiteSnapshot, now: float) -> Iterator[tuple[str, Text]]:
         yield "error", Text.assemble((output.clean(site.error), "red"), _next_try(site))
     for note in site.notes:
         yield "note", Text(output.clean(note), style="yellow")
-    kinds = ((site.tls_listen, " (TLS)"), (site.shared, " (shared)"))
-    listens = (each + "".join(text for those, text in kinds if each in those) for each in site.listen)
+    marks = ((site.tls_listen, " (TLS)"), (site.shared, " (shared)"))
+    listens = (each + "".join(text for those, text in marks if each in those) for each in site.listen)
     yield "listens", Text(", ".join(listens) or figures.NONE)
     if site.hosts:
         yield "hosts", Text(", ".join(site.hosts))

@@ -55,7 +55,7 @@ def _all(groups: Iterable[tuple[Address, ...]]) -> tuple[Address, ...]:
 def _tell_apart(routes: list[SiteRoute], documents: Documents, wrong: Report) -> None:
     first: dict[tuple[str, str], KeyPath] = {}
     for route in routes:
-        for key in route.keys():  # noqa: SIM118 -- no dict's
+        for key in route.claims():
             place = _place(route, key[0], documents)
             other = first.setdefault(key, place)
             if other != place:

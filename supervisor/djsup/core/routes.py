@@ -54,7 +54,7 @@ class SiteRoute:
     header_timeout_s: float = 0.0
     max_header_bytes: int = 0
 
-    def keys(self) -> Iterator[tuple[str, str]]:
+    def claims(self) -> Iterator[tuple[str, str]]:
         """Host and mount of all that it is for. No two sites may have one in common."""
         for host in self.hosts:
             yield host, self.mount
@@ -127,7 +127,7 @@ class Table:
     def __init__(self, sites: Iterable[SiteRoute]) -> None:
         self._by_host: dict[str, list[tuple[bytes, SiteName]]] = {}
         for each in sites:
-            for host, mount in each.keys():  # noqa: SIM118 -- no dict's
+            for host, mount in each.claims():
                 self._by_host.setdefault(host, []).append((mount.encode(), each.site))
         for found in self._by_host.values():
             found.sort(key=lambda pair: len(pair[0]), reverse=True)
