@@ -202,6 +202,9 @@ class Performer:
         """Give everything back at the end."""
         self.listeners.close_all()
         self._private_folders.forget_all()
+        self.router.close()
+        if self.quitting:
+            self._runtime.router.unlink(missing_ok=True)
 
     @staticmethod
     def dashboard_uid(dashboard: DashboardSettings | None) -> int | None:

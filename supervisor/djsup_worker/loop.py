@@ -189,7 +189,8 @@ class Loop:
         if self.after_events and not self._finish_events(hand):
             return
         while self._do_what_is_due(hand):
-            events = poll(0 if self._queued else self._timeout_s(), EVENTS_MAX)
+            hurry = self._queued or self.after_events
+            events = poll(0 if hurry else self._timeout_s(), EVENTS_MAX)
             for fd, mask in events:
                 handler = ready.get(fd)
                 if handler is None:

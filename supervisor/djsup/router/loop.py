@@ -66,9 +66,10 @@ CALL_S = 1.0
 """How often the daemon is told that requests wait for a site without workers."""
 RETRY_AFTER_S = 5
 
-WATCH = select.EPOLLIN | select.EPOLLET
+WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 MUTE = select.EPOLLET
 BROKEN = select.EPOLLHUP | select.EPOLLERR
+ENDED = BROKEN | select.EPOLLRDHUP
 NEW_BYTE, RESUME_BYTE, WHOLE_BYTE, DROP_BYTE = (bytes((each,)) for each in (NEW, RESUME, WHOLE, DROP))
 pack_size, size_of = SIZE.pack, SIZE.unpack_from
 HEADS_KEPT = 1024
@@ -350,7 +351,7 @@ class Loop:
         if state is State.TOLD:
             self._discard(client)
         elif client.tls:
-            self._peek(client)
+            self._peek(client, mask)
         else:
             self._read(client)
 
@@ -428,7 +429,7 @@ class Loop:
         self._tell(client, pages.moved(self._date_line(), origin, below, data.partition(b" ")[0]))
         return True
 
-    def _peek(self, client: Client) -> None:
+    def _peek(self, client: Client, mask: int) -> None:
         """Look at what a client says before it is inside TLS; the bytes stay for the worker that answers."""
         try:
             data = client.recv(hello.MOST_BYTES, socket.MSG_PEEK)
@@ -436,8 +437,8 @@ class Loop:
             return
         except OSError:
             data = b""
-        if not data or len(data) <= len(client.data):
-            self._drop(client)  # its end: what was there before is all that there will be
+        if not data or (mask & ENDED and len(data) == len(client.data)):
+            self._drop(client)  # what was there before is all that there will be
             return
         client.data = data
         name = hello.server_name(data)
@@ -539,6 +540,10 @@ class Loop:
                     message = (kind, client.number, pack_size(len(note) + len(data)), note, data)
                     socket.send_fds(worker.sock, [b"".join(message)], [client.fd])
             except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    why = "a header section that is longer than this machine's sockets take at once"
+                    self._tell(client, answer(431, why, self._date_line()))
+                    return True
                 # Full, or gone: then its line's end tells. Either way it takes nothing now.
                 worker.open = False
                 if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS):
