@@ -35,7 +35,7 @@ from collections import deque
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple
 
-from djsup_worker.connection import BODY, GONE, HEAD, IDLE, Connection
+from djsup_worker.connection import BODY, GONE, HEAD, IDLE, RUNNING, Connection
 from djsup_worker.scoreboard import CONNECTIONS_AT, TAKEN_AT
 from djsup_worker.wsgi import complain, describe
 
@@ -234,19 +234,14 @@ class Link:
         began_ns = _monotonic_ns()
         while todo:
             kind, number, data, ancillary = todo.popleft()
-            try:
-                if kind == RESUME:
-                    self._resume(number, data)
-                elif kind in (NEW, WHOLE):
-                    self._take(number, data, ancillary, whole=kind == WHOLE)
-                elif kind == DROP:
-                    parked = self._parked.pop(number, None)
-                    if parked is not None:
-                        _let_go(parked)
-            except Exception as error:  # noqa: BLE001  # one connection's trouble is not the others'
-                complain(self._loop.site, "a mistake in the worker itself\n%s" % describe(error))
-                if not hand.lost:
-                    self.say(CLOSED, number)
+            if kind == RESUME:
+                self._resume(number, data)
+            elif kind in (NEW, WHOLE):
+                self._take(number, data, ancillary, whole=kind == WHOLE)
+            elif kind == DROP:
+                parked = self._parked.pop(number, None)
+                if parked is not None:
+                    _let_go(parked)
             if hand.lost:
                 return
             if todo and _monotonic_ns() - began_ns > SAY_AFTER_NS:
@@ -269,7 +264,17 @@ class Link:
         loop = self._loop
         loop.connections[connection.fd] = connection
         loop.row.add(CONNECTIONS_AT, 1)
-        connection.begin(data)
+        self._begin(connection, data)
+
+    def _begin(self, connection: Routed, data: bytes) -> None:
+        hand = self._loop.poller
+        try:
+            connection.begin(data)
+        except Exception as error:  # noqa: BLE001  # one connection's trouble is not the others'
+            text = "a mistake in the worker itself; the connection was closed\n%s" % describe(error)
+            complain(self._loop.site, text)
+            if not hand.lost and connection.phase != RUNNING:
+                connection.close()
 
     def _take(self, number: bytes, data: bytes, ancillary: Any, *, whole: bool) -> None:
         socks = [
@@ -294,7 +299,7 @@ class Link:
         connection.link = self
         connection.number = number
         connection.told = False
-        connection.begin(data[begins:])
+        self._begin(connection, data[begins:])
 
     def _end(self) -> None:
         """Nothing more comes. A router that was asked for that still takes back what is lent; it has what is parked."""

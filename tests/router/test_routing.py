@@ -198,6 +198,22 @@ def test_a_request_that_waits_too_long_is_answered_503() -> None:
         assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
 
 
+def test_a_worker_that_talks_nonsense_is_given_up_and_the_others_are_served(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with world(route("a", "a.example"), route("b", "b.example"), workers=1) as made, made.connect() as client:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            made.do(lambda: made.router.add_worker(A.site, theirs))
+            ours.settimeout(WAIT_S)
+            for said in (b"I" + bytes(8) + b"\0\0\0\0", b"C" * 13, b"I123"):
+                ours.send(said)
+            assert ours.recv(1) == b""
+        client.sendall(get("b.example") + get("a.example"))
+        assert answers(client, 2) == [(200, b"b"), (200, b"a")]
+    assert "a mistake in the router" in capfd.readouterr().err
+
+
 def test_a_busy_worker_delays_nobody_while_another_is_idle() -> None:
     slow = Slow()
     with world(route("a", "a.example", threads=1), workers=2) as made, made.connect() as busy:

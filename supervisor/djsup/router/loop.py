@@ -11,10 +11,12 @@ import errno
 import resource
 import select
 import socket
+import sys
 import time
 from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
+from traceback import format_exc
 from typing import TYPE_CHECKING
 
 from djsup.core.routes import Routing, Table, normal
@@ -127,18 +129,30 @@ class Loop:
             events = poll(self._patience_s(), EVENTS_MAX)
             self._now = _monotonic()
             for fd, mask in events:
-                client = clients.get(fd)
-                if client is not None:
-                    self._client_ready(client, mask)
-                    continue
-                worker = lines.get(fd)
-                if worker is not None:
-                    self._worker_ready(worker, mask)
-                elif fd in handlers:
-                    handlers[fd](mask)
+                try:
+                    client = clients.get(fd)
+                    if client is not None:
+                        self._client_ready(client, mask)
+                        continue
+                    worker = lines.get(fd)
+                    if worker is not None:
+                        self._worker_ready(worker, mask)
+                    elif fd in handlers:
+                        handlers[fd](mask)
+                except Exception:  # noqa: BLE001 -- one connection's trouble, or one site's, is not the others'
+                    self._trouble(fd)
             if self._talkative:
                 self._talk()
             self._look_at_the_clock()
+
+    def _trouble(self, fd: int) -> None:
+        """A mistake of ours, or a worker that says what it cannot have to say: end what it came from."""
+        sys.stderr.write(f"a mistake in the router; the connection was closed\n{format_exc()}")
+        client, worker = self._clients.get(fd), self._lines.get(fd)
+        if client is not None:
+            self._drop(client)
+        elif worker is not None:
+            self._worker_gone(worker)
 
     def close(self) -> None:
         """Close what is open, once ``run`` has returned."""
