@@ -11,7 +11,13 @@ from djsup_worker.mount import under
 
 @pytest.mark.parametrize(
     ("path", "info"),
-    [("/shop", ""), ("/shop/", "/"), ("/shop/a/b", "/a/b"), ("/shopping", "/shopping"), ("/healthz", "/healthz")],
+    [
+        ("/shop", ""),
+        ("/shop/", "/"),
+        ("/shop/a/b", "/a/b"),
+        ("/shopping", "/shopping"),
+        ("/healthz", "/healthz"),
+    ],
 )
 def test_the_application_gets_the_prefix_apart_from_the_rest(path: str, info: str) -> None:
     seen: list[dict[str, Any]] = []
