@@ -9,7 +9,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 
 import psutil
@@ -48,7 +48,11 @@ def connect(port: int) -> AbstractContextManager[http.client.HTTPConnection]:
 
 
 def router_of(daemon: DaemonUnderTest) -> psutil.Process | None:
-    return next((each for each in daemon.family() if "djsup.router" in each.cmdline()), None)
+    for each in daemon.family():
+        with suppress(psutil.Error):  # it has just ended
+            if "djsup.router" in each.cmdline():
+                return each
+    return None
 
 
 TWO = {

@@ -115,6 +115,8 @@ class Loop:
         self._clients_max = max(16, soft - DESCRIPTORS_KEPT)
         self.every_second: Callable[[], None] = lambda: None
         self._second_at = 0.0
+        self._leaving = False
+        """Whether another router accepts."""
         self._restless = False
         """Whether a request came since figures were told."""
         self.ended = False
@@ -262,11 +264,9 @@ class Loop:
         self._serve_queue(site)
 
     def give_up_listeners(self) -> None:
-        """Somebody else accepts from now on: let the idle connections go."""
+        """Somebody else accepts from now on: serve who is here, and let idle connections go."""
+        self._leaving = True
         self.listen([])
-        for client in list(self._clients.values()):
-            if client.state in (State.FRESH, State.IDLE):
-                self._drop(client)
 
     def stay_awake(self) -> None:
         """Have ``every_second`` called in a moment, whatever comes."""
@@ -280,8 +280,8 @@ class Loop:
 
     @property
     def has_work(self) -> bool:
-        """Whether a request is under way."""
-        return any(each.state in (State.HEAD, State.QUEUED, State.LENT) for each in self._clients.values())
+        """Whether a request is under way, or may be."""
+        return any(each.state is not State.TOLD for each in self._clients.values())
 
     # --- doors --------------------------------------------------------------------------------
 
@@ -735,7 +735,11 @@ class Loop:
         for client in list(self._clients.values()):
             state = client.state
             age_s = now - client.since
-            if state is State.IDLE:
+            if state is State.IDLE and self._leaving:
+                self._read(client)  # it may have sent a request this very moment
+                if client.state is State.IDLE:
+                    self._drop(client)
+            elif state is State.IDLE:
                 keepalive_s = client.site.route.keepalive_s if client.site is not None else 0.0
                 if age_s >= keepalive_s:
                     self._drop(client)
