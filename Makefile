@@ -10,7 +10,7 @@ arguments ?=
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1	/p' Makefile
 
-run:  ## both example sites and the dashboard, in the foreground
+run:  ## the example sites and the dashboard, in the foreground
 	@$(prepare) run && exec .venv/bin/djsup start -c config.example.toml
 
 test:  ## all tests; arguments="-k reload" picks some

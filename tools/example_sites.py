@@ -1,7 +1,7 @@
 """The example sites: a virtualenv of their own each, a database, data to look at.
 
-Knows that ``blog`` runs on the same Python as djsup and ``shop``, if it can, on another one, so that
-whoever tries djsup sees two versions of Python and of Django under one daemon.
+Knows that ``blog`` runs on the same Python as djsup, ``shop``, if it can, on another one, and ``hello`` on a third, so
+that whoever tries djsup sees several versions of Python and two of Django under one daemon, at one address.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ def prepare(root: Path) -> None:
     prepare_site(root, "blog", this_one(), [])
     second = _second_interpreter(root / "examples/shop/.venv")
     prepare_site(root, "shop", second, [] if second.minor == this_one().minor else [HTTPTOOLS])
+    _prepare_hello(root / "examples/hello", second, root / ".cache/log/hello.log")
 
 
 def prepare_site(root: Path, name: str, interpreter: Interpreter, extra: list[str]) -> None:
@@ -42,6 +43,18 @@ def prepare_site(root: Path, name: str, interpreter: Interpreter, extra: list[st
     )
     virtualenv.prepare(interpreter)
     _fill_database(directory, virtualenv.python, log)
+
+
+def _prepare_hello(directory: Path, second: Interpreter, log: Path) -> None:
+    """The site that has neither Django nor a database."""
+    path = directory / ".venv"
+    third = ask(path / "bin/python")
+    if third is None:
+        third = next(
+            (each for each in reversed(all_others()) if each.minor not in (second.minor, this_one().minor)),
+            second,
+        )
+    Virtualenv(path=path, log=log, install=(HTTPTOOLS,), directory=directory, sources=()).prepare(third)
 
 
 def _second_interpreter(virtualenv: Path) -> Interpreter:

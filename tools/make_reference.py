@@ -14,7 +14,6 @@ import click
 from pydantic.fields import FieldInfo
 
 from djsup.cli import VERBS, cli
-from djsup.config.pending import PENDING, Pending
 from djsup.config.schema import (
     CanaryTable,
     CertificateTable,
@@ -37,8 +36,6 @@ from djsup.core.difference import Cost, cost_of
 REFERENCE = Path(__file__).resolve().parent.parent / "docs/reference"
 HELP_WIDTH = 88
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # TOML 1.0: any other is quoted
-EVERY_VALUE = Pending.__dataclass_fields__["applies"].default
-"""What a setting has that is without effect whatever its value is."""
 
 TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
     ("The top of the file", (), Configuration),
@@ -142,7 +139,7 @@ def configuration() -> str:
     parts = [CONFIGURATION_HEAD]
     for title, path, table in TABLES:
         parts.append(f"## {title}\n\n{(table.__doc__ or '').strip()}\n")
-        parts.extend(_setting(path, name, field) for name, field in table.model_fields.items())
+        parts.extend(_setting(name, field) for name, field in table.model_fields.items())
     return "\n".join(parts)
 
 
@@ -162,7 +159,7 @@ def _leaves(table: type[Table]) -> Iterator[str]:
     yield from (name for name in table.model_fields if name not in inner or table is SiteLogTable)
 
 
-def _setting(path: tuple[str, ...], name: str, field: FieldInfo) -> str:
+def _setting(name: str, field: FieldInfo) -> str:
     """One setting: what it does, what is allowed, its default and an example."""
     lines = [f"### `{name}`\n", f"{field.description}\n"]
     allowed = list(dict.fromkeys(_allowed(field)))
@@ -175,11 +172,6 @@ def _setting(path: tuple[str, ...], name: str, field: FieldInfo) -> str:
     if field.examples:
         written = "`, `".join(f"{name} = {toml(example)}" for example in field.examples)
         lines.append(f"* Example: `{written}`")
-    lines.extend(
-        f"* **Not yet{'' if pending.applies is EVERY_VALUE else ', for some values'}**: {pending.sentence}"
-        for pending in PENDING
-        if pending.path in ((*path, name), (*path, name, "*"))
-    )
     return "\n".join(lines) + "\n"
 
 

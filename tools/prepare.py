@@ -91,9 +91,10 @@ def _djsup(*, dev: bool, fuzz: bool = False) -> None:
 def _introduce() -> None:
     """Say what ``make run`` is about to start, and where to look at it."""
     say("")
-    say("  The blog        http://127.0.0.1:8001/    its admin: http://127.0.0.1:8001/admin/")
-    say("  The shop        http://127.0.0.1:8002/    its admin: http://127.0.0.1:8002/admin/")
-    say("  The dashboard   http://127.0.0.1:9000/    its token: .cache/dashboard-token")
+    say("  The blog        http://blog.localhost:8001/        its admin: http://blog.localhost:8001/admin/")
+    say("  The shop        http://shop.localhost:8001/        its admin: http://shop.localhost:8001/admin/")
+    say("  Hello           http://blog.localhost:8001/hello   one address for all three sites")
+    say("  The dashboard   http://127.0.0.1:9000/             its token: .cache/dashboard-token")
     say("")
     say(
         '  Both admins have the user "admin" with the password "admin": an example, nothing for the internet.'

@@ -146,6 +146,7 @@ def check_addresses(settings: Settings, held: Sequence[str]) -> Iterator[Address
     wanted: list[tuple[Address, str]] = [
         (address, site.name) for site in settings.sites for address in site.listen
     ]
+    wanted += [(address, "router") for address in settings.shared]
     if settings.dashboard is not None:
         wanted.append((settings.dashboard.listen, "dashboard"))
     for address, owner in wanted:
@@ -217,7 +218,7 @@ def _boot(site: SiteSettings, channel: socket.socket) -> None:
             health_host="localhost",
             orphan_grace_s=0.0,
             static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
-            tls_listeners=[str(address) for address in site.tls_listen],
+            tls_listeners=[str(address) for address in (*site.tls_listen, *site.shared_tls)],
         )
         # Nobody asks this process for its stacks: any memory will do for them.
         fds = (memory, receiving.fileno(), sending.fileno(), memory, nowhere, nowhere)

@@ -242,6 +242,7 @@ class Daemon:
         # Before whatever was asked for meanwhile: else a stop would not find what it has to end.
         if adopted := await self._adoption.gather(self._estates.read()):
             self._handle(events.SitesAdopted(adopted))
+        self.performer.inherit_from_router(settings)
         self._handle(events.SettingsChanged(settings, "start"))
         self._estates.forget_others()
         self.service.drop_names(self.performer.listeners.drop_kept(STORED))
@@ -259,6 +260,7 @@ class Daemon:
 
     def _succeed(self, left: Bequest, settings: Settings) -> None:
         """Go on where it was, with the settings as they are now."""
+        self.performer.inherit_from_router(left.settings)
         self._handle(upgrade.succeed(left))
         if settings != left.settings:
             self._adopt_settings(settings)
@@ -531,6 +533,8 @@ class Daemon:
         self.performer.dashboard = settings.dashboard
         self.performer.doorkeeper.adopt(settings.dashboard)
         self.performer.orphan_grace_s = settings.orphan_grace_s
+        self.performer.router.adopt(settings)
+        self.performer.connect_to_router()
         self.log.settings = settings.log
         self.performer.keyring.adopt(settings)
         self.timetable.adopt(settings, time.time() if wall is None else wall)

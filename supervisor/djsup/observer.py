@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 from djsup.core import events
 from djsup.core.model import Pid, SiteName, Slot
-from djsup.core.snapshot import CurrentRequest, ReloadReport, SiteSnapshot, WorkerSnapshot, WorkerState
+from djsup.core.snapshot import (
+    CurrentRequest,
+    QueueSnapshot,
+    ReloadReport,
+    SiteSnapshot,
+    WorkerSnapshot,
+    WorkerState,
+)
 from djsup.recorder import Recorder, Seen
 from djsup.shell import queues
 from djsup.shell.samples import Cores, Measured, Meter, SiteSamples, Totals
@@ -145,7 +152,7 @@ class Observer:
             events.LoadSampled(
                 site.name,
                 busy_threads=sum(len(row.running) for row in serving),
-                waiting=self._waiting(site.listen),
+                waiting=self._waiting(site.listen) + self._performer.router.figures(site.name).queued,
                 cores=self._loads.setdefault(site.name, Cores()).used(pids, now),
                 connections=sum(row.connections for _, row in found),
                 requests=requests,
@@ -214,9 +221,14 @@ class Observer:
             + sum(template.pss_bytes for template in templates),
             cpu_percent=round(sum(worker.cpu_percent for worker in workers), 1),
             last_reload=_on_the_wall(site.last_reload, wall_offset),
+            queue=self._queue(name),
             workers=workers,
             templates=templates,
         )
+
+    def _queue(self, site: SiteName) -> QueueSnapshot:
+        found = self._performer.router.figures(site)
+        return QueueSnapshot(found.queued, found.waited, round(found.waited_s, 3), found.turned_away)
 
     def totals(self, site: SiteName) -> tuple[Totals, float]:
         """What a site has done since it is known, workers that are gone counted on; and its processor time (s).

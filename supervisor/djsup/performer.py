@@ -22,13 +22,24 @@ from djsup.bequest import Holdings, ProcessHeld
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.estate import Stage, TemplateLeft, WorkerLeft
-from djsup.core.model import DASHBOARD_USER, Generation, Pid, ProcId, ProgramSettings, SiteName, SiteSettings
+from djsup.core.model import (
+    DASHBOARD_USER,
+    ROUTER,
+    Generation,
+    Pid,
+    ProcId,
+    ProgramSettings,
+    SiteName,
+    SiteSettings,
+)
 from djsup.doorkeeper import Doorkeeper
 from djsup.keyring import Keyring
+from djsup.router_line import RouterLine
 from djsup.shell import (
     access_logs,
     channels,
     handovers,
+    heirloom,
     logs,
     notifications,
     processes,
@@ -46,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from djsup.core.events import Event, Exit
-    from djsup.core.model import DashboardSettings
+    from djsup.core.model import DashboardSettings, Settings
     from djsup.shell.control import Peer
     from djsup.shell.history import History
     from djsup.shell.runtime import RuntimeDirectory
@@ -99,6 +110,8 @@ class Process:
     """How much it has sent that is no message, or none that it may send."""
     tls: bool = False
     """Whether it, or a worker forked from it, has listeners that speak TLS."""
+    router: int = 0
+    """The number of the router that it has a line to; 0: none."""
 
 
 class Performer:
@@ -130,6 +143,7 @@ class Performer:
         self._surroundings = jails.OwnSurroundings()
         self._watches = watches.Watches(lambda address: tell(events.ConnectionWaiting(address)))
         self.handovers = handovers.Handovers()
+        self.router = RouterLine(self.listeners, tell)
         self._runtime = runtime
         self._tell = tell
         self._log = log
@@ -147,10 +161,12 @@ class Performer:
                 except sockets.CannotListen as error:
                     self._tell(events.ListenerFailed(address, str(error)))
                 else:
+                    self.router.bound(address)
                     self._tell(events.ListenerBound(address))
             case actions.CloseListener(address):
                 self._watches.drop(address)
                 self.listeners.close(address)
+                self.router.bound(address)
             case actions.WatchListener(address):
                 self._watches.watch(address, self.listeners.socket(address))
             case actions.UnwatchListener(address):
@@ -189,6 +205,8 @@ class Performer:
                 self._start_program(proc, site, generation, ProgramSettings(name, command), None)
             case actions.StartDashboard(proc):
                 self._start_dashboard(proc)
+            case actions.StartRouter(proc):
+                self._start_router(proc)
             case actions.Quit():
                 self.quitting = True
             case _:
@@ -211,6 +229,9 @@ class Performer:
         """Give everything back at the end."""
         self.listeners.close_all()
         self._surroundings.forget_all()
+        self.router.close()
+        if self.quitting:
+            self._runtime.router.unlink(missing_ok=True)
 
     @staticmethod
     def dashboard_uid(dashboard: DashboardSettings | None) -> int | None:
@@ -233,7 +254,7 @@ class Performer:
     def _boot(self, proc: ProcId, generation: Generation, slot: int | None, site: SiteSettings) -> None:
         """Run the site's interpreter on the worker's folder, and tell it what it is to be."""
         capture = logs.Capture(self._log, site.name, slot)
-        process = Process(proc, site.name, generation, slot, capture, tls=bool(site.tls_listen), boots=True)
+        process = Process(proc, site.name, generation, slot, capture, tls=_speaks_tls(site), boots=True)
         try:
             board, stacks = self._scoreboard(site.name), self._stack_file(site.name)
             fds = [board.fd, self.handovers.receiving_end(site.name, generation)]
@@ -307,7 +328,9 @@ class Performer:
             trusted_proxies=list(site.trusted_proxies),
             proxy_protocol=site.proxy_protocol,
             static={each.prefix: {"path": each.path, "changes": each.changes} for each in site.static},
-            tls_listeners=[str(address) for address in site.tls_listen],
+            tls_listeners=[str(address) for address in (*site.tls_listen, *site.shared_tls)],
+            hosts=list(site.hosts),
+            mount=site.mount.encode().decode("latin-1"),
         )
 
     def _give_certificates(self, process: Process) -> None:
@@ -459,6 +482,71 @@ class Performer:
         self.roster[proc] = process
         process.pid = capture.pid = self.dashboard_pid = pid
         self._tell(events.ProcessStarted(proc, pid))
+
+    # --- the router ---------------------------------------------------------------------------
+
+    def _start_router(self, proc: ProcId) -> None:
+        capture = logs.Capture(self._log, SiteName("router"), None)
+        process = Process(proc, ROUTER, Generation(0), None, capture)
+        out, err = capture.open()
+        theirs = self.router.open()
+        try:
+            with heirloom.open_home(self._runtime.router) as home:
+                own = {
+                    "DJSUP_ROUTER_FD": str(theirs.fileno()),
+                    "DJSUP_ROUTER_HOME_FD": str(home.fileno()),
+                    "DJSUP_ROUTER_GRACE": str(self.orphan_grace_s),
+                }
+                if os.geteuid() == 0:
+                    # As the dashboard: it drops to this user when it has imported its own files.
+                    user = pwd.getpwnam(DASHBOARD_USER)
+                    own |= {"DJSUP_ROUTER_UID": str(user.pw_uid), "DJSUP_ROUTER_GID": str(user.pw_gid)}
+                identity = processes.Identity()
+                command = processes.Command(
+                    (sys.executable, "-I", "-m", "djsup.router"),
+                    "/",
+                    processes.environment(identity, own),
+                    identity,
+                    out,
+                    err,
+                    (theirs.fileno(), home.fileno()),
+                )
+                pid = self.processes.run(command, lambda end: self._ended(process, end))
+        except (processes.CannotRun, OSError, KeyError) as error:
+            self.router.close()
+            self._tell(events.SpawnFailed(proc, f"router: {error}"))
+            return
+        finally:
+            theirs.close()
+            os.close(out)
+            os.close(err)
+        self.roster[proc] = process
+        process.pid = capture.pid = pid
+        self._tell(events.ProcessStarted(proc, pid))
+        self.connect_to_router()
+
+    def connect_to_router(self) -> None:
+        """Give every worker that serves a shared address its line to the router that runs."""
+        for process in list(self.roster.values()):
+            self._connect_to_router(process)
+
+    def _connect_to_router(self, process: Process) -> None:
+        if process.slot is None or not process.ready or process.channel is None:
+            return
+        if process.router == self.router.number or not self.router.routes(process.site):
+            return
+        line = self.router.connect(process.site)
+        if line is not None:
+            process.router = self.router.number
+            self._send(process.proc, messages.Route(), [line.fileno()])
+            line.close()
+
+    def inherit_from_router(self, settings: Settings) -> None:
+        """Take over the listeners that the router of an earlier daemon accepts from."""
+        by_name = {str(address): address for address in settings.shared}
+        for name, listener in heirloom.ask(self._runtime.router):
+            if name not in by_name or not self.listeners.adopt(by_name[name], listener):
+                listener.close()
 
     # --- running ------------------------------------------------------------------------------
 
@@ -650,6 +738,7 @@ class Performer:
                     self._tell(events.WorkerReady(proc))
                 process.ready = True
                 self._say_leaving(process)
+                self._connect_to_router(process)
             case messages.Drained(handed_over, closed, cut):
                 text = (
                     f'site "{process.site}": worker {process.slot} drained: {handed_over} connections handed over, '
@@ -759,7 +848,7 @@ class Performer:
             process = Process(left.proc, site.name, left.generation, slot, capture, pid=left.pid)
             process.adopted = True
             process.ready = worker is not None and worker.stage is not Stage.BOOTING
-            process.tls = bool(site.tls_listen)
+            process.tls = _speaks_tls(site)
             self.roster[left.proc] = process
         return self.roster[left.proc]
 
@@ -770,7 +859,12 @@ class Performer:
         listeners, named = self.listeners.held()
         return Holdings(
             # One that has not said hello is left alone: its channel ends, and so does it.
-            tuple(self._held(each, each.pid) for each in self.roster.values() if each.pid is not None),
+            # The router is replaced, as one that died is: it serves on until the next has its listeners.
+            tuple(
+                self._held(each, each.pid)
+                for each in self.roster.values()
+                if each.pid is not None and each.site != ROUTER
+            ),
             tuple(listeners),
             tuple(named),
             tuple(self.handovers.held()),
@@ -859,6 +953,8 @@ class Performer:
         self._look_for_deserted(process.site, process.generation)
         if process.pid is not None and process.pid == self.dashboard_pid:
             self.dashboard_pid = None
+        if process.site == ROUTER:
+            self.router.close()
         if end.status == jails.FAILED and process.boots and not process.spoke:
             said = process.capture.last_stderr
             error = said[-1].removeprefix("djsup: ") if said else "its isolation cannot be had"
@@ -904,3 +1000,7 @@ class Performer:
         # What stands in the log already, line by line as it was printed, is not said again.
         details = "" if notice.kind in PRINTED else notice.details
         self._log.say(notice.text, notice.level.value, details, by=notice.by)
+
+
+def _speaks_tls(site: SiteSettings) -> bool:
+    return bool(site.tls_listen or site.shared_tls)

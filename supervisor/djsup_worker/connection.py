@@ -122,6 +122,10 @@ class Connection(Wire):
         self._linger = False
         self._mask = READ
 
+    def unwatched(self) -> None:
+        """It is new, and nobody watches it yet."""
+        self._mask = 0
+
     # --- what the loop tells it ---
 
     def ready(self, mask: int) -> None:

@@ -2,7 +2,7 @@
 
 With a handover socket every idle connection passes through it at once, and every busy one when its
 response is out and nothing of a next request was read; the receiving worker finds unread bytes in the
-kernel's buffer. While the socket is full they wait here, unwatched.
+kernel's buffer. While the socket is full they wait here, unwatched. What a router has lent goes back to it.
 
 Without one, answers say ``Connection: close``, and a connection that has been idle for IDLE_S is closed.
 That moment is for the request that is on its way already (as nginx' keepalive_min_timeout): closing at
@@ -68,6 +68,8 @@ class Departure:
         loop.departure = self
         loop.row.state("draining")
         loop.at(self._until_ns, self._give_up)
+        for link in loop.links:
+            link.leave()
         if self._handover is None:
             loop.close_doors(Intake)
             loop.stays = False
@@ -109,7 +111,7 @@ class Departure:
 
     def one_less(self) -> None:
         """A connection has ended: perhaps it was the last."""
-        if self._loop.connections or not self._begun or self._over:
+        if self._loop.connections or self._loop.links or not self._begun or self._over:
             return
         self._begun = False  # what comes in now through the intake goes on at once, and comes by here
         self._loop.close_doors(Intake)

@@ -18,7 +18,7 @@ from collections import deque
 from email.utils import formatdate
 from itertools import count
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple, Type
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple, Type, TypeVar
 
 from djsup_worker.body import Room
 from djsup_worker.connection import (
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from djsup_worker.application import Application
     from djsup_worker.balance import Balance
     from djsup_worker.departure import Departure
+    from djsup_worker.link import Link
     from djsup_worker.preface import Admit
 
 EVENTS_MAX = 64
@@ -75,6 +76,7 @@ EVICT_SHARE = 32
 NEVER_NS = 1 << 62
 
 _monotonic_ns = time.monotonic_ns
+Lent = TypeVar("Lent", bound=Connection)
 
 
 class Loop:
@@ -100,6 +102,11 @@ class Loop:
         self.poller = self.crew.first if self.crew else Hand(0)
         self.connections: Dict[int, Connection] = {}
         self.departure: Optional[Departure] = None
+        self.links: List[Link] = []
+        """Lines to routers; there is more than one while one router takes over from another."""
+        self.after_events: List[Callable[[], None]] = []
+        """What the poller is to do when the events at hand are done. Called again by the next poller, if the role is
+        lost meanwhile."""
         self.balance: Optional[Balance] = None
         """Says when others should take connections in; None: there are no others."""
         self.access: Optional[Access] = None
@@ -163,6 +170,8 @@ class Loop:
         """Close what is open, once ``run`` has returned. A worker need not: it ends."""
         for connection in list(self.connections.values()):
             connection.close()
+        for link in list(self.links):
+            link.close()
         self.timeouts.close()
         self._epoll.close()
         self._wake_in.close()
@@ -178,8 +187,11 @@ class Loop:
         self._let_in(hand)
         while hand.backlog and not hand.lost:
             hand.backlog.popleft().turn_elsewhere(hand)
+        if self.after_events and not self._finish_events(hand):
+            return
         while self._do_what_is_due(hand):
-            events = poll(0 if self._queued else self._timeout_s(), EVENTS_MAX)
+            hurry = self._queued or self.after_events
+            events = poll(0 if hurry else self._timeout_s(), EVENTS_MAX)
             for fd, mask in events:
                 handler = ready.get(fd)
                 if handler is None:
@@ -191,12 +203,23 @@ class Loop:
                     self._trouble(fd, error)
                 if hand.lost:
                     return
+            if self.after_events and not self._finish_events(hand):
+                return
             if self._knocked:
                 # Last, so that no connection is taken in by a worker that then begins a long request, and
                 # so that no descriptor of this batch means two connections.
                 self._let_in(hand, min(len(events) - 1, ACCEPT_MAX))
             if self._queued and not hand.lost:
                 self._take_turns(hand)
+
+    def _finish_events(self, hand: Hand) -> bool:
+        """Do what was left for the end of the events at hand; whether this thread is to go on polling."""
+        waiting = self.after_events
+        while waiting and not hand.lost:
+            waiting[0]()
+            if not hand.lost:
+                del waiting[0]
+        return not hand.lost
 
     def _let_in(self, hand: Hand, most: int = 1) -> None:
         """Let some in through each door at which somebody waits, and one at least.
@@ -315,6 +338,17 @@ class Loop:
         sock.setblocking(False)
         now_ns = _monotonic_ns()
         return self._watched(kind(self, sock, self._base_for(local, scheme), peer[0], peer[1], now_ns))
+
+    def lend(
+        self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str], kind: Type[Lent]
+    ) -> Lent:
+        """Have a connection that is another's, and is watched only while something of its request is missing."""
+        sock.setblocking(False)
+        connection = kind(self, sock, self._base_for(local, "http"), peer[0], peer[1], _monotonic_ns())
+        connection.unwatched()
+        self.connections[connection.fd] = connection
+        self.row.add(CONNECTIONS_AT, 1)
+        return connection
 
     def add_proxied(
         self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str], admit: Admit

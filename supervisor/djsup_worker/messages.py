@@ -73,6 +73,10 @@ class Boot:
     """Folders of files by the prefix of their URLs: ``{"path": str, "changes": bool}`` each."""
     tls_listeners: List[str] = field(default_factory=list)
     """Those of ``listeners`` that speak TLS; the certificates come by NewCertificates, to workers only."""
+    hosts: List[str] = field(default_factory=list)
+    """The site's own, in small letters, for TLS on an address that it shares."""
+    mount: str = ""
+    """What the paths of its requests begin with, for SCRIPT_NAME; empty: the site is all there is."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,14 @@ class NewLimits:
     """To a worker: these limits from now on."""
 
     limits: Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Route:
+    """To a worker that is ready: take requests from a router, too.
+
+    File descriptors: its end of a line to the router (``link.py``).
+    """
 
 
 @dataclass(frozen=True)
@@ -281,7 +293,7 @@ class AccessLogTrouble:
 
 
 Message = Union[
-    Boot, Fork, Welcome, Drain, NewLimits, NewCertificates, AccessLog, Profile, Leaving, Stacks, Adopt,
+    Boot, Fork, Welcome, Drain, NewLimits, Route, NewCertificates, AccessLog, Profile, Leaving, Stacks, Adopt,
     Hello, Orphan, Loaded, LoadFailed, ForkFailed, Ready, Unhealthy, Drained, AccessLogTrouble, TimedOut,
 ]  # fmt: skip
 
@@ -293,6 +305,7 @@ KINDS: Dict[str, Type[Any]] = {
         Welcome,
         Drain,
         NewLimits,
+        Route,
         NewCertificates,
         AccessLog,
         Profile,

@@ -195,7 +195,7 @@ class HeadReader:
             raise Refused(400, "a folded header field")
         if not raw_target.isascii():
             # llhttp refuses it; what is sent on is what it should have been.
-            data = data.replace(raw_target, _quoted(raw_target), 1)
+            data = data.replace(raw_target, quoted(raw_target), 1)
 
         environ: Environ = {}
         self._environ = environ
@@ -281,7 +281,7 @@ class HeadReader:
 def _line(raw_method: bytes, raw_target: bytes, version: bytes) -> Line:
     """What a request line says that was found well-formed."""
     if not raw_target.isascii():
-        raw_target = _quoted(raw_target)
+        raw_target = quoted(raw_target)
     target = raw_target.decode()
     method = raw_method.decode()
     environ: Environ = {"REQUEST_METHOD": method, "REQUEST_URI": target, "RAW_URI": target}
@@ -296,7 +296,7 @@ def _line(raw_method: bytes, raw_target: bytes, version: bytes) -> Line:
     return Line(environ, raw_method + b" " + path.encode(), is_head=method == "HEAD", is_http_1_0=is_http_1_0)
 
 
-def _quoted(raw_target: bytes) -> bytes:
+def quoted(raw_target: bytes) -> bytes:
     """A target with bytes above ASCII, which real clients send, as RFC 3986 has it; its path is the same.
 
     Only these: what else does not belong in a target is the grammar's to refuse, and reaches it as it is.

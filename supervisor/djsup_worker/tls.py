@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Tuple
+from typing import IO, TYPE_CHECKING, Any, Dict, Optional, Sequence, Tuple
 
 from djsup_worker.connection import FRESH, GONE, Connection
 from djsup_worker.loop import Listener
@@ -22,6 +22,7 @@ from djsup_worker.refusal import Refused
 
 if TYPE_CHECKING:
     from djsup_worker.loop import Loop
+    from djsup_worker.request import Head
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secret and authenticated, as Mozilla's "intermediate"; TLS 1.3 has no others."""
@@ -227,3 +228,61 @@ class TlsConnection(Connection):
             self._inside = False
             with contextlib.suppress(OSError, ValueError):
                 self._secured.unwrap()
+
+
+class Names:
+    """The hosts that may be asked for on one connection to a shared address.
+
+    A site's own may, and the name for which the connection came to it: others are other sites'. A client that
+    has asked for no name may name an address of the machine beside the site's hosts.
+    """
+
+    def __init__(self, hosts: Sequence[str], name: str) -> None:
+        self._hosts = [host for host in hosts if not host.startswith("*.")]
+        self._below = tuple(host[1:] for host in hosts if host.startswith("*."))
+        self._name = name
+
+    def hold(self, asked: str) -> bool:
+        """Whether a request with this Host is for the site."""
+        host = asked.partition("]")[0] + "]" if asked.startswith("[") else asked.partition(":")[0]
+        host = host.lower()
+        host = host.removesuffix(".")
+        if host == self._name or host in self._hosts or (self._below and host.endswith(self._below)):
+            return True
+        return not self._name and (host.startswith("[") or host.replace(".", "").isdigit())
+
+
+class SharedTls(TlsConnection):
+    """A connection inside TLS on an address that several sites share: it stays with the site that began it."""
+
+    __slots__ = ("names",)
+
+    names: Names
+
+    def _serve(self, head: Head, file: IO[bytes]) -> bool:
+        if self.names.hold(head[0].get("HTTP_HOST", "")):
+            return super()._serve(head, file)
+        self._head = head
+        # RFC 9110, 15.5.20: the client may ask again on a connection of its own.
+        self._refuse(Refused(421, "this connection is for another host"), b"")
+        return False
+
+
+def admit(
+    loop: Loop,
+    sock: socket.socket,
+    local: Tuple[str, str],
+    peer: Tuple[str, str],
+    certificates: Certificates,
+    names: Names,
+) -> None:
+    """Serve a connection that the router has passed on before its handshake."""
+    try:
+        sock.setblocking(False)
+        secured = certificates.secure(sock)
+    except (OSError, ValueError):
+        sock.close()  # gone before it began
+        return
+    connection = loop.add(secured, local, peer, kind=SharedTls, scheme="https")
+    assert isinstance(connection, SharedTls)
+    connection.names = names

@@ -16,15 +16,16 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
-from djsup_worker import https, leaving
+from djsup_worker import https, leaving, mount
 from djsup_worker.access import Access
 from djsup_worker.balance import Balance
 from djsup_worker.departure import Departure, Intake
 from djsup_worker.ear import Ear
 from djsup_worker.health import HealthQuestion
 from djsup_worker.limits import SECOND_NS, Limits
+from djsup_worker.link import Link
 from djsup_worker.loop import Listener, Loop
 from djsup_worker.messages import (
     AccessLog,
@@ -35,6 +36,7 @@ from djsup_worker.messages import (
     NewCertificates,
     NewLimits,
     Ready,
+    Route,
     Unhealthy,
     send,
     shorten,
@@ -110,6 +112,10 @@ class Worker:
         self._leaves_until_ns = 0
         self._loop.timeouts.tell = self._tell
         self._certificates: Optional[Certificates] = None
+        if boot.tls_listeners:
+            from djsup_worker.tls import Certificates  # noqa: PLC0415  # only where there is TLS
+
+            self._certificates = Certificates()
         self._healthy_without = False
         """Whether it is healthy, and has no certificates yet."""
         self._doors = [
@@ -121,11 +127,19 @@ class Worker:
     def _listener(self, address: str, sock: socket.socket) -> Listener:
         if address not in self._boot.tls_listeners:
             return Listener(self._loop, sock)
-        from djsup_worker.tls import Certificates, TlsListener  # noqa: PLC0415  # only where there is TLS
+        from djsup_worker.tls import TlsListener  # noqa: PLC0415  # only where there is TLS
 
-        if self._certificates is None:
-            self._certificates = Certificates()
+        assert self._certificates is not None
         return TlsListener(self._loop, sock, self._certificates)
+
+    def _secure(self, sock: socket.socket, local: Tuple[str, str], peer: Tuple[str, str], name: str) -> None:
+        """A connection from a shared address that is to speak TLS."""
+        if self._certificates is None:
+            sock.close()
+            return
+        from djsup_worker.tls import Names, admit  # noqa: PLC0415  # only where there is TLS
+
+        admit(self._loop, sock, local, peer, self._certificates, Names(self._boot.hosts, name))
 
     def run(self) -> int:
         """Serve until the end; gives the exit status."""
@@ -203,6 +217,9 @@ class Worker:
             self._limits = Limits.from_message(message.limits)
             self._loop.new_limits(self._limits)
             self._arrange()
+        elif isinstance(message, Route):
+            if fds and self._loop.departure is None:
+                Link(self._loop, socket.socket(fileno=fds.pop(0)), self._secure)
         elif isinstance(message, NewCertificates) and self._certificates is not None:
             self._renew(message, fds, self._certificates)
         elif isinstance(message, Leaving):
@@ -219,6 +236,8 @@ class Worker:
         application = self._application
         if self._opened:
             application = self._loop.timeouts.guard(application)
+        if self._boot.mount:
+            application = mount.under(application, self._boot.mount)
         application = https.only(application, self._redirect, self._hsts)
         if self._leaves_until_ns and self._boot.health_path is not None:
             application = leaving.announced(application, self._boot.health_path, self._leaves_until_ns)

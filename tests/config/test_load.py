@@ -417,7 +417,6 @@ def test_site_logs_as_it_says_else_as_all_do(
 @pytest.mark.parametrize(
     ("written", "line", "key"),
     [
-        ('hosts = ["a.example.com"]', 4, "sites.blog.hosts"),
         ("default = true", 4, "sites.blog.default"),
         ("scaling.down_after = 5", 4, "sites.blog.scaling.down_after"),
         ("workers = { min = 1, max = 2 }\nscaling.sleep_after = 5", 5, "sites.blog.scaling.sleep_after"),

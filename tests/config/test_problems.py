@@ -474,15 +474,6 @@ def test_dashboard_may_not_have_a_sites_address(problems: Callable[[str], list[P
     assert problem.key == "dashboard.listen"
 
 
-def test_sites_cannot_share_an_address_yet(problems: Callable[[str], list[Problem]]) -> None:
-    (problem,) = problems(
-        'listen = ["127.0.0.1:8000"]\n[sites.blog]\ndirectory = "blog"\n[sites.shop]\ndirectory = "shop"\n'
-    )
-    assert (problem.line, problem.key) == (1, "listen")
-    assert "sites blog, shop share these addresses" in str(problem)
-    assert "give each site a listen of its own" in str(problem)
-
-
 def test_site_without_any_address_is_a_problem(problems: Callable[[str], list[Problem]]) -> None:
     (problem,) = problems('[sites.blog]\ndirectory = "blog"\n')
     assert problem.key == "sites.blog.listen"

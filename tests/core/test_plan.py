@@ -49,6 +49,11 @@ OTHERWISE: dict[str, Any] = {
     "reload": ReloadPolicy(canary=Canary()),
     "programs": (ProgramSettings("celery", "celery worker"),),
     "tls": TlsSettings((), (CertificateFiles("/etc/blog.pem", "/etc/blog.key"),)),
+    "shared": (OTHER,),
+    "shared_tls": (OTHER,),
+    "mount": "/blog",
+    "queue": 10,
+    "queue_timeout_s": 1.0,
     "access": AccessSettings("json"),
 }
 

@@ -51,7 +51,7 @@ def test_json_has_the_keys_of_the_interface() -> None:
         "name", "state", "generation", "listen", "hosts", "error", "requests", "requests_per_s", "latency_ms",
         "status", "memory_bytes", "cpu_percent", "last_reload", "workers", "programs",
         "notes", "next_try_s", "failures_in_row", "workers_asked", "python", "django", "templates",
-        "tls_listen", "workers_min", "workers_max", "workers_why",
+        "tls_listen", "shared", "mount", "queue", "workers_min", "workers_max", "workers_why",
     }  # fmt: skip
     assert set(site) == {each.name for each in fields(SiteSnapshot)}
     assert set(site["latency_ms"]) == {"p50", "p95", "p99"}

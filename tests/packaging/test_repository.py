@@ -71,7 +71,7 @@ def test_example_configuration_is_valid_without_a_warning_but_the_one_about_root
         if not (ROOT / "examples" / site / ".venv").exists():
             pytest.skip(f"the virtualenv of examples/{site} is not there: make test makes it")
     loaded = config.load(ROOT / "config.example.toml", {})
-    assert [site.name for site in loaded.settings.sites] == ["blog", "shop"]
+    assert [site.name for site in loaded.settings.sites] == ["blog", "shop", "hello"]
     assert [str(each) for each in loaded.warnings if "runs as root" not in str(each)] == []
 
 

@@ -98,6 +98,7 @@ class Figures(Collector):
                 "oldest_request_s",
             ),
             ("djsup_connections", "Open connections of clients.", "connections"),
+            ("djsup_queue_length", "Requests from shared addresses that wait for a worker.", "queued"),
             ("djsup_memory_bytes", "Memory of workers and templates (PSS).", "memory_bytes"),
         ):
             gauge = GaugeMetricFamily(name, text, labels=("site",))
@@ -108,6 +109,13 @@ class Figures(Collector):
     def _so_far(self) -> Iterator[Metric]:
         for name, text, key in (
             ("djsup_connections_accepted", "Connections that were accepted.", "connections_accepted"),
+            ("djsup_queue_waits", "Requests that had to wait for a worker.", "queue_waited"),
+            ("djsup_queue_wait_seconds", "How long they have waited, all together.", "queue_waited_s"),
+            (
+                "djsup_queue_turned_away",
+                "Requests that waited in vain, and were answered 503.",
+                "queue_turned_away",
+            ),
             ("djsup_cpu_seconds", "Processor time of all processes of the site.", "cpu_s"),
             ("djsup_request_bytes", "Bytes of request bodies.", "bytes_in"),
             ("djsup_response_bytes", "Bytes that were sent.", "bytes_out"),

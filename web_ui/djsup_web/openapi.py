@@ -388,6 +388,11 @@ _STATUS: _Json = _object(
                     "generation": _WHOLE,
                     "listen": _list(_TEXT),
                     "tls_listen": _list(_TEXT),
+                    "shared": _list(_TEXT),
+                    "mount": _TEXT,
+                    "queue": _object(
+                        {"waiting": _WHOLE, "waited": _WHOLE, "waited_s": _NUMBER, "turned_away": _WHOLE}
+                    ),
                     "hosts": _list(_TEXT),
                     "error": _MAYBE_TEXT,
                     "requests": _WHOLE,

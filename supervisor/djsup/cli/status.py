@@ -213,10 +213,20 @@ def _facts(site: SiteSnapshot, now: float) -> Iterator[tuple[str, Text]]:
         yield "error", Text.assemble((output.clean(site.error), "red"), _next_try(site))
     for note in site.notes:
         yield "note", Text(output.clean(note), style="yellow")
-    listens = (f"{each} (TLS)" if each in site.tls_listen else each for each in site.listen)
+    marks = ((site.tls_listen, " (TLS)"), (site.shared, " (shared)"))
+    listens = (each + "".join(text for those, text in marks if each in those) for each in site.listen)
     yield "listens", Text(", ".join(listens) or figures.NONE)
     if site.hosts:
         yield "hosts", Text(", ".join(site.hosts))
+    if site.mount:
+        yield "mount", Text(site.mount)
+    if site.shared:
+        queue = site.queue
+        wait_ms = f", {1000 * queue.waited_s / queue.waited:.1f} ms each" if queue.waited else ""
+        text = (
+            f"{queue.waiting} wait, {queue.waited} have waited{wait_ms}, {queue.turned_away} were turned away"
+        )
+        yield "queue", Text(text)
     if site.python:
         yield "runs", Text(f"Python {site.python}" + (f", Django {site.django}" if site.django else ""))
     if site.workers_min < site.workers_max:

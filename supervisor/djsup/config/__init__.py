@@ -1,8 +1,8 @@
 """The configuration: TOML in, frozen settings out, every mistake at once with its place.
 
 The way of a file: ``documents`` reads and merges, ``schema`` and ``forms`` say what is allowed,
-``check`` reports what is not, ``settle`` makes the settings, ``pending`` warns of what has no
-effect yet, ``loaded`` is the result. ``find`` tells which file is meant.
+``check`` reports what is not, ``settle`` makes the settings, ``loaded`` is the result. ``find``
+tells which file is meant.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from djsup.config import pending
 from djsup.config.check import check
 from djsup.config.documents import read
 from djsup.config.problem import ConfigError, Problem, in_order
@@ -43,4 +42,4 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Loaded:
     settings, warnings = settle(check(documents), documents)
     if documents.problems:
         raise ConfigError(documents.problems)
-    return Loaded(settings, in_order([*pending.warnings(documents), *warnings]))
+    return Loaded(settings, in_order(warnings))

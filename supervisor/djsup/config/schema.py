@@ -102,7 +102,21 @@ UrlPrefix = Annotated[
         URL_PREFIX,
     ),
 ]
-HostName = Annotated[str, text('a host name without port, as "ops.example.com"', r"[\w-]+(\.[\w-]+)*")]
+Mount = Annotated[
+    str,
+    text(
+        'a path that begins and does not end with "/", as "/shop", of letters, digits, "-", "_", "." and "~"',
+        r"(/[A-Za-z0-9._~-]+)+",
+    ),
+]
+HostName = Annotated[str, text('a host name without port, as "www.example.com"', r"[\w-]+(\.[\w-]+)*\.?")]
+Origin = Annotated[
+    str,
+    text(
+        'where to send it, without a path, as "https://example.com"',
+        r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?",
+    ),
+]
 Environment = dict[VariableKey, Annotated[str, environment_value()]]
 
 
@@ -385,7 +399,8 @@ class TlsTable(Table):
 
     listen: list[Annotated[Address, address()]] = Field(
         default=[],
-        description="The addresses that speak TLS; listen of the site names those that do not. Required.",
+        description="The addresses that speak TLS; listen of the site names those that do not. Default: tls_listen "
+        "at the top of the file.",
         examples=[["0.0.0.0:443", "[::]:443"]],
     )
     certificate: Path = Field(
@@ -600,9 +615,26 @@ class SiteTable(Table):
         description="The host names that the site answers to on an address that it shares.",
         examples=[["blog.example.com", "*.blog.example.com"]],
     )
+    mount: Mount | None = Field(
+        default=None,
+        description="What the paths of the site's requests begin with: the application finds it in SCRIPT_NAME. Sites "
+        "of one host on shared addresses are told apart by it. Default: the site is for every path.",
+        examples=["/shop"],
+    )
+    queue: Annotated[int, whole(0, 100_000)] = Field(
+        default=_SITE.queue,
+        description="How many requests from shared addresses may wait while all workers of the site are busy; "
+        "more are answered 503.",
+        examples=[1000],
+    )
+    queue_timeout: Annotated[float, duration(0.1, HOUR_S)] = Field(
+        default=_SITE.queue_timeout_s,
+        description="How long each of them may wait before it is answered 503.",
+        examples=[30, "10s"],
+    )
     default: Annotated[bool, yes_no()] = Field(
         default=False,
-        description="Whether the site also answers to the names that no site on its address has.",
+        description="Whether the site also answers to the names that no site on a shared address has.",
         examples=[True],
     )
     listen: list[Annotated[Address, address()]] | None = Field(
@@ -806,8 +838,26 @@ class Configuration(Table):
     )
     listen: list[Annotated[Address, address()]] = Field(
         default=[],
-        description="Addresses of the sites that name none of their own.",
+        description="Addresses of the sites that name none of their own. Several sites are told apart by hosts and "
+        "mount.",
         examples=[["0.0.0.0:8000"]],
+    )
+    tls_listen: list[Annotated[Address, address()]] = Field(
+        default=[],
+        description="Addresses that speak TLS, of the sites whose tls names none of its own. The name that a client "
+        "asks for (SNI) decides whose it is.",
+        examples=[["0.0.0.0:443"]],
+    )
+    redirects: dict[HostName, Origin] = Field(
+        default={},
+        description="Hosts on listen that are sent on to another origin, with 301 or 308; path and query are kept.",
+        examples=[{"www.example.com": "https://example.com"}],
+    )
+    acme_dir: Path | None = Field(
+        default=None,
+        description="A webroot for certbot and its like: what they lay down below .well-known/acme-challenge/ in it is "
+        "served for every host on listen. The user nobody must be able to read it.",
+        examples=["/var/lib/djsup/acme"],
     )
     trusted_proxies: list[Annotated[str, network()]] = Field(
         default=[],

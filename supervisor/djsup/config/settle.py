@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from djsup.config import access_format, dotenv, static_folders
+from djsup.config import access_format, dotenv, shared_addresses, static_folders
 from djsup.config.find import default_runtime_dir
 from djsup.config.forms import unix_path_problem
 from djsup.config.isolation import IsolationRules
@@ -41,6 +41,7 @@ from djsup.core.model import (
     StaticFolder,
     TlsSettings,
 )
+from djsup.core.routes import normal
 
 if TYPE_CHECKING:
     from djsup.config.documents import Documents
@@ -83,6 +84,9 @@ class _Settler:
         self.warnings: list[Problem] = []
         self.euid = os.geteuid()
         self.runtime_dir = ""
+        self.routed = False
+        """Whether the addresses at the top of the file are the router's."""
+        self.shared_tls: tuple[Address, ...] = ()
         self._listened: dict[str, KeyPath] = {}  # address as text: the key that named it first
 
     def settings(self) -> Settings:
@@ -94,6 +98,7 @@ class _Settler:
         if too_long:
             self._wrong(("runtime_dir",), hint=too_long)
         self.runtime_dir = runtime_dir
+        self.shared_tls = self._addresses(("tls_listen",), configuration.tls_listen)
         shared = self._shared_listen()
         settings = Settings(
             file=documents.file,
@@ -105,7 +110,10 @@ class _Settler:
             log=self._log(),
             orphan_grace_s=configuration.orphan_grace,
             stop_delay_s=configuration.stop_delay,
+            redirects=tuple(configuration.redirects.items()),
+            acme_dir=self._acme_dir(configuration.acme_dir),
         )
+        settings = shared_addresses.settle(settings, self.documents, self._wrong, self.warnings)
         self._keep_apart(settings)
         if not settings.sites and not documents.is_broken(("sites",)):
             self.warnings.append(Problem(file=documents.file, hint="no site is configured"))
@@ -134,7 +142,10 @@ class _Settler:
     # --- addresses -----------------------------------------------------------------------------
 
     def _shared_listen(self) -> tuple[Address, ...]:
-        """The addresses at the top of the file, which the one site without its own gets."""
+        """The addresses at the top of the file, for the sites without their own.
+
+        A site that is alone there, with nothing that only a router can do, listens there by itself.
+        """
         path: KeyPath = ("listen",)
         addresses = self._addresses(path, self.configuration.listen)
         without = [
@@ -149,15 +160,12 @@ class _Settler:
                     hint='is missing: name an address, as listen = ["127.0.0.1:8001"], here or at the top '
                     "of the file",
                 )
-        elif len(without) > 1:
-            self._wrong(
-                path,
-                hint=f"sites {', '.join(without)} share these addresses; telling sites on one address apart "
-                "by host is not there yet; give each site a listen of its own",
-            )
         elif addresses and not without and not self.documents.is_broken(("sites",)):
             hint = "has no effect: every site has a listen of its own"
             self.warnings.append(self.documents.problem(path, hint=hint))
+        self.routed = len(without) > 1 or bool(
+            self.configuration.redirects or self.configuration.acme_dir or self.shared_tls
+        )
         return addresses
 
     def _addresses(self, path: KeyPath, found: list[Address]) -> tuple[Address, ...]:
@@ -183,9 +191,9 @@ class _Settler:
         directory = self._directory((*path, "directory"), table.directory)
         if table.wsgi is None and table.settings is None and directory is not None:
             self._expect_manage_py(path, directory)
-        listen = shared
+        listen, routed = ((), shared) if self.routed else (shared, ())
         if table.listen is not None:
-            listen = self._addresses((*path, "listen"), table.listen)
+            listen, routed = self._addresses((*path, "listen"), table.listen), ()
             if not listen and table.tls is None:
                 self._wrong((*path, "listen"), hint="at least one address is needed, or no listen at all")
         self._identity(path, table.user, table.group)
@@ -198,8 +206,9 @@ class _Settler:
         if self.euid == 0 and table.user is None and not self.documents.is_broken((*path, "user")):
             hint = "is not set: the site runs as root; name a user who owns nothing but the site"
             self.warnings.append(self.documents.problem((*path, "user"), hint=hint))
-        hosts = tuple(host.lower().removesuffix(".") for host in table.hosts)
-        tls = self._tls((*path, "tls"), table.tls, hosts) if table.tls is not None else None
+        hosts = tuple(normal(host) for host in table.hosts)
+        shared_tls = self.shared_tls if table.tls is not None and not table.tls.listen else ()
+        tls = self._tls((*path, "tls"), table.tls, shared_tls, hosts) if table.tls is not None else None
         return SiteSettings(
             name=name,
             directory=directory or "",
@@ -227,6 +236,11 @@ class _Settler:
                 for program, inner in table.programs.items()
             ),
             tls=tls,
+            shared=(*routed, *shared_tls),
+            shared_tls=shared_tls,
+            mount=table.mount or "",
+            queue=table.queue,
+            queue_timeout_s=table.queue_timeout,
             access=self._access((*path, "log", "access"), table.log),
             isolation=isolation,
         )
@@ -314,11 +328,22 @@ class _Settler:
                     self.warnings.append(warning)
         return tuple(dict.fromkeys(networks))
 
-    def _tls(self, path: KeyPath, table: TlsTable, hosts: tuple[str, ...]) -> TlsSettings:
+    def _acme_dir(self, written: str | None) -> str | None:
+        if written is None:
+            return None
+        folder = self.documents.absolute(("acme_dir",), written)
+        if not Path(folder).is_dir():
+            hint = f"{folder} is no folder yet; it is served once it is there"
+            self.warnings.append(self.documents.problem(("acme_dir",), hint=hint))
+        return folder
+
+    def _tls(
+        self, path: KeyPath, table: TlsTable, shared: tuple[Address, ...], hosts: tuple[str, ...]
+    ) -> TlsSettings:
         from djsup.config.tls import TlsRules  # noqa: PLC0415 -- cryptography takes a tenth of a second
 
         listen = self._addresses((*path, "listen"), table.listen)
-        return TlsRules(self.documents, self._wrong, self.warnings, path).settle(table, listen, hosts)
+        return TlsRules(self.documents, self._wrong, self.warnings, path).settle(table, listen, shared, hosts)
 
     def _directory(self, path: KeyPath, value: str) -> str | None:
         directory = self.documents.absolute(path, value)

@@ -38,12 +38,17 @@ class TlsRules:
         self._warnings = warnings
         self._path = path
 
-    def settle(self, table: TlsTable, listen: tuple[Address, ...], hosts: Sequence[str]) -> TlsSettings:
-        """The settings, ``listen`` being the addresses that the table names."""
-        if not listen:
-            self._wrong(
-                (*self._path, "listen"), hint='is missing: the addresses that speak TLS, as ["0.0.0.0:443"]'
-            )
+    def settle(
+        self,
+        table: TlsTable,
+        listen: tuple[Address, ...],
+        shared: tuple[Address, ...],
+        hosts: Sequence[str],
+    ) -> TlsSettings:
+        """The settings; the table names the addresses ``listen``, or has those that it shares with others."""
+        if not listen and not shared:
+            hint = 'is missing: the addresses that speak TLS, as ["0.0.0.0:443"], here or as tls_listen at the top'
+            self._wrong((*self._path, "listen"), hint=hint)
         if len(table.certificates) >= CERTIFICATES_MAX:
             self._wrong(
                 (*self._path, "certificates"), hint=f"more than {CERTIFICATES_MAX} certificates of one site"
@@ -56,7 +61,7 @@ class TlsRules:
         pairs = [self._pair(path, each) for (path, _), each in zip(tables, files, strict=True)]
         if None not in pairs:
             self._expect_names([pair for pair in pairs if pair is not None], hosts)
-        return TlsSettings(listen, tuple(files), _origin(table.redirect, listen), table.hsts or "")
+        return TlsSettings(listen, tuple(files), _origin(table.redirect, listen or shared), table.hsts or "")
 
     def _files(self, path: KeyPath, table: TlsTable | CertificateTable) -> CertificateFiles:
         return CertificateFiles(

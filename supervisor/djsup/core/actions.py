@@ -196,6 +196,8 @@ class NoticeKind(Enum):
     PROGRAM_SKIPPED = "program-skipped"
     DASHBOARD_STARTED = "dashboard-started"
     DASHBOARD_DIED = "dashboard-died"
+    ROUTER_STARTED = "router-started"
+    ROUTER_DIED = "router-died"
     STOPPING = "stopping"
 
 
@@ -249,6 +251,13 @@ class StartDashboard:
 
 
 @dataclass(frozen=True, slots=True)
+class StartRouter:
+    """Run the router's process on the shared addresses that are bound."""
+
+    proc: ProcId
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """Everything asked for has ended: the daemon may exit."""
 
@@ -271,5 +280,6 @@ Action = (
     | StartProgram
     | RunHook
     | StartDashboard
+    | StartRouter
     | Quit
 )

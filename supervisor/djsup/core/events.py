@@ -51,6 +51,13 @@ class ConnectionWaiting:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestWaiting:
+    """A request waits at a shared address for a site that has no worker."""
+
+    site: SiteName
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessStarted:
     """A process asked for exists: the kernel vouches for its pid."""
 
@@ -283,6 +290,7 @@ Event = (
     ListenerBound
     | ListenerFailed
     | ConnectionWaiting
+    | RequestWaiting
     | ProcessStarted
     | SpawnFailed
     | TemplateLoaded

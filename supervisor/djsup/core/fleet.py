@@ -27,6 +27,7 @@ from djsup.core.events import (
     ProgramSaid,
     ReloadAsked,
     RequestOverdue,
+    RequestWaiting,
     RestartAsked,
     RollbackAsked,
     RunAsked,
@@ -42,11 +43,12 @@ from djsup.core.events import (
 )
 from djsup.core.listeners import Listeners
 from djsup.core.memory import ProcessLeft
-from djsup.core.model import Generation, Pid, ProcId, SiteName, Slot
+from djsup.core.model import ROUTER, Generation, Pid, ProcId, SiteName, Slot
 from djsup.core.picture import site_snapshot
 from djsup.core.pool import Pool
 from djsup.core.program import Program
 from djsup.core.program import State as ProgramState
+from djsup.core.router import Router
 from djsup.core.template import Template
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class ProcessKind(Enum):
     """Serves requests."""
     PROGRAM = "program"
     """Helps a site."""
+    ROUTER = "router"
+    """Passes requests on shared addresses to workers."""
     DASHBOARD = "dashboard"
     """Shows all this in a browser."""
 
@@ -109,6 +113,7 @@ class Fleet:
         self._dashboard = Program("dashboard")
         self._dashboard_binding = Backoff("dashboard")
         self._dashboard_error: str | None = None
+        self._router = Router(self._listeners, partial(self._new_proc, ROUTER))
         self._last_proc = 0
         self._touched: set[SiteName] = set()
         """Sites that something has happened to since ``take_estates``."""
@@ -142,6 +147,7 @@ class Fleet:
                 | RunAsked(site=site)
                 | LoadSampled(site=site)
                 | GenerationsSampled(site=site)
+                | RequestWaiting(site=site)
             ):
                 out += self._tell(site, event, now)
             case ListenerBound(address):
@@ -173,6 +179,7 @@ class Fleet:
                 out += self._do(pool, pool.handle(DeadlinePassed(), now))
         out += self._listeners.reconcile()
         out += self._keep_dashboard(now)
+        out += self._router.keep(now)
         out += self._quit_if_done()
         return out
 
@@ -180,7 +187,7 @@ class Fleet:
     def deadline(self) -> float | None:
         """When it wants DeadlinePassed, if nothing happens before; None: it waits for events only."""
         times = [pool.deadline for pool in self._pools.values()]
-        times += [self._dashboard.deadline, self._dashboard_binding.next_at]
+        times += [self._dashboard.deadline, self._dashboard_binding.next_at, self._router.deadline]
         return min((each for each in times if each is not None), default=None)
 
     def running(self) -> Settings | None:
@@ -217,6 +224,8 @@ class Fleet:
         site = self._owners[proc]
         if site is None:
             return ProcessView(proc, ProcessKind.DASHBOARD, self._dashboard.pid)
+        if site == ROUTER:
+            return ProcessView(proc, ProcessKind.ROUTER, self._router.process.pid)
         pool = self._pools[site]
         program = pool.programs.process(proc) or pool.generations.hooks.process(proc)
         if program is not None:
@@ -261,6 +270,8 @@ class Fleet:
         site = self._owners[proc]
         if isinstance(event, (ProcessExited, SpawnFailed)):
             del self._owners[proc]
+        if site == ROUTER:
+            return self._router.handle(event, now)
         return self._dashboard_event(event, now) if site is None else self._tell(site, event, now)
 
     def _adopt(self, sites: tuple[Estate, ...], now: float) -> list[Action]:
@@ -331,6 +342,7 @@ class Fleet:
         if old is not None:
             text = f"the configuration was read again from {event.settings.file}"
             out.append(Publish(NoticeKind.SETTINGS_CHANGED, text, by=event.by))
+        self._router.change(event.settings.shared)
         out += self._change_dashboard(old, event.settings, now)
         return out
 
@@ -352,9 +364,10 @@ class Fleet:
         self._stopping = True
         for owner in (None, *self._pools):
             self._listeners.forget(owner)
+        routed = self._router.end(now, at_once=event.at_once or again)
         out += self._listeners.reconcile()
         ended = self._dashboard.kill() if event.at_once or again else self._dashboard.end(now)
-        out += [] if ended is None else [ended]
+        out += [each for each in (routed, ended) if each is not None]
         for pool in list(self._pools.values()):
             out += self._do(pool, pool.handle(event, now))
         return out
@@ -367,6 +380,9 @@ class Fleet:
             self._dashboard_error = None
             self._dashboard_binding.reset()
             return []
+        if owner == ROUTER:
+            self._router.bound()
+            return []
         return self._tell(owner, event, now)
 
     def _listener_failed(
@@ -375,6 +391,8 @@ class Fleet:
         if not self._listeners.knows(address):
             return []
         owner = self._listeners.failed(address, error)
+        if owner == ROUTER:
+            return self._router.not_bound(address, error, now)
         if owner is not None:
             return self._tell(owner, event, now)
         self._dashboard_error = f"cannot listen on {address}: {error}"

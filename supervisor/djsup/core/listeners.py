@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from djsup.core.actions import BindListener, CloseListener
+from djsup.core.model import ROUTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -151,6 +152,7 @@ class Listeners:
             listener = self._listeners.get(address)
             if listener is not None and listener.owner != owner:
                 holder = "the dashboard" if listener.owner is None else f'site "{listener.owner}"'
+                holder = "the router" if listener.owner == ROUTER else holder
                 texts.append(f"{address} belongs to {holder}")
             elif listener is None or listener.state is not State.BOUND:
                 texts.append(f"{address} is not bound")

@@ -20,6 +20,9 @@ ProcId = NewType("ProcId", int)
 Slot = NewType("Slot", int)
 """A worker's row in its site's scoreboard, from 0; reused when its worker is gone."""
 
+ROUTER = SiteName("(router)")
+"""Among the owners of processes and listeners: no site, but the router of shared addresses. No table can have this name."""
+
 SLOTS = 128
 """Rows in a site's scoreboard, and so the most workers that a site can have at one time."""
 
@@ -306,6 +309,16 @@ class SiteSettings:
     access: AccessSettings = AccessSettings()
     isolation: Isolation = Isolation()
     tls: TlsSettings | None = None
+    shared: tuple[Address, ...] = ()
+    """Addresses that it shares with other sites: a router listens there, and passes requests on."""
+    shared_tls: tuple[Address, ...] = ()
+    """Those of ``shared`` that speak TLS."""
+    mount: str = ""
+    """What the paths of its requests begin with, as ``/shop``; empty: it is for every path."""
+    queue: int = 1000
+    """How many requests from shared addresses may wait for a worker."""
+    queue_timeout_s: float = 30.0
+    """How long each may."""
 
     @property
     def tls_listen(self) -> tuple[Address, ...]:
@@ -358,6 +371,14 @@ class Settings:
     orphan_grace_s: float = 60.0
     stop_delay_s: float = 0.0
     """How long health paths say that everything is going to stop, before it does."""
+    shared: tuple[Address, ...] = ()
+    """The addresses that several sites share."""
+    shared_tls: tuple[Address, ...] = ()
+    """Those of them that speak TLS."""
+    redirects: tuple[tuple[str, str], ...] = ()
+    """Hosts on shared addresses, and the origin that each is sent on to."""
+    acme_dir: str | None = None
+    """The webroot below which certificate authorities' questions on shared addresses are answered; absolute."""
 
     def site(self, name: SiteName) -> SiteSettings | None:
         """The settings of one site, None when there is no such table."""

@@ -60,6 +60,11 @@ SITE_FIELDS: Mapping[str, Change] = {
     "reload": Change.NOTHING,
     "programs": Change.PROGRAMS,
     "tls": Change.NOTHING,  # the running workers are given certificates when files change; addresses: below
+    "shared": Change.NOTHING,  # the router's affair, as the next ones
+    "shared_tls": Change.GENERATION,  # a worker is told at its start whether it needs certificates
+    "mount": Change.GENERATION,
+    "queue": Change.NOTHING,
+    "queue_timeout_s": Change.NOTHING,
     "access": Change.NOTHING,  # the daemon tells running workers by itself, as it opens their log files again
 }
 

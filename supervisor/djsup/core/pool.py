@@ -32,6 +32,7 @@ from djsup.core.events import (
     ProgramSaid,
     ReloadAsked,
     RequestOverdue,
+    RequestWaiting,
     RestartAsked,
     RollbackAsked,
     RunAsked,
@@ -273,6 +274,8 @@ class Pool:
                 self.generations.sampled(event)
             case ConnectionWaiting(address):
                 self.sleep.connection_waits(address)
+            case RequestWaiting():
+                self.sleep.request_waits()
             case StopAsked(at_once=at_once):
                 self._stop(now, at_once=at_once)
             case DeadlinePassed() | ListenerBound() | ListenerFailed() | SettingsChanged() | SitesAdopted():

@@ -124,6 +124,11 @@ class Sleep:
         if self._site.asleep:
             self.wake(f"a connection waits on {address}")
 
+    def request_waits(self) -> None:
+        """Somebody wants it at a shared address, where the router waits with the request."""
+        if self._site.asleep:
+            self.wake("a request waits at a shared address")
+
     def wake(self, why: str = "", by: str = "") -> None:
         """It is to serve, or to end; with a reason, that is said. Awake already: nothing."""
         self.lies_down = False

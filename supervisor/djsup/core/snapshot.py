@@ -148,6 +148,19 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueSnapshot:
+    """The requests from shared addresses that wait, or had to wait, for a worker of a site."""
+
+    waiting: int = 0
+    waited: int = 0
+    """Requests that a worker got after they had waited."""
+    waited_s: float = 0.0
+    """For how long, all together."""
+    turned_away: int = 0
+    """Requests that were answered 503, because too many waited, or for too long."""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteSnapshot:
     """One site."""
 
@@ -158,6 +171,10 @@ class SiteSnapshot:
     listen: tuple[str, ...]
     tls_listen: tuple[str, ...] = ()
     """Those of ``listen`` that speak TLS."""
+    shared: tuple[str, ...] = ()
+    """Those of ``listen`` that other sites are on, too."""
+    mount: str = ""
+    queue: QueueSnapshot = QueueSnapshot()
     hosts: tuple[str, ...] = ()
     error: str | None = None
     """Why it does not serve as asked, None when it does."""
@@ -236,7 +253,7 @@ def site_to_json(site: SiteSnapshot) -> dict[str, Any]:
     raw = asdict(site)
     raw["state"] = site.state.value
     raw["listen"], raw["hosts"], raw["notes"] = list(site.listen), list(site.hosts), list(site.notes)
-    raw["tls_listen"] = list(site.tls_listen)
+    raw["tls_listen"], raw["shared"] = list(site.tls_listen), list(site.shared)
     raw["status"] = dict(zip(STATUS_CLASSES, site.status, strict=True))
     if site.last_reload is not None:
         raw["last_reload"]["result"] = site.last_reload.result.value
@@ -282,6 +299,8 @@ def site_from_json(raw: dict[str, Any]) -> SiteSnapshot:
             "state": SiteState(raw["state"]),
             "listen": tuple(raw["listen"]),
             "tls_listen": tuple(raw["tls_listen"]),
+            "shared": tuple(raw["shared"]),
+            "queue": QueueSnapshot(**raw["queue"]),
             "hosts": tuple(raw["hosts"]),
             "notes": tuple(raw["notes"]),
             "status": (two, three, four, five),

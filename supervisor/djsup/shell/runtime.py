@@ -114,6 +114,11 @@ class RuntimeDirectory:
         return self.path / "home.sock"
 
     @property
+    def router(self) -> Path:
+        """The socket at which an earlier daemon's router gives its listeners away."""
+        return self.path / "router.sock"
+
+    @property
     def estates(self) -> Path:
         """The folder in which is written what would be left of the sites."""
         return self.path / ESTATES

@@ -1,0 +1,760 @@
+"""The router's loop: one thread, one epoll, and every connection that waits for its client.
+
+Descriptors of clients are watched edge-triggered, so that a request costs no call of epoll_ctl(2). What comes while
+a worker has the connection is none of our business: the first such event is remembered, the second mutes the
+descriptor, and both have it asked again when the connection is back. Whoever reads less than there may be, mutes it too.
+"""
+
+from __future__ import annotations
+
+import errno
+import resource
+import select
+import socket
+import sys
+import time
+from contextlib import suppress
+from email.utils import formatdate
+from functools import partial
+from traceback import format_exc
+from typing import TYPE_CHECKING
+
+from djsup.core.routes import Routing, Table, normal
+from djsup.router import head, hello, pages
+from djsup.router.clients import Client, State
+from djsup.router.sites import Site, Worker
+from djsup_worker.link import (
+    CLOSED,
+    DATA_AT,
+    DROP,
+    IDLE_GONE,
+    IDLE_PARKED,
+    LEAVES,
+    MESSAGE_MAX_BYTES,
+    NEW,
+    RESUME,
+    SIZE,
+    SIZE_AT,
+    WAITS,
+    WHOLE,
+)  # fmt: skip
+from djsup_worker.link import (
+    NOTHING as NO_DATA,
+)
+from djsup_worker.refusal import Refused, answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from djsup.core.model import SiteName
+
+READ_BYTES = 8 * 1024
+HEAD_MAX_BYTES = 128 * 1024
+"""The longest head that fits into a message; a site's ``max_header`` may be more on an address of its own."""
+EVENTS_MAX = 128
+ACCEPT_MAX = 64
+"""Connections that one listener lets in at a time."""
+ACCEPT_PAUSE_S = 0.1
+DESCRIPTORS_KEPT = 128
+"""Left for listeners, lines to workers and files when clients have taken the others."""
+EVICT_AGE_S = 1.0
+EVICT_SHARE = 32
+"""Where there is no room for new connections, this part of the idle ones makes it."""
+LINGER_S = 2.0
+SWEEP_S = 0.5
+QUEUE_TICK_S = 0.05
+"""How often deadlines are looked at while requests wait for a worker."""
+CALL_S = 1.0
+"""How often the daemon is told that requests wait for a site without workers."""
+RETRY_AFTER_S = 5
+
+WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+MUTE = select.EPOLLET
+BROKEN = select.EPOLLHUP | select.EPOLLERR
+ENDED = BROKEN | select.EPOLLRDHUP
+NEW_BYTE, RESUME_BYTE, WHOLE_BYTE, DROP_BYTE = (bytes((each,)) for each in (NEW, RESUME, WHOLE, DROP))
+pack_size, size_of = SIZE.pack, SIZE.unpack_from
+HEADS_KEPT = 1024
+HEAD_KEPT_MAX_BYTES = 2 * 1024
+IDLE_KIND, GONE_KIND, WAITS_KIND, CLOSED_KIND, LEAVES_KIND = (
+    each[0] for each in (IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES)
+)
+ANY_HOST = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound to
+_monotonic = time.monotonic
+
+
+class Loop:
+    """All that one router does. ``call`` is told the name of a site that is to wake."""
+
+    def __init__(self, call: Callable[[SiteName], None]) -> None:
+        self._call = call
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._clients: dict[int, Client] = {}
+        self._lines: dict[int, Worker] = {}
+        self.sites: dict[SiteName, Site] = {}
+        self._table = Table(())
+        self._tls_table = Table(())
+        self._redirects: dict[str, str] = {}
+        self._acme_dir: str | None = None
+        self._listeners: list[tuple[socket.socket, bool]] = []
+        self._listening = False
+        self._listen_at = 0.0
+        self._numbers = 0
+        self._queued: set[Site] = set()
+        self._talkative: set[Worker] = set()
+        self._known: dict[bytes, Site] = {}
+        """Heads that were read lately, and whose they are: clients send the same again and again."""
+        self._now = _monotonic()
+        self._sweep_at = 0.0
+        self._date = b""
+        self._date_until = 0.0
+        self._header_timeout_s = 10.0
+        self._head_max_bytes = HEAD_MAX_BYTES
+        soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._clients_max = max(16, soft - DESCRIPTORS_KEPT)
+        self.every_second: Callable[[], None] = lambda: None
+        self._second_at = 0.0
+        self._leaving = False
+        """Whether another router accepts."""
+        self._restless = False
+        """Whether a request came since figures were told."""
+        self.ended = False
+
+    # --- running ------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Poll until ``ended``."""
+        poll = self._epoll.poll
+        clients, lines, handlers = self._clients, self._lines, self._handlers
+        while not self.ended:
+            events = poll(self._patience_s(), EVENTS_MAX)
+            self._now = _monotonic()
+            for fd, mask in events:
+                try:
+                    client = clients.get(fd)
+                    if client is not None:
+                        self._client_ready(client, mask)
+                        continue
+                    worker = lines.get(fd)
+                    if worker is not None:
+                        self._worker_ready(worker, mask)
+                    elif fd in handlers:
+                        handlers[fd](mask)
+                except Exception:  # noqa: BLE001 -- one connection's trouble, or one site's, is not the others'
+                    self._trouble(fd)
+            if self._talkative:
+                self._talk()
+            self._look_at_the_clock()
+
+    def _trouble(self, fd: int) -> None:
+        """A mistake of ours, or a worker that says what it cannot have to say: end what it came from."""
+        sys.stderr.write(f"a mistake in the router; the connection was closed\n{format_exc()}")
+        client, worker = self._clients.get(fd), self._lines.get(fd)
+        if client is not None:
+            self._drop(client)
+        elif worker is not None:
+            self._worker_gone(worker)
+
+    def close(self) -> None:
+        """Close what is open, once ``run`` has returned."""
+        for client in list(self._clients.values()):
+            self._drop(client)
+        for worker in self._lines.values():
+            worker.sock.close()
+        self._lines.clear()
+        for sock, _tls in self._listeners:
+            sock.close()
+        self._epoll.close()
+
+    def _talk(self) -> None:
+        """Say to workers what has come together while these events were handled."""
+        for worker in self._talkative:
+            try:
+                worker.flush()
+            except BlockingIOError:
+                self._is_full(worker)
+            except OSError:
+                worker.outbox.clear()  # it is gone: its line's end tells
+                worker.open = False
+        self._talkative.clear()
+
+    def _is_full(self, worker: Worker) -> None:
+        worker.open = False
+        self._epoll.modify(worker.fd, select.EPOLLIN | select.EPOLLOUT)
+
+    def watch(self, fd: int, handler: Callable[[int], None]) -> None:
+        """Call ``handler(mask)`` whenever something can be read."""
+        self._handlers[fd] = handler
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Watch no more."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def _patience_s(self) -> float | None:
+        if self._queued:
+            return QUEUE_TICK_S
+        if self._listeners and not self._listening:
+            return ACCEPT_PAUSE_S
+        return SWEEP_S if self._clients or self._restless else None
+
+    def _look_at_the_clock(self) -> None:
+        now = self._now
+        if self._queued:
+            self._end_waits(now)
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_S
+            self._sweep(now)
+        if not self._listening and self._listeners and now >= self._listen_at:
+            self._open_doors()
+        if now >= self._second_at:
+            self._second_at = now + 1.0
+            self._restless = bool(self._queued)
+            self.every_second()
+
+    # --- what the daemon says -----------------------------------------------------------------
+
+    def adopt(self, routing: Routing) -> None:
+        """Route by this from now on."""
+        before, self.sites = self.sites, {}
+        self._known.clear()
+        for route in routing.sites:
+            site = before.pop(route.site, None)
+            if site is None:
+                site = Site(route)
+            site.route = route
+            self.sites[route.site] = site
+        self._table = Table(each for each in routing.sites if each.plain)
+        self._tls_table = Table(each for each in routing.sites if each.tls)
+        self._redirects = {normal(host): origin for host, origin in routing.redirects}
+        self._acme_dir = routing.acme_dir
+        self._header_timeout_s = max((each.header_timeout_s for each in routing.sites), default=10.0)
+        longest = max((each.max_header_bytes for each in routing.sites), default=HEAD_MAX_BYTES)
+        self._head_max_bytes = min(HEAD_MAX_BYTES, longest)
+        for site in before.values():
+            for client in list(site.queue):
+                self._tell(client, pages.not_found(self._date_line(), is_head=False))
+            for worker in list(site.workers):
+                self._let_go(worker)
+
+    def listen(self, listeners: list[tuple[socket.socket, bool]]) -> None:
+        """Accept from these from now on, and from no others; with each, whether it speaks TLS."""
+        self.close_doors()
+        for sock, _tls in self._listeners:
+            sock.close()
+        for sock, _tls in listeners:
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+            sock.setblocking(False)
+        self._listeners = listeners
+        self._open_doors()
+
+    def add_worker(self, name: SiteName, sock: socket.socket) -> None:
+        """Pass requests of a site to this worker, too."""
+        site = self.sites.get(name)
+        if site is None:
+            sock.close()
+            return
+        worker = Worker(sock, site)
+        self._lines[worker.fd] = worker
+        self._epoll.register(worker.fd, select.EPOLLIN)
+        site.workers.append(worker)
+        self._serve_queue(site)
+
+    def give_up_listeners(self) -> None:
+        """Somebody else accepts from now on: serve who is here, and let idle connections go."""
+        self._leaving = True
+        self.listen([])
+
+    def stay_awake(self) -> None:
+        """Have ``every_second`` called in a moment, whatever comes."""
+        self._restless = True
+
+    def turn_all_away(self) -> None:
+        """The end: answer whoever waits."""
+        for site in self.sites.values():
+            for client in list(site.queue):
+                self._turn_away(client, site)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a request is under way, or may be."""
+        return any(each.state is not State.TOLD for each in self._clients.values())
+
+    # --- doors --------------------------------------------------------------------------------
+
+    def _open_doors(self) -> None:
+        if len(self._clients) >= self._clients_max or self._listening:
+            return
+        self._listening = True
+        for sock, tls in self._listeners:
+            local = None
+            if sock.family == socket.AF_UNIX:
+                local = ("", "")
+            elif sock.getsockname()[0] not in ANY_HOST:
+                host, port = sock.getsockname()[:2]
+                local = (host, str(port))
+            self.watch(sock.fileno(), partial(self._let_in, sock, local, tls))
+
+    def close_doors(self, for_s: float = 0.0) -> None:
+        """Accept nothing for so long."""
+        self._listen_at = self._now + for_s
+        if self._listening:
+            self._listening = False
+            for sock, _tls in self._listeners:
+                self.unwatch(sock.fileno())
+
+    def _let_in(self, listener: socket.socket, local: tuple[str, str] | None, tls: bool, _mask: int) -> None:
+        for _ in range(ACCEPT_MAX):
+            try:
+                sock, peer = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._make_room()
+                    self.close_doors(ACCEPT_PAUSE_S)
+                    return
+                continue  # accept(2): the network's error of a connection that is gone already
+            ends = local
+            if ends is None:
+                try:
+                    name = sock.getsockname()
+                except OSError:
+                    sock.close()
+                    continue
+                ends = (name[0], str(name[1]))
+            sock.setblocking(False)
+            self._numbers += 1
+            peer_ends = (peer[0], str(peer[1])) if sock.family != socket.AF_UNIX else ("", "")
+            client = Client(sock, self._numbers, ends, peer_ends, self._now, tls=tls)
+            self._clients[client.fd] = client
+            self._epoll.register(client.fd, WATCH)
+            if len(self._clients) >= self._clients_max:
+                self._make_room()
+                self.close_doors(ACCEPT_PAUSE_S)
+                return
+
+    def _make_room(self) -> None:
+        """Close some connections that have said nothing for longest."""
+        before = self._now - EVICT_AGE_S
+        silent = [
+            each
+            for each in self._clients.values()
+            if each.state in (State.FRESH, State.IDLE) and each.since < before
+        ]
+        silent.sort(key=lambda each: each.since)
+        for client in silent[: max(1, len(self._clients) // EVICT_SHARE)]:
+            self._drop(client)
+
+    # --- clients ------------------------------------------------------------------------------
+
+    def _client_ready(self, client: Client, mask: int) -> None:
+        state = client.state
+        if state is State.LENT or state is State.QUEUED:
+            if state is State.QUEUED and mask & BROKEN:
+                self._drop(client)  # what it asked for is for nobody
+            elif not client.hinted:
+                client.hinted = True
+            elif not client.muted:
+                client.muted = True
+                self._epoll.modify(client.fd, MUTE)
+            return
+        if state is State.TOLD:
+            self._discard(client)
+        elif client.tls:
+            self._peek(client, mask)
+        else:
+            self._read(client)
+
+    def _read(self, client: Client) -> None:
+        """Read until a head is whole, or nothing more is there."""
+        while True:
+            try:
+                data = client.recv(READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._drop(client)
+                return
+            client.muted = len(data) == READ_BYTES  # there may be more, and no event for it
+            site = self._known.get(data)
+            if site is not None and not client.data:
+                client.site = site
+                self._pass(client, site, data)
+                return
+            if self._took(client, client.data + data if client.data else data) or not client.muted:
+                return
+
+    def _took(self, client: Client, data: bytes) -> bool:
+        """A client has sent this, from the beginning of a request on; whether its head is whole."""
+        if data.startswith(b"\r\n"):  # RFC 9112, 2.2: before a request empty lines are ignored
+            empty = head.EMPTY_LINES.match(data)
+            data = data[empty.end() :] if empty is not None else data
+        end = data.find(head.END)
+        try:
+            if end < 0:
+                client.data = data
+                if data and data != b"\r":
+                    head.look_at_part(data, self._head_max_bytes)
+                    if client.state is not State.HEAD:
+                        client.state = State.HEAD
+                        client.since = self._now
+                return False
+            if end > self._head_max_bytes:
+                raise Refused(431, f"a header section of more than {self._head_max_bytes} bytes")
+            host, path, target = head.read(data[: end + 2])
+        except Refused as refused:
+            is_head = data.startswith(b"HEAD ")
+            self._tell(client, answer(refused.status, refused.why, self._date_line(), body=not is_head))
+            return True
+        client.data = b""
+        if self._acme_dir is not None and path.startswith(pages.ACME_PATH):
+            is_head = data.startswith(b"HEAD ")
+            found = pages.challenge(self._date_line(), self._acme_dir, path, is_head=is_head)
+            if found is not None:
+                self._tell(client, found)
+                return True
+        name = self._table.find(host, path)
+        if self._redirects and self._redirect(client, host, target, data):
+            return True
+        site = None if name is None else self.sites.get(name)
+        if site is None:
+            self._tell(client, pages.not_found(self._date_line(), is_head=data.startswith(b"HEAD ")))
+        else:
+            client.site = site
+            if end + 4 == len(data) <= HEAD_KEPT_MAX_BYTES:
+                if len(self._known) >= HEADS_KEPT:
+                    self._known.clear()
+                self._known[data] = site
+            self._pass(client, site, data)
+        return True
+
+    def _redirect(self, client: Client, host: bytes, target: bytes, data: bytes) -> bool:
+        origin = self._redirects.get(normal(host.decode("latin-1")))
+        if origin is None:
+            return False
+        found = head.ABSOLUTE.match(target)
+        below = target if found is None else found.group(2)
+        self._tell(client, pages.moved(self._date_line(), origin, below, data.partition(b" ")[0]))
+        return True
+
+    def _peek(self, client: Client, mask: int) -> None:
+        """Look at what a client says before it is inside TLS; the bytes stay for the worker that answers."""
+        try:
+            data = client.recv(hello.MOST_BYTES, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data or (mask & ENDED and len(data) == len(client.data)):
+            self._drop(client)  # what was there before is all that there will be
+            return
+        client.data = data
+        name = hello.server_name(data)
+        if name is None:
+            if len(data) >= hello.MOST_BYTES:
+                self._drop(client)
+            return
+        client.data = b""
+        found = self._tls_table.find(name, b"/")
+        site = None if found is None else self.sites.get(found)
+        if site is None:
+            # RFC 6066, 3: fatal unrecognized_name(112), in a record of the version that every client reads.
+            with suppress(OSError):
+                client.sock.send(b"\x15\x03\x01\x00\x02\x02\x70")
+            self._drop(client)
+            return
+        client.site = site
+        client.server_name = normal(name.decode("latin-1"))
+        self._pass(client, site, b"")
+
+    def _discard(self, client: Client) -> None:
+        """What a client sends on that has got its last answer is read and forgotten."""
+        for _ in range(ACCEPT_MAX):
+            try:
+                if not client.recv(READ_BYTES * 8):
+                    break
+            except BlockingIOError:
+                return
+            except OSError:
+                break
+        self._drop(client)
+
+    def _tell(self, client: Client, said: bytes) -> None:
+        """Give a client its last answer, and let it read it (RFC 9112, 9.6)."""
+        if client.state is State.QUEUED and client.site is not None:
+            self._unqueue(client, client.site)
+        client.state = State.TOLD
+        client.since = self._now
+        client.data = b""
+        try:
+            client.sock.send(said)
+            client.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(client)
+            return
+        self._epoll.modify(client.fd, WATCH)  # and hear of what is there already
+
+    def _drop(self, client: Client) -> None:
+        """A connection ends here."""
+        if client.state is State.GONE:
+            return
+        if client.state is State.QUEUED and client.site is not None:
+            self._unqueue(client, client.site)
+        client.state = State.GONE
+        del self._clients[client.fd]
+        self._epoll.unregister(client.fd)  # while others have copies, the kernel would not forget it
+        if client.holders:
+            with suppress(OSError):
+                client.sock.shutdown(socket.SHUT_RDWR)  # not only when the others close their copies
+            for holder in client.holders:
+                holder.outbox += (DROP_BYTE, client.number, NO_DATA, b"")
+                self._talkative.add(holder)
+            client.holders.clear()
+        client.sock.close()
+
+    # --- passing on ---------------------------------------------------------------------------
+
+    def _pass(self, client: Client, site: Site, data: bytes) -> None:
+        """Give a request to a worker, or let it wait for one."""
+        self._restless = True
+        if not site.queue and self._lend(client, site, data):
+            return
+        if len(site.queue) >= site.route.queue:
+            self._turn_away(client, site)
+            return
+        client.state = State.QUEUED
+        client.since = self._now
+        client.data = data
+        site.queue.append(client)
+        site.figures.queued = len(site.queue)
+        self._queued.add(site)
+        self._call_if_empty(site)
+
+    def _lend(self, client: Client, site: Site, data: bytes) -> bool:
+        """Give a request to the least busy worker; False: none has room."""
+        while True:
+            worker = site.choose(client.holders)
+            if worker is None:
+                return False
+            try:
+                if worker in client.holders:
+                    worker.outbox += (RESUME_BYTE, client.number, pack_size(len(data)), data)
+                    self._talkative.add(worker)
+                else:
+                    if worker.outbox:
+                        worker.flush()  # what it is to forget goes first
+                    kind = WHOLE_BYTE if client.tls else NEW_BYTE
+                    note = client.note
+                    message = (kind, client.number, pack_size(len(note) + len(data)), note, data)
+                    socket.send_fds(worker.sock, [b"".join(message)], [client.fd])
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    why = "a header section that is longer than this machine's sockets take at once"
+                    self._tell(client, answer(431, why, self._date_line()))
+                    return True
+                # Full, or gone: then its line's end tells. Either way it takes nothing now.
+                worker.open = False
+                if error.errno in (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS):
+                    self._is_full(worker)
+                continue
+            site.figures.routed += 1
+            if client.tls:
+                self._part_with(client)
+                return True
+            if worker not in client.holders:
+                client.holders.append(worker)
+            client.state = State.LENT
+            client.waits = False
+            client.data = b""
+            worker.busy += 1
+            worker.lent[client.number] = client
+            return True
+
+    def _part_with(self, client: Client) -> None:
+        """A worker has it for good."""
+        client.state = State.GONE
+        del self._clients[client.fd]
+        self._epoll.unregister(client.fd)
+        client.sock.close()
+
+    def _turn_away(self, client: Client, site: Site) -> None:
+        site.figures.turned_away += 1
+        is_head = client.data.startswith(b"HEAD ")
+        if client.tls:
+            self._drop(client)
+        else:
+            self._tell(client, pages.unavailable(self._date_line(), RETRY_AFTER_S, is_head=is_head))
+
+    def _unqueue(self, client: Client, site: Site) -> None:
+        with suppress(ValueError):
+            site.queue.remove(client)
+        site.figures.queued = len(site.queue)
+        if not site.queue:
+            self._queued.discard(site)
+
+    def _serve_queue(self, site: Site) -> None:
+        """Let those pass that have waited longest, as many as there is room for."""
+        queue = site.queue
+        while queue:
+            client = queue[0]
+            if not self._lend(client, site, client.data):
+                break
+            queue.popleft()
+            site.figures.waited += 1
+            site.figures.waited_s += self._now - client.since
+        site.figures.queued = len(queue)
+        if not queue:
+            self._queued.discard(site)
+
+    def _call_if_empty(self, site: Site) -> None:
+        if not site.workers and self._now - site.called_at >= CALL_S:
+            site.called_at = self._now
+            self._call(site.route.site)
+
+    def _end_waits(self, now: float) -> None:
+        for site in list(self._queued):
+            before = now - site.route.queue_timeout_s
+            while site.queue and site.queue[0].since <= before:
+                self._turn_away(site.queue[0], site)
+            if site.queue:
+                self._call_if_empty(site)
+
+    # --- workers ------------------------------------------------------------------------------
+
+    def _worker_ready(self, worker: Worker, mask: int) -> None:
+        if mask & select.EPOLLOUT:
+            self._has_room(worker)
+        if not mask & ~select.EPOLLOUT:
+            return
+        try:
+            data = worker.recv(MESSAGE_MAX_BYTES)
+        except (BlockingIOError, ConnectionResetError):
+            return  # reset: what it has said before is still to be read (unix(7))
+        except OSError:
+            data = b""
+        if not data:
+            self._worker_gone(worker)
+            return
+        at = 0
+        while at < len(data):
+            begins = at + DATA_AT
+            ends = begins + size_of(data, at + SIZE_AT)[0]
+            self._told(worker, data[at], data[at + 1 : at + SIZE_AT], data[begins:ends])
+            at = ends
+        site = worker.site
+        if site.queue:
+            self._serve_queue(site)
+
+    def _told(self, worker: Worker, kind: int, number: bytes, rest: bytes) -> None:
+        """A worker says something of a connection that it has."""
+        if kind == LEAVES_KIND:
+            self._let_go(worker)
+            return
+        if kind == WAITS_KIND:
+            client = worker.lent.get(number)
+            if client is not None and not client.waits:
+                client.waits = True
+                worker.busy -= 1
+            return
+        client = worker.lent.pop(number, None)
+        if client is None:
+            return
+        if not client.waits:
+            worker.busy -= 1
+        if kind == CLOSED_KIND:
+            client.holders.remove(worker)
+            client.state = State.IDLE
+            self._drop(client)
+        elif kind in (IDLE_KIND, GONE_KIND):
+            self._came_back(client, worker, rest, parked=kind == IDLE_KIND)
+
+    def _came_back(self, client: Client, worker: Worker, rest: bytes, *, parked: bool) -> None:
+        if not parked:
+            client.holders.remove(worker)
+        client.state = State.IDLE
+        client.since = self._now
+        site = worker.site
+        if site.queue:
+            self._serve_queue(site)  # they have waited for longer than what follows on this connection
+        if not site.route.keepalive_s and not rest:
+            self._drop(client)
+            return
+        if rest and self._took(client, rest):
+            return
+        if client.muted:
+            client.muted = client.hinted = False
+            self._epoll.modify(client.fd, WATCH)  # tells of what is there already
+        elif client.hinted:
+            client.hinted = False
+            self._read(client)
+
+    def _has_room(self, worker: Worker) -> None:
+        """A line that was full takes more."""
+        try:
+            worker.flush()
+        except OSError:
+            return  # full, or gone: then its line's end tells
+        self._epoll.modify(worker.fd, select.EPOLLIN)
+        if worker in worker.site.workers:
+            worker.open = True
+            self._serve_queue(worker.site)
+
+    def _let_go(self, worker: Worker) -> None:
+        """It leaves, or is not needed: it gets nothing more, and gives back what it has."""
+        worker.open = False
+        if worker in worker.site.workers:
+            worker.site.workers.remove(worker)
+        with suppress(OSError):
+            worker.sock.shutdown(socket.SHUT_WR)
+        for client in self._clients.values():
+            if worker in client.holders and client.number not in worker.lent:
+                client.holders.remove(worker)
+
+    def _worker_gone(self, worker: Worker) -> None:
+        """Its process has ended: what it was about ends with it."""
+        self._let_go(worker)
+        del self._lines[worker.fd]
+        self._talkative.discard(worker)
+        self._epoll.unregister(worker.fd)
+        worker.sock.close()
+        for client in worker.lent.values():
+            client.holders.remove(worker)
+            self._drop(client)
+        worker.lent.clear()
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def _sweep(self, now: float) -> None:
+        """End what has waited too long for its client."""
+        for client in list(self._clients.values()):
+            state = client.state
+            age_s = now - client.since
+            if state is State.IDLE and self._leaving:
+                self._read(client)  # it may have sent a request this very moment
+                if client.state is State.IDLE:
+                    self._drop(client)
+            elif state is State.IDLE:
+                keepalive_s = client.site.route.keepalive_s if client.site is not None else 0.0
+                if age_s >= keepalive_s:
+                    self._drop(client)
+            elif state is State.FRESH and age_s >= self._header_timeout_s:
+                self._drop(client)
+            elif state is State.HEAD and age_s >= self._header_timeout_s:
+                is_head = client.data.startswith(b"HEAD ")
+                why = "the request did not arrive in time"
+                self._tell(client, answer(408, why, self._date_line(), body=not is_head))
+            elif state is State.TOLD and age_s >= LINGER_S:
+                self._drop(client)
+
+    def _date_line(self) -> bytes:
+        if self._now >= self._date_until:
+            wall = time.time()
+            self._date = f"Date: {formatdate(wall, usegmt=True)}\r\n".encode()
+            self._date_until = self._now + 1 - wall % 1
+        return self._date

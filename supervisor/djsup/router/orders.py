@@ -1,0 +1,99 @@
+"""What the daemon and the router say to each other: one JSON object a datagram, descriptors beside it.
+
+From the daemon:
+
+    {"kind": "routing", "listeners": [ADDRESS, ...],     a memfd with the Routing as JSON, then those listeners;
+     "tls": [ADDRESS, ...]}                              those of them that speak TLS
+    {"kind": "worker", "site": NAME}                     the router's end of a line to a worker of that site
+
+From the router:
+
+    {"kind": "waiting", "site": NAME}                    a request waits, and the site has no worker
+    {"kind": "figures", "sites": {NAME: {...}}}          see ``Figures``; only what has changed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from array import array
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MESSAGE_MAX_BYTES = 64 * 1024
+FDS_MAX = 64
+ROUTING_MAX_BYTES = 64 * 1024 * 1024
+_FD = array("i")
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a site's queue does and has done since the router began."""
+
+    queued: int = 0
+    """Requests that wait for a worker now."""
+    routed: int = 0
+    """Requests that were passed to a worker."""
+    waited: int = 0
+    """Those of them that had to wait first."""
+    waited_s: float = 0.0
+    """How long, all together."""
+    turned_away: int = 0
+    """Requests that were answered 503: the queue was full, or its time over."""
+
+
+def as_json(figures: Figures) -> dict[str, Any]:
+    """For the channel."""
+    return asdict(figures)
+
+
+def send(channel: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
+    """Send one message.
+
+    Raises:
+        OSError: the other side is gone, or takes nothing now.
+    """
+    data = json.dumps(message).encode()
+    if fds:
+        socket.send_fds(channel, [data], fds)
+    else:
+        channel.send(data)
+
+
+def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message and its descriptors; None: the other side is gone.
+
+    Raises:
+        BlockingIOError: nothing there now.
+        ValueError: it is no message.
+    """
+    try:
+        data, ancillary, _, _ = channel.recvmsg(
+            MESSAGE_MAX_BYTES, socket.CMSG_SPACE(FDS_MAX * _FD.itemsize), socket.MSG_CMSG_CLOEXEC
+        )
+    except ConnectionError:
+        return None
+    if not data:
+        return None
+    fds = array("i")
+    for level, kind, value in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(value[: len(value) - len(value) % _FD.itemsize])
+    return dict(json.loads(data)), list(fds)
+
+
+def memory_of(value: Any) -> int:
+    """A memfd that holds a value as JSON: no datagram is long enough for a thousand sites."""
+    fd = os.memfd_create("djsup-routing")
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(json.dumps(value).encode())
+    return fd
+
+
+def value_in(fd: int) -> Any:
+    """The value in such a memfd, which is closed."""
+    try:
+        return json.loads(os.pread(fd, ROUTING_MAX_BYTES, 0))
+    finally:
+        os.close(fd)

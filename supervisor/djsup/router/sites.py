@@ -1,0 +1,80 @@
+"""Workers and the requests that wait for them, by site: so one site's flood waits in that site's queue."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from djsup.router.orders import Figures
+from djsup_worker.link import MESSAGE_MAX_BYTES
+
+if TYPE_CHECKING:
+    import socket
+
+    from djsup.core.routes import SiteRoute
+    from djsup.router.clients import Client
+
+NOTE_PARTS = 4
+"""Kind, number, length, data."""
+
+
+class Worker:
+    """A line to one worker."""
+
+    __slots__ = ("busy", "fd", "lent", "open", "outbox", "recv", "site", "sock")
+
+    def __init__(self, sock: socket.socket, site: Site) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.recv = sock.recv
+        self.site = site
+        self.busy = 0
+        """Its requests that take a thread, as far as is known."""
+        self.lent: dict[bytes, Client] = {}
+        """The connections that it has, by number."""
+        self.open = True
+        """Whether it takes requests: it has not said that it leaves, and its line is not full."""
+        self.outbox: list[bytes] = []
+        """Notes that are to be sent when the events at hand are done."""
+
+    def flush(self) -> None:
+        """Send what there is to say.
+
+        Raises:
+            BlockingIOError: the line is full; what is left is said later.
+            OSError: it is gone.
+        """
+        outbox = self.outbox
+        while outbox:
+            message = b"".join(outbox)
+            if len(message) <= MESSAGE_MAX_BYTES:
+                self.sock.send(message)
+                outbox.clear()
+                return
+            # Rare: long heads. Each note has four parts; one by one they fit.
+            self.sock.send(b"".join(outbox[:NOTE_PARTS]))
+            del outbox[:NOTE_PARTS]
+
+
+class Site:
+    """One site's workers and queue."""
+
+    def __init__(self, route: SiteRoute) -> None:
+        self.route = route
+        self.workers: list[Worker] = []
+        """Those that have not said that they leave."""
+        self.queue: deque[Client] = deque()
+        self.figures = Figures()
+        self.called_at = 0.0
+        """When the daemon was last told that somebody waits and nobody is there."""
+
+    def choose(self, holders: list[Worker]) -> Worker | None:
+        """The least busy worker, of equals one that has the descriptor; None: all have as much as they can run."""
+        least = self.route.threads
+        best = None
+        for worker in self.workers:
+            busy = worker.busy
+            if worker.open and (busy < least or (busy == least and best is not None and worker in holders)):
+                best, least = worker, busy
+        return best

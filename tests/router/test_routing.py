@@ -1,0 +1,237 @@
+"""Requests through a router: each to the site that it names, in order, however the bytes arrive."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conformance.test_smuggling import REFUSED
+from djsup_worker.limits import Limits
+from router.world import WAIT_S, World, answers, route, world
+from worker.inprocess import in_process
+
+A, B, SHOP = (
+    route("a", "a.example"),
+    route("b", "b.example", "*.b.example"),
+    route("shop", "a.example", mount="/shop"),
+)
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[World]:
+    with world(A, B, SHOP) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[World]:
+    with world(route("any"), workers=1) as made:
+        yield made
+
+
+def get(host: str, path: str = "/", body: bytes = b"") -> bytes:
+    length = f"Content-Length: {len(body)}\r\n" if body else ""
+    return f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {host}\r\n{length}\r\n".encode() + body
+
+
+REQUESTS = {
+    "a": get("a.example"),
+    "b": get("B.Example.:80", "/shop"),
+    "b, below": get("x.b.example"),
+    "shop": get("a.example", "/shop/x"),
+    "shop, in the target": get("b.example", "http://a.example/shop"),
+    "a, with a body": get("a.example", "/", get("b.example") * 3),
+    "b, with a long body": get("b.example", "/", b"x" * 20_000),
+    "b, chunked": b"POST / HTTP/1.1\r\nHost: b.example\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(st.sampled_from(sorted(REQUESTS)), min_size=1, max_size=12),
+    st.lists(st.floats(0, 1), max_size=8),
+)
+def test_each_request_of_a_connection_reaches_the_site_that_it_names_in_order(
+    three: World, names: list[str], cuts: list[float]
+) -> None:
+    data = b"".join(REQUESTS[name] for name in names)
+    places = sorted({0, *(int(cut * len(data)) for cut in cuts), len(data)})
+    three.seen.clear()
+    with three.connect() as client:
+        for begin, end in pairwise(places):
+            client.sendall(data[begin:end])
+        found = answers(client, len(names))
+    expected = [name.partition(",")[0] for name in names]
+    assert [body.decode() for _, body in found] == expected
+    assert sorted(each.site for each in three.seen) == sorted(expected)
+    for each in three.seen:
+        host = each.environ["HTTP_HOST"].lower()
+        assert each.site in ({"a", "shop"} if host.startswith("a.") else {"b"})
+
+
+def test_byte_by_byte_a_request_arrives(three: World) -> None:
+    with three.connect() as client:
+        for byte in b"\r\n" + get("b.example", "/", b"12"):
+            client.sendall(bytes((byte,)))
+        assert answers(client, 1) == [(200, b"b")]
+
+
+@pytest.mark.parametrize("host", ["c.example", "", "example", "b.example.c"])
+def test_unknown_hosts_get_a_plain_404_that_names_nobody(three: World, host: str) -> None:
+    three.seen.clear()
+    with three.connect() as client:
+        client.sendall(get(host))
+        said = b"".join(iter(lambda: client.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert said.endswith(b"\r\n\r\n404 Not Found\n")
+    assert not any(word in said.lower() for word in (b"djsup", b"a.example", b"shop", b"server"))
+    assert not three.seen
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_known_attacks_get_the_same_answer_through_the_router(one: World, name: str) -> None:
+    with in_process(limits=Limits()) as direct:
+        expected = direct.read([REFUSED[name]])
+    one.seen.clear()
+    with one.connect() as client:
+        client.sendall(REFUSED[name])
+        client.shutdown(socket.SHUT_WR)
+        said = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    framing = [
+        (each.environ["REQUEST_METHOD"], each.environ["RAW_URI"], each.environ["body"]) for each in one.seen
+    ]
+    assert framing == expected.framing()
+    assert (b"HTTP/1.1 %d " % expected.refusal() in said) == bool(expected.refusal())
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /" + b"x" * 9000, b"414"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000, b"431"),
+        (b"GET / HTTP/1.1\nHost: a.example\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n", b"400"),
+    ],
+)
+def test_heads_that_cannot_be_right_are_refused_as_soon_as_that_is_known(
+    three: World, sent: bytes, status: bytes
+) -> None:
+    with three.connect() as client:
+        client.sendall(sent)
+        assert client.recv(4096).startswith(b"HTTP/1.1 " + status)
+
+
+def test_a_head_that_does_not_come_is_answered_408() -> None:
+    with world(route("a", "a.example", header_timeout_s=0.3), workers=1) as made, made.connect() as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHo")
+        assert client.recv(4096).startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_idle_connection_is_closed_after_its_sites_keepalive() -> None:
+    with world(route("a", "a.example", keepalive_s=0.3), workers=1) as made, made.connect() as client:
+        client.sendall(get("a.example"))
+        assert answers(client, 1) == [(200, b"a")]
+        assert client.recv(1) == b""
+
+
+class Slow:
+    """An application that is slow when it is asked to be, until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.busy = threading.Semaphore(0)
+
+    def __call__(self, site: str, environ: dict[str, Any]) -> bytes:
+        if environ["PATH_INFO"] == "/slow":
+            self.busy.release()
+            assert self.go.wait(WAIT_S)
+        return site.encode()
+
+
+def test_a_flood_of_one_site_waits_in_its_own_queue_and_is_turned_away_beyond_it() -> None:
+    slow = Slow()
+    with world(route("a", "a.example", threads=1, queue=2), route("b", "b.example"), workers=1) as made:
+        made.application = slow
+        clients = [made.connect() for _ in range(4)]
+        try:
+            clients[0].sendall(get("a.example", "/slow"))
+            assert slow.busy.acquire(timeout=WAIT_S)
+            figures = made.router.sites[A.site].figures
+            for number, client in enumerate(clients[1:3], 1):
+                client.sendall(get("a.example"))
+                wait_until(lambda number=number: figures.queued == number)
+            clients[3].sendall(get("a.example"))
+            said = clients[3].recv(4096)
+            assert said.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: 5\r\n" in said
+            with made.connect() as other:
+                other.sendall(get("b.example"))
+                assert answers(other, 1) == [(200, b"b")]
+            slow.go.set()
+            assert [answers(client, 1) for client in clients[:3]] == [[(200, b"a")]] * 3
+        finally:
+            slow.go.set()
+            for client in clients:
+                client.close()
+        wait_until(lambda: (figures.queued, figures.waited, figures.turned_away) == (0, 2, 1))
+
+
+def test_a_request_for_a_site_without_workers_calls_for_some_and_waits() -> None:
+    with world(route("a", "a.example"), workers=0) as made, made.connect() as client:
+        client.sendall(get("a.example"))
+        wait_until(lambda: made.called == ["a"])
+        made.add_worker("a")
+        assert answers(client, 1) == [(200, b"a")]
+
+
+def test_a_request_that_waits_too_long_is_answered_503() -> None:
+    with world(route("a", "a.example", queue_timeout_s=0.2), workers=0) as made, made.connect() as client:
+        client.sendall(get("a.example"))
+        assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_worker_that_talks_nonsense_is_given_up_and_the_others_are_served(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with world(route("a", "a.example"), route("b", "b.example"), workers=1) as made, made.connect() as client:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            made.do(lambda: made.router.add_worker(A.site, theirs))
+            ours.settimeout(WAIT_S)
+            for said in (b"I" + bytes(8) + b"\0\0\0\0", b"C" * 13, b"I123"):
+                ours.send(said)
+            assert ours.recv(1) == b""
+        client.sendall(get("b.example") + get("a.example"))
+        assert answers(client, 2) == [(200, b"b"), (200, b"a")]
+    assert "a mistake in the router" in capfd.readouterr().err
+
+
+def test_a_busy_worker_delays_nobody_while_another_is_idle() -> None:
+    slow = Slow()
+    with world(route("a", "a.example", threads=1), workers=2) as made, made.connect() as busy:
+        made.application = slow
+        busy.sendall(get("a.example", "/slow"))
+        assert slow.busy.acquire(timeout=WAIT_S)
+        try:
+            for _ in range(5):
+                with made.connect() as client:
+                    client.sendall(get("a.example") * 2)
+                    assert answers(client, 2) == [(200, b"a")] * 2
+        finally:
+            slow.go.set()
+        assert answers(busy, 1) == [(200, b"a")]
+
+
+def wait_until(question: Any) -> None:
+    end = time.monotonic() + WAIT_S
+    while not question():
+        assert time.monotonic() < end
+        time.sleep(0.005)

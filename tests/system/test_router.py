@@ -1,0 +1,224 @@
+"""Several sites on one address, as a user has them: real sites, a real router, whatever is killed."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from authority import Authority
+from system.daemon import URLS, DaemonUnderTest, Project, free_port, wait_for
+from system.load import Load
+from system.test_adoption import kill
+
+URLS_OF_SHOP = URLS.replace("return HttpResponse(VERSION)", "return HttpResponse(VERSION + request.path)", 1)
+
+
+def shared(daemon: DaemonUnderTest, django: Path, top: str = "", **sites: str) -> int:
+    """Sites that share a port, each with what is special about it."""
+    port = free_port()
+    daemon.top = f'listen = ["127.0.0.1:{port}"]\n{top}'
+    for name, more in sites.items():
+        Project(daemon.folder / name).deploy(name, urls=URLS_OF_SHOP % {"version": name, "health": 200})
+        daemon.ports[name] = port
+        daemon.sites[name] = (
+            f'[sites.{name}]\ndirectory = "{daemon.folder / name}"\npython = "{django}"\n{more}\n'
+        )
+    daemon.write()
+    return port
+
+
+def ask(connection: http.client.HTTPConnection, host: str, path: str = "/") -> tuple[int, str]:
+    connection.request("GET", path, headers={"Host": host})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def connect(port: int) -> AbstractContextManager[http.client.HTTPConnection]:
+    return closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30))
+
+
+def router_of(daemon: DaemonUnderTest) -> psutil.Process | None:
+    for each in daemon.family():
+        with suppress(psutil.Error):  # it has just ended
+            if "djsup.router" in each.cmdline():
+                return each
+    return None
+
+
+TWO = {
+    "blog": 'hosts = ["localhost", "*.localhost"]\nworkers = 2\nhealth.path = "/healthz"',
+    "shop": 'hosts = ["127.0.0.1", "localhost"]\nmount = "/shop"\nworkers = { min = 0, max = 2 }\n'
+    "scaling = { start_asleep = true }",
+}
+
+
+def test_one_connection_asks_two_sites_wakes_one_and_outlives_a_reload(
+    daemon: DaemonUnderTest, django: Path
+) -> None:
+    port = shared(daemon, django, **TWO)
+    daemon.start()
+    with connect(port) as connection:
+        assert ask(connection, f"localhost:{port}") == (200, "blog/")
+        assert daemon.status("shop")["state"] == "sleeping"
+        assert ask(connection, f"localhost:{port}", "/shop/") == (200, "shop/shop/")
+        ours = connection.sock
+        Project(daemon.folder / "blog").deploy("two", urls=URLS_OF_SHOP % {"version": "two", "health": 200})
+        with Load(port, connections=4) as load:
+            daemon.done("reload", "blog")
+        assert (load.outcome.closed, load.outcome.failures) == (0, []), load.outcome.summary()
+        wait_for(lambda: len(daemon.workers("blog")) == 2, "the old workers to go")
+        assert ask(connection, "localhost") == (200, "two/")
+        assert connection.sock is ours, "the connection was closed"
+    router = router_of(daemon)
+    assert router is not None
+    if os.geteuid() == 0:
+        assert router.uids().effective != 0
+
+
+def test_requests_in_workers_outlive_the_router_and_new_ones_find_the_next(
+    daemon: DaemonUnderTest, django: Path
+) -> None:
+    port = shared(daemon, django, **TWO)
+    daemon.start()
+    with connect(port) as busy:
+        busy.request("GET", "/slow?s=1.5", headers={"Host": "localhost"})
+        wait_for(lambda: any(each["busy"] for each in daemon.workers("blog")), "the request to run")
+        router = router_of(daemon)
+        assert router is not None
+        router.kill()
+        with Load(port, connections=4, keep_alive=False, may_fail=True) as load:
+            load.wait_for_requests(50)
+        assert busy.getresponse().read() == b"blog"
+    assert len(load.outcome.failures) <= 4, (
+        load.outcome.summary()
+    )  # what the router had accepted, and not passed on
+    assert [each for each in daemon.events() if each["kind"] == "router-died"]
+    assert router_of(daemon) != router
+
+
+def test_the_next_daemon_takes_the_shared_address_over(daemon: DaemonUnderTest, django: Path) -> None:
+    port = shared(daemon, django, **TWO)
+    daemon.start()
+    before = {each["pid"] for each in daemon.workers("blog")}
+    with Load(port, connections=4, keep_alive=False) as load:
+        kill(daemon)
+        load.wait_for_requests(20)
+        daemon.start()
+        load.wait_for_requests(20)
+    assert load.outcome.failures == [], load.outcome.summary()
+    assert {each["pid"] for each in daemon.workers("blog")} == before
+
+
+@pytest.fixture
+def tmp_for_nobody() -> Iterator[Path]:
+    """A folder that the router's user can enter; pytest's own can be entered by none but us."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_certbots_webroot_and_redirects_are_served_for_every_host(
+    daemon: DaemonUnderTest, django: Path, tmp_for_nobody: Path
+) -> None:
+    webroot = tmp_for_nobody / "acme"
+    challenges = webroot / ".well-known" / "acme-challenge"
+    challenges.mkdir(parents=True)
+    (challenges / "a-Token_1").write_text("a-Token_1.thumbprint")
+    (challenges / "link").symlink_to("/etc/passwd")
+    top = f'acme_dir = "{webroot}"\nredirects = {{ "www.blog.example" = "https://blog.example" }}\n'
+    port = shared(daemon, django, top, blog='hosts = ["localhost"]')
+    daemon.start()
+
+    def said(host: str, path: str) -> tuple[int, str]:
+        with connect(port) as connection:
+            return ask(connection, host, path)
+
+    for host in ("localhost", "www.blog.example", "unknown.example"):
+        assert said(host, "/.well-known/acme-challenge/a-Token_1") == (200, "a-Token_1.thumbprint")
+    for name in ("link", "..", "..%2f..%2f..%2fetc%2fpasswd", "b", ""):
+        assert said("unknown.example", f"/.well-known/acme-challenge/{name}")[0] == 404
+    with connect(port) as connection:
+        connection.request("POST", "/a?b=c", body=b"x", headers={"Host": "www.blog.example"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Location"]) == (308, "https://blog.example/a?b=c")
+
+
+def test_tls_is_told_apart_by_name_and_keeps_to_it(daemon: DaemonUnderTest, django: Path) -> None:
+    authority = Authority()
+    tls = {}
+    for name in ("blog", "shop"):
+        (daemon.folder / f"keys-{name}").mkdir()
+        made = authority.issue(daemon.folder / f"keys-{name}", f"{name}.localhost")
+        files = f'certificate = "{made.certificate}", key = "{made.key}"'
+        tls[name] = f'hosts = ["{name}.localhost"]\ntls = {{ {files} }}\n'
+    port = free_port()
+    shared(daemon, django, f'tls_listen = ["127.0.0.1:{port}"]\n', **tls)
+    for name in tls:
+        file = daemon.folder / name / "project" / "settings.py"
+        file.write_text(file.read_text().replace('"localhost", ', '".localhost", '))
+    daemon.start()
+    for name in tls:
+        for pieces in (1, 50):
+            with socket.create_connection(("127.0.0.1", port)) as plain:
+                said = handshake(authority.client_context(), plain, f"{name}.localhost", pieces)
+                assert f"\r\n\r\n{name}/" in said
+                assert "HTTP/1.1 421 " in said
+
+
+def handshake(trust: ssl.SSLContext, plain: socket.socket, name: str, pieces: int) -> str:
+    """What is said to a request for this name and one for another, after a ClientHello in pieces."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    inside = trust.wrap_bio(incoming, outgoing, server_hostname=name)
+    plain.settimeout(30)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send() -> None:
+        data = outgoing.read()
+        size = max(1, len(data) // pieces)
+        for at in range(0, len(data), size):
+            plain.sendall(data[at : at + size])
+
+    def more(what: str) -> None:
+        send()
+        data = plain.recv(1 << 16)
+        assert data, f"the connection ended in {what}"
+        incoming.write(data)
+
+    while True:
+        try:
+            inside.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            more("the handshake")
+    inside.write(
+        f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\nGET / HTTP/1.1\r\nHost: other.localhost\r\n\r\n".encode()
+    )
+    send()
+    said = b""
+    while b"421 Misdirected Request\n" not in said and b" 421 " not in said:
+        try:
+            said += inside.read(1 << 16)
+        except ssl.SSLWantReadError:
+            more(f"the answer; {said!r}")
+    return said.decode()
+
+
+def test_a_router_that_is_told_to_end_is_started_again(daemon: DaemonUnderTest, django: Path) -> None:
+    port = shared(daemon, django, **TWO)
+    daemon.start()
+    router = router_of(daemon)
+    assert router is not None
+    os.kill(router.pid, signal.SIGTERM)
+    wait_for(lambda: (found := router_of(daemon)) is not None and found != router, "another router")
+    with connect(port) as connection:
+        assert ask(connection, "localhost") == (200, "blog/")
