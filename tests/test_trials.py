@@ -42,8 +42,17 @@ def test_one_generation_is_nothing_to_compare() -> None:
     assert trials.look(BLOG, [(OLD, row(9)), (worker(3, 2, ready=False), row(1))]) is None
 
 
+def test_a_first_look_of_all_only_says_where_counting_begins() -> None:
+    trials = Trials()
+    assert trials.look(BLOG, [(OLD, row(500, 5)), (NEW, row(3, 1))]) is None
+    then = trials.look(BLOG, [(OLD, row(520, 6)), (NEW, row(7, 1))])
+    assert then is not None
+    assert [(each.requests, each.failed) for each in then.answers] == [(20, 1), (4, 0)]
+
+
 def test_the_new_generation_counts_from_its_beginning_and_the_old_from_then_on() -> None:
     trials = Trials()
+    trials.look(BLOG, [(OLD, row(500, 5))])
     first = trials.look(BLOG, [(OLD, row(500, 5)), (NEW, row(3, 1))])
     assert first is not None
     assert [(each.generation, each.requests, each.failed) for each in first.answers] == [(1, 0, 0), (2, 3, 1)]

@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> int:
 def configuration() -> str:
     """The page about the configuration file."""
     parts = [CONFIGURATION_HEAD]
-    for title, path, table in TABLES:
+    for title, _path, table in TABLES:
         parts.append(f"## {title}\n\n{(table.__doc__ or '').strip()}\n")
         parts.extend(_setting(name, field) for name, field in table.model_fields.items())
     return "\n".join(parts)

@@ -733,8 +733,10 @@ class Performer:
                 # The channel's end tells of the worker that never was; this says why.
                 text = f'site "{process.site}": the template could not fork worker {other}: {error}'
                 self.say("fork-failed", text, Level.ERROR, process.site)
+            case messages.Ready() if process.ready and not process.adopted:
+                self._say_of_bad_message(process, f"pid {process.pid} says once more that it is ready")
             case messages.Ready():
-                if not (process.adopted and process.ready):  # an adopted one says it once more
+                if not process.ready:  # an adopted one says it once more
                     self._tell(events.WorkerReady(proc))
                 process.ready = True
                 self._say_leaving(process)

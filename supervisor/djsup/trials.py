@@ -52,6 +52,9 @@ class Trials:
             return None
         if known is None:
             known = self._sites[site] = Comparison()
+            if site not in self._before:  # a daemon that has only just begun to look: it knows of no before
+                known.seen = {process.proc: row for process, row in serving}
+                return None
             newest = max(numbers)  # what it has counted, it has counted since it serves
             known.seen = {each.proc: row for each, row in serving if each.generation != newest}
             known.seen.update((each.proc, row) for each, row in self._before.pop(site, ()))

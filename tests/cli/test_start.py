@@ -54,13 +54,13 @@ def test_daemon_gets_settings_warnings_and_descriptor(
         return 5
 
     monkeypatch.setattr(daemon_module, "run", run)
-    file = configure('hosts = ["good.example"]')
+    file = configure("")
     result = djsup("start", "-c", file, "--runtime-dir", tmp_path / "elsewhere", "--ready-fd", "7")
     assert result.exit_code == 5
     settings, warnings, ready_fd = given
     assert settings.runtime_dir == str(tmp_path / "elsewhere")
     assert settings.sites[0].name == "good"
-    assert any("sites.good.hosts: has no effect yet" in warning for warning in warnings)
+    assert any("sites.good.user: is not set" in warning for warning in warnings)
     assert ready_fd == 7
 
 

@@ -256,7 +256,7 @@ def test_what_could_not_be_written_down_for_the_next_daemon_is_written_once_it_c
     estates.rename(away)
     estates.touch()  # no folder, so nothing can be written there: root is not stopped by a mode
     os.kill(min(pids(daemon)), signal.SIGKILL)
-    wait_for(lambda: len(pids(daemon)) == 2, "the replacement")
+    wait_for(lambda: daemon.log.count(" serves\n") == 3, "the replacement to serve")
     wait_for(lambda: "cannot write what a daemon would need" in daemon.log, "the complaint")
     expected = pids(daemon)
     estates.unlink()

@@ -57,6 +57,7 @@ _TOLD_BY_DAEMON = frozenset({"tls", "access"})
 _FIELDS: Mapping[str, str] = {
     "log": "access",
     "env_file": "env",
+    "queue_timeout": "queue_timeout_s",
     "before_reload": "reload",
     "after_reload": "reload",
     "hook_timeout": "reload",
@@ -67,6 +68,9 @@ _SUFFIXES = ("_s", "_bytes")
 _DAEMON: Mapping[tuple[str, ...], Cost] = {
     ("include",): Cost.NOTHING,
     ("listen",): Cost.LISTENER,
+    ("tls_listen",): Cost.LISTENER,
+    ("redirects",): Cost.TOLD,
+    ("acme_dir",): Cost.TOLD,
     ("trusted_proxies",): Cost.GENERATION,
     ("runtime_dir",): Cost.DAEMON,
     ("orphan_grace",): Cost.LATER,
