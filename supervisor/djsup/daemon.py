@@ -60,8 +60,6 @@ if TYPE_CHECKING:
 
 DEPLOYS_RECALLED = 2000
 """Deploys of an earlier daemon that are read at the start, of all sites."""
-QUESTION_S = 0.25
-"""How long a question may take to be answered before the program is replaced: who follows something, loses it then."""
 SETTLED = {SiteState.SERVING, SiteState.DEGRADED, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.SLEEPING}
 
 

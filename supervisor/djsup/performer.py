@@ -461,16 +461,7 @@ class Performer:
             if (uid := self.dashboard_uid(dashboard)) is not None:
                 # It drops to this user when it has read its own files, which may lie in a folder of root's.
                 own |= {"DJSUP_DASHBOARD_UID": str(uid), "DJSUP_DASHBOARD_GID": str(pwd.getpwuid(uid).pw_gid)}
-            identity = processes.Identity()
-            command = processes.Command(
-                (sys.executable, "-I", "-m", "djsup_web"),
-                "/",
-                processes.environment(identity, own),
-                identity,
-                out,
-                err,
-                (listener,),
-            )
+            command = _own_command("djsup_web", own, out, err, (listener,))
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (sockets.CannotListen, processes.CannotRun, OSError, ValueError, KeyError) as error:
             self._close_capture(process)
@@ -488,8 +479,19 @@ class Performer:
     def _start_router(self, proc: ProcId) -> None:
         capture = logs.Capture(self._log, SiteName("router"), None)
         process = Process(proc, ROUTER, Generation(0), None, capture)
-        out, err = capture.open()
-        theirs = self.router.open()
+        try:
+            out, err = capture.open()
+        except OSError as error:
+            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
+            return
+        try:
+            theirs = self.router.open()
+        except OSError as error:
+            os.close(out)
+            os.close(err)
+            self._close_capture(process)
+            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
+            return
         try:
             with heirloom.open_home(self._runtime.router) as home:
                 own = {
@@ -501,19 +503,12 @@ class Performer:
                     # As the dashboard: it drops to this user when it has imported its own files.
                     user = pwd.getpwnam(DASHBOARD_USER)
                     own |= {"DJSUP_ROUTER_UID": str(user.pw_uid), "DJSUP_ROUTER_GID": str(user.pw_gid)}
-                identity = processes.Identity()
-                command = processes.Command(
-                    (sys.executable, "-I", "-m", "djsup.router"),
-                    "/",
-                    processes.environment(identity, own),
-                    identity,
-                    out,
-                    err,
-                    (theirs.fileno(), home.fileno()),
-                )
+                fds = (theirs.fileno(), home.fileno())
+                command = _own_command("djsup.router", own, out, err, fds)
                 pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (processes.CannotRun, OSError, KeyError) as error:
             self.router.close()
+            self._close_capture(process)
             self._tell(events.SpawnFailed(proc, f"router: {error}"))
             return
         finally:
@@ -1002,6 +997,15 @@ class Performer:
         # What stands in the log already, line by line as it was printed, is not said again.
         details = "" if notice.kind in PRINTED else notice.details
         self._log.say(notice.text, notice.level.value, details, by=notice.by)
+
+
+def _own_command(
+    module: str, own: dict[str, str], out: int, err: int, fds: tuple[int, ...]
+) -> processes.Command:
+    """What runs a process of djsup's own: in the daemon's interpreter, with this environment and these descriptors."""
+    identity = processes.Identity()
+    arguments = (sys.executable, "-I", "-m", module)
+    return processes.Command(arguments, "/", processes.environment(identity, own), identity, out, err, fds)
 
 
 def _speaks_tls(site: SiteSettings) -> bool:
