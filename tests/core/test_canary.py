@@ -30,6 +30,7 @@ def trial(
             Answers(OLD, *old, latency=((old_s, old[0]),) if old[0] else ()),
             Answers(NEW, *new, latency=((new_s, new[0]),) if new[0] else ()),
         ],
+        110.0,
     )
     return found
 
@@ -64,6 +65,7 @@ def test_too_few_requests_take_the_time_once_more_and_then_pass_with_these_words
     assert passed(found) is None
     assert (found.extended, found.until) == (True, 120.0)
     assert passed(found, 119.9) is None
+    found.sampled(NEW, (), 120.0)
     verdict = found.judge(120.0)
     assert verdict is not None
     assert verdict.passed
@@ -98,7 +100,7 @@ def test_latency_is_not_judged_with_a_factor_of_zero_or_too_few_of_the_old() -> 
 def test_a_slow_tail_needs_a_hundred_requests() -> None:
     for requests, well in ((90, True), (100, False)):
         found = trial((requests - 10, 0), (requests, 0))
-        found.sampled(NEW, [Answers(NEW, 10, 0, ((1.0, 10),))])
+        found.sampled(NEW, [Answers(NEW, 10, 0, ((1.0, 10),))], 110.0)
         assert passed(found) is well, requests
 
 
@@ -108,6 +110,21 @@ def test_a_request_that_runs_too_long_ends_it_unless_the_old_code_has_one_too() 
     assert passed(found, 101.0) is False
     found.old.add_overdue()
     assert passed(found, 101.0) is None
+
+
+def test_the_sample_that_tells_of_the_end_is_waited_for() -> None:
+    found = Trial.begin(WISHES, 1, 100.0)
+    assert passed(found, 110.5) is None, "nothing was told yet, and that is not: no requests"
+    found.sampled(NEW, [Answers(OLD, 90, 0), Answers(NEW, 30, 0)], 110.9)
+    assert passed(found, 110.9) is True
+
+
+def test_a_sample_that_does_not_come_is_not_waited_for_ever() -> None:
+    found = trial((30, 0), (90, 0))
+    found.sampled_at = 109.5
+    assert passed(found) is None
+    *_, last = found.deadlines()
+    assert passed(found, last) is True
 
 
 def test_no_more_take_part_than_the_surge_allows() -> None:

@@ -59,6 +59,7 @@ ONE, TWO = Generation(1), Generation(2)
 TRIED = replace(BLOG, reload=ReloadPolicy(surge=2, canary=Canary(workers=2, seconds=10.0)))
 HOOKED = replace(BLOG, reload=ReloadPolicy(before="make check", after="make warm", hook_timeout_s=60.0))
 GOOD = GenerationsSampled(BLOG.name, (Answers(ONE, 90, 0), Answers(TWO, 30, 0)))
+REST = GenerationsSampled(BLOG.name, ())
 BAD = GenerationsSampled(BLOG.name, (Answers(ONE, 90, 0), Answers(TWO, 9, 9)))
 
 
@@ -85,9 +86,10 @@ def test_new_workers_serve_beside_the_old_until_the_verdict() -> None:
     report = play.site().last_reload
     assert report is not None
     assert (report.phase, report.canary) == ("trying", "10 of 10 s, 30 requests, 0 failed")
+    play >> 0.2
     (
         play
-        >> 0.2
+        >> REST
         << Said(NoticeKind.CANARY_PASSED, "new code: 30 requests")
         << DrainWorker(ProcId(2), TWO, 30.0)
     )
@@ -159,7 +161,7 @@ def address_moves() -> Play:
 
 def test_an_address_that_moves_is_awaited_until_the_verdict_of_a_trial() -> None:
     play = address_moves()
-    play >> GOOD >> 10.0 << Said(NoticeKind.CANARY_PASSED) << ... >> started(8)
+    play >> 10.0 >> GOOD << Said(NoticeKind.CANARY_PASSED) << ... >> started(8)
     play >> ready(8) << Said(NoticeKind.WORKER_READY) << ...
     assert BindListener(HTTP) in play.all[-3:]
     play >> ListenerBound(HTTP) << like(StartTemplate, site=HEIR)

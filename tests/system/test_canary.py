@@ -66,7 +66,7 @@ def test_code_that_answers_well_takes_over_with_its_figures_in_the_report(sites:
     report = site.daemon.status("good")["last_reload"]
     assert report["result"] == "done"
     assert "old code: " in report["canary"]
-    assert "old code: 0 requests" not in report["canary"]
+    assert "old code: 0 requests" not in report["canary"], running.outcome.summary()
     assert {"canary-started", "canary-passed"} <= set(site.kinds())
 
 

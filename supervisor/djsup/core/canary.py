@@ -5,7 +5,8 @@ counted comes as ``GenerationsSampled``. The rules, in this order:
 
 1. A request of the new code that runs too long, where none of the old code's did, ends the trial.
 2. Failed answers (5xx) that cannot be chance end it at once, so that a broken deploy is seen by few visitors.
-3. When its time is over: too many failed answers, or too slow, and it has failed.
+3. When its time is over, and a sample has told what happened until then: too many failed answers, or too slow,
+   and it has failed.
 4. With too few requests to judge, it takes the same time once more; then it has passed, and the verdict says so,
    unless rule 2 holds for the few that there were.
 
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 from djsup.core.model import Canary  # noqa: TC001
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from djsup.core.events import Answers
     from djsup.core.model import Generation
@@ -40,6 +41,8 @@ TAIL_REQUESTS = 100
 """So many requests are needed for a 95th percentile that is more than the slowest five."""
 SLOWER_LEAST_S = 0.01
 """A difference of fewer seconds is not slow, however large the factor is: a new worker begins with cold caches."""
+SAMPLE_LATE_S = 3.0
+"""Samples come once a second. When a trial's time is over, the one that tells of its end is waited for so long."""
 RATE_LEAST = 1e-6
 """The least probability of a failed answer that is reckoned with."""
 
@@ -113,14 +116,22 @@ class Trial:
     new: Tally = field(default_factory=Tally)
     old: Tally = field(default_factory=Tally)
     extended: bool = False
+    sampled_at: float = 0.0
+    """When the last sample came; the beginning, before there was one."""
 
     @classmethod
     def begin(cls, wishes: Canary, surge: int, now: float) -> Trial:
         """A trial that begins now. No old worker goes before the verdict, so ``surge`` workers at most take part."""
-        return cls(wishes, min(wishes.workers, surge), now, now + wishes.seconds)
+        return cls(wishes, min(wishes.workers, surge), now, now + wishes.seconds, sampled_at=now)
 
-    def sampled(self, building: Generation, samples: Iterable[Answers]) -> None:
+    def deadlines(self) -> Iterator[float]:
+        """When to judge, if nothing happens."""
+        yield self.until
+        yield self.until + SAMPLE_LATE_S
+
+    def sampled(self, building: Generation, samples: Iterable[Answers], now: float) -> None:
         """What was answered since the last sample: by the new code, and by all others."""
+        self.sampled_at = now
         for each in samples:
             (self.new if each.generation == building else self.old).add(each)
 
@@ -129,7 +140,7 @@ class Trial:
         new, old = self.new, self.old
         if new.overdue and not old.overdue:
             return self._failed("a request of the new code ran too long, and none of the old code")
-        over = now >= self.until
+        over = now >= self.until + (0.0 if self.sampled_at >= self.until else SAMPLE_LATE_S)
         if new.failed >= (LATE_FAILED if over else EARLY_FAILED) and self._no_chance():
             return self._failed("the new code fails more often than the old, and that is no chance")
         if not over:

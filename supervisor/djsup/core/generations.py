@@ -136,7 +136,7 @@ class Generations:
         if self.rollout is not None and self.rollout.phase is Phase.BINDING:
             yield self._bind_until(self.rollout)
         if self.rollout is not None and self.rollout.trial is not None and self.rollout.phase is Phase.TRYING:
-            yield self.rollout.trial.until
+            yield from self.rollout.trial.deadlines()
         yield from self.hooks.deadlines()
 
     # --- facts ---------------------------------------------------------------------------------
@@ -189,11 +189,11 @@ class Generations:
         if self.serving is not None and self.serving.number == gone.generation:
             self._site.error = f"a {text}"
 
-    def sampled(self, sample: GenerationsSampled) -> None:
+    def sampled(self, sample: GenerationsSampled, now: float) -> None:
         """What the workers of each generation have answered: of interest while one is on trial."""
         running = self.rollout
         if running is not None and running.trial is not None and running.phase is Phase.TRYING:
-            running.trial.sampled(running.generation, sample.answers)
+            running.trial.sampled(running.generation, sample.answers, now)
 
     def overdue(self, late: Worker | None) -> None:
         """A request of this worker has run too long."""

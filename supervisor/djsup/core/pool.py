@@ -271,7 +271,7 @@ class Pool:
             case LoadSampled():
                 self._weigh(event, now)
             case GenerationsSampled():
-                self.generations.sampled(event)
+                self.generations.sampled(event, now)
             case ConnectionWaiting(address):
                 self.sleep.connection_waits(address)
             case RequestWaiting():

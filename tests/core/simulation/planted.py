@@ -108,7 +108,7 @@ PLANTED = [
         "nobody looks when the time of a trial is over",
         Generations,
         "deadlines",
-        "yield self.rollout.trial.until",
+        "yield from self.rollout.trial.deadlines()",
         "pass",
     ),
     Planted(
