@@ -86,6 +86,9 @@ def run(
         return 1
     try:
         return asyncio.run(_run(runtime, settings, warnings, ready_fd, left))
+    except RuntimeUnusable as error:
+        sys.stderr.write(f"djsup: {error}\n")
+        return 1
     finally:
         runtime.release()
 

@@ -49,6 +49,7 @@ from djsup.shell import (
     stack_files,
     watches,
 )
+from djsup.shell.runtime import RuntimeUnusable
 from djsup.stack_dump import WAIT_S, StackDump
 from djsup_worker import messages
 from djsup_worker.stacks import TRACE_SIGNAL
@@ -148,7 +149,13 @@ class Performer:
         self._tell = tell
         self._log = log
         self._history = history
-        shipment.lay_out(runtime.worker)
+        try:
+            shipment.lay_out(runtime.worker)
+        except OSError as error:
+            raise RuntimeUnusable(
+                f"{runtime.worker}: what workers run cannot be written there: {error.strerror}; "
+                "make room, or give djsup another runtime_dir"
+            ) from error
 
     # --- one action ---------------------------------------------------------------------------
 

@@ -78,7 +78,8 @@ class Inflicting:
         """Kill a worker; nothing but what it held in that moment is excused."""
         self.stop(site, pid)
         os.kill(pid, number)
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # of a killed one the daemon has heard already
+            os.kill(pid, signal.SIGCONT)
         self.gone.add(pid)
 
     def ask(self, site: str, path: str, timeout_s: float = 20.0) -> None:
@@ -265,26 +266,35 @@ def daemon_without_descriptors(it: Inflicting) -> None:
         time.sleep(LIFTED_S)
 
 
-def disk_full(it: Inflicting) -> None:
-    """No room for logs, events, estates and large bodies; a worker dies and a site is reloaded meanwhile."""
+@contextmanager
+def _full_disk(it: Inflicting) -> Iterator[None]:
+    """Not a single byte can be written until the block ends; uploads that need the disk may fail."""
     if not it.fleet.disk_is_small:
         raise Skipped("no small disk to fill: mounting a tmpfs takes root")
     excuses = [Excuse(it.name, site, None) for site in ("forked", "plain")]
     it.excuses += excuses
     filler = it.fleet.disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (2**20, 4096, 1):
-            with suppress(OSError):
-                while True:
-                    file.write(b"x" * size)
+    try:
+        with filler.open("wb", buffering=0) as file:
+            for size in (2**20, 4096, 1):
+                with suppress(OSError):
+                    while True:
+                        file.write(b"x" * size)
+        yield
+        time.sleep(LIFTED_S)
+    finally:
+        filler.unlink()
+        for each in excuses:
+            each.over_at = time.monotonic()
+
+
+def disk_full(it: Inflicting) -> None:
+    """No room for logs, events, estates and large bodies; a worker dies and a site is reloaded meanwhile."""
+    with _full_disk(it):
         site = it.site()
         it.kill(site, it.worker(site), signal.SIGKILL)
         with suppress(ClientError):
-            it.fleet.ask("reload", site=it.site("blog", "forked"))
-        time.sleep(LIFTED_S)
-    filler.unlink()
-    for each in excuses:
-        each.over_at = time.monotonic()
+            it.fleet.ask("reload", sites=[it.site("blog", "forked")])
 
 
 # --- messages --------------------------------------------------------------------------------------
@@ -322,7 +332,7 @@ def killed_in_the_middle_of_a_reload(it: Inflicting) -> None:
     site = it.site("forked", "plain")
     it.fleet.deploy(site)
     with suppress(ClientError):
-        it.fleet.ask("reload", site=site)
+        it.fleet.ask("reload", sites=[site], wait=False)
     time.sleep(it.random.uniform(0.0, 0.5))
     with suppress(Skipped, ProcessLookupError, FileNotFoundError):
         it.kill(site, it.worker(site), signal.SIGKILL)
@@ -362,6 +372,14 @@ def daemon_killed(it: Inflicting) -> None:
     it.fleet.daemon.start()
 
 
+def daemon_killed_with_a_full_disk(it: Inflicting) -> None:
+    """kill -9, and the one that adopts finds no room for a single byte."""
+    with _full_disk(it):
+        os.kill(it.fleet.daemon.pid, signal.SIGKILL)
+        it.fleet.daemon.wait_end()
+        it.fleet.daemon.start()
+
+
 FAULTS: tuple[Callable[[Inflicting], None], ...] = (
     worker_killed,
     worker_segfaults,
@@ -377,6 +395,7 @@ FAULTS: tuple[Callable[[Inflicting], None], ...] = (
     template_without_descriptors,
     daemon_without_descriptors,
     disk_full,
+    daemon_killed_with_a_full_disk,
     channel_corrupted,
     good_reload,
     broken_reload,

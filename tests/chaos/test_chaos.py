@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from chaos import faults
@@ -18,13 +16,11 @@ QUICK = (
     faults.channel_corrupted,
     faults.disk_full,
     faults.daemon_killed,
+    faults.daemon_killed_with_a_full_disk,
 )
 
 
 @pytest.mark.system
-@pytest.mark.skipif(
-    "DJSUP_CHAOS" not in os.environ, reason="failed once for a cause not found; DJSUP_CHAOS=1 runs it"
-)
 @pytest.mark.timeout(300)
 def test_only_requests_inside_a_killed_worker_fail_and_nothing_leaks() -> None:
     fleet = Fleet()

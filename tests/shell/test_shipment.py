@@ -4,6 +4,8 @@ import stat
 import sys
 from pathlib import Path
 
+import pytest
+
 from djsup.shell.shipment import lay_out
 
 
@@ -31,3 +33,21 @@ def test_every_user_may_read_it_and_only_its_owner_may_write(tmp_path: Path) -> 
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode & 0o444 == 0o444, path
         assert mode & 0o022 == 0, path
+
+
+def test_a_folder_that_is_as_it_should_be_stays(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path / "worker")
+    before = folder.stat().st_ino
+    assert lay_out(folder).stat().st_ino == before
+
+
+@pytest.mark.parametrize("name", ["__main__.py", "djsup_worker/loop.py"])
+def test_a_folder_with_another_or_unreadable_file_is_made_anew(tmp_path: Path, name: str) -> None:
+    folder = lay_out(tmp_path / "worker")
+    right = (folder / name).read_bytes()
+    (folder / name).write_bytes(b"# another")
+    lay_out(folder)
+    assert (folder / name).read_bytes() == right
+    (folder / name).chmod(0o600)
+    lay_out(folder)
+    assert stat.S_IMODE((folder / name).stat().st_mode) == 0o644
