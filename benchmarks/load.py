@@ -4,6 +4,7 @@ wrk reconnects without a word when a server closes an idle connection; ``Clients
 """
 
 import asyncio
+import gc
 import json
 import multiprocessing
 import re
@@ -212,6 +213,8 @@ def _clients(pipe: Connection, port: int, path: str, connections: int, keep_aliv
             *(_client(port, path, result, stop, keep_alive=keep_alive) for _ in range(connections))
         )
 
+    gc.collect()
+    gc.freeze()  # a full collection would cost some ten milliseconds, and all clients would take them for the server's
     asyncio.run(run())
     result.latencies_ms.sort()
     pipe.send(result)

@@ -35,10 +35,10 @@ from djsup_worker.scoreboard import (
 )
 
 SLACK = 1
-PAUSE_NS = 1_000_000
+PAUSE_NS = 250_000
 """For each connection of the lead."""
-PAUSE_MAX_NS = 20_000_000
-SHARE_PAUSE_MAX_NS = 5_000_000
+PAUSE_MAX_NS = 2_000_000
+SHARE_PAUSE_MAX_NS = 1_000_000
 """The same where two generations share. It is short: one that is stuck takes nothing in, and all others lead."""
 LOOK_AGAIN_NS = 100_000_000
 """How long the list of the other workers is good."""
