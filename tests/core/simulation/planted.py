@@ -70,7 +70,7 @@ PLANTED = [
         "an adopted process's name is given to another",
         Fleet,
         "_adopt",
-        "self._last_proc = max(self._last_proc, each.proc)",
+        "self._last_proc = max(self._last_proc, proc)",
         "pass",
         daemon_dies=True,
     ),
