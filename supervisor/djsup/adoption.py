@@ -112,6 +112,7 @@ class Adoption:
     def close(self) -> None:
         """The daemon ends."""
         self._home.close()
+        self._programs.close()
 
     # --- who is left --------------------------------------------------------------------------
 

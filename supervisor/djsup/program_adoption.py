@@ -145,3 +145,8 @@ class ProgramAdoption:
         if self._talk is not None:
             self._talk.over()
             self._talk = None
+
+    def close(self) -> None:
+        """The daemon ends."""
+        if self._talk is not None:
+            self._talk.close()

@@ -239,12 +239,11 @@ class Pool:
                 self.programs.change()  # the reload that came with them was rolled back
 
     def _say_what_is_adopted(self, left: Estate, workers: int) -> None:
-        helpers = _number(sum(each.pid is not None for each in left.helpers), "program")
+        number = sum(each.pid is not None for each in left.helpers)
+        helpers = _number(number, "program")
         text, level = f"is adopted from an earlier daemon: {_workers(workers)}", Level.INFO
         if left.serving is not None:
-            text += (
-                f", {helpers}, generation {left.serving}" if left.programs else f", generation {left.serving}"
-            )
+            text += (f", {helpers}" if number else "") + f", generation {left.serving}"
         elif any(left.processes):
             level = Level.WARNING
             text = (

@@ -218,6 +218,12 @@ class Conversation:
     def over(self) -> None:
         """Everything is in other hands: the keeper may end."""
         if self._socket is not None:
-            with self._socket, suppress(OSError):
+            with suppress(OSError):
                 send(self._socket, {"kind": "taken"})
+        self.close()
+
+    def close(self) -> None:
+        """Leave it to the keeper, if it was not told that it may end."""
+        if self._socket is not None:
+            self._socket.close()
             self._socket = None

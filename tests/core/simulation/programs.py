@@ -403,6 +403,8 @@ class ProgramJudge:
             lambda: (0, 0.0), {key: row for key, row in self.deaths.items() if key[0] in known}
         )
         self.served = defaultdict(int, {name: row for name, row in self.served.items() if name in known})
+        living = {each.action.proc for each in self.world.living()}  # where nothing is left, names begin anew
+        self.hung_up = {proc: row for proc, row in self.hung_up.items() if proc in living}
 
     def started(self, action: StartProgram, *, ends: bool) -> None:
         name, program, now = action.site.name, action.program, self.world.world.now
