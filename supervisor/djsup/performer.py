@@ -577,7 +577,7 @@ class Performer:
     # --- the keeper ---------------------------------------------------------------------------
 
     def _start_keeper(self, proc: ProcId) -> None:
-        capture = logs.Capture(self._log, KEEPER, None)
+        capture = logs.Capture(self._log, SiteName("keeper"), None)
         process = Process(proc, KEEPER, Generation(0), None, capture)
         try:
             out, err = capture.open()

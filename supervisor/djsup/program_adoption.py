@@ -137,6 +137,8 @@ class ProgramAdoption:
         lives = PIDFD in kept.fds and not select.select([kept.fds[PIDFD]], [], [], 0)[0]
         (sessions.kill if lives else sessions.kill_rest)(kept.pid)
         kept.close()
+        if not lives:
+            return
         text = f"process {proc} (pid {kept.pid}) is a program that no site knows of: an earlier daemon had just started it; it is killed"
         self._performer.say("adoption", text, Level.WARNING)
 
