@@ -212,6 +212,52 @@ def test_one_that_was_told_to_end_is_given_as_such_and_killed_in_time(stage: Sta
     assert stage.ends() == 0
 
 
+ABANDON = """
+import os, subprocess, sys
+from pathlib import Path
+from djsup import upgrade
+from djsup.core.estate import Estate
+from djsup.core.memory import FailuresLeft, InstanceLeft, ProcessLeft, ProgramsLeft
+from djsup.core.model import Generation, Pid, ProcId, ProgramSettings, SiteName, SiteSettings
+from djsup.core.program import State
+from djsup.keeper.letters import PIDFD, Conversation, Farewell, keeper_pid
+from djsup.shell.estates import Estates
+from test_keeper import SLEEP, start, until
+
+folder = Path(sys.argv[1])
+stage = start(folder / "keeper.sock", 60.0)
+known, other = (subprocess.Popen([sys.executable, "-c", SLEEP], start_new_session=True) for _ in range(2))
+stage.line.keep(ProcId(7), Farewell("SIGTERM", 5.0), {PIDFD: os.pidfd_open(known.pid)}, Pid(known.pid))
+runs = ProcessLeft(State.RUNNING, ProcId(7), Pid(known.pid), 1.0, 1.0, None, "", False, FailuresLeft())
+celery = ProgramSettings("celery", "celery")
+one = Generation(1)
+programs = ProgramsLeft(one, None, (celery,), False, (InstanceLeft(celery, 0, one, runs, celery, ""),), ())
+site = SiteSettings(SiteName("blog"), "/", sys.executable, ())
+Estates(folder / "estates", "1").write(site.name, Estate(site, None, 1, programs=programs))
+until(lambda: keeper_pid(folder / "keeper.sock") == stage.process.pid)
+try:
+    upgrade.abandon(str(folder))
+    assert other.wait(20) == -15, "it is told to end"
+    talk = Conversation(folder / "keeper.sock")
+    assert talk.kept[7].pid == known.pid, "the keeper lives and gives what it has"
+    talk.over()
+    assert stage.process.wait(20) == 0
+    assert known.poll() is None, "the program goes on"
+finally:
+    for each in (known, other, stage.process):
+        each.kill()
+"""
+
+
+def test_a_daemon_that_begins_anew_in_its_own_process_spares_programs_and_keeper(tmp_path: Path) -> None:
+    path = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    done = subprocess.run(
+        [sys.executable, "-c", ABANDON, str(tmp_path)], env={**os.environ, **path}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_tail_keeps_whole_lines_and_counts_the_rest() -> None:
     reader, writer = os.pipe()
     tail = Tail(reader)
