@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -90,7 +91,7 @@ def start(home: Path, grace_s: float) -> Stage:
             [sys.executable, "-I", "-m", "djsup.keeper"], env=own, pass_fds=fds, start_new_session=True
         )
     line = KeeperLine()
-    line.open(ours)
+    line.open(ours, process.kill)
     return Stage(home, process, ours, line)
 
 
@@ -256,6 +257,25 @@ def test_a_daemon_that_begins_anew_in_its_own_process_spares_programs_and_keeper
         timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_keeper_that_takes_no_more_is_killed(stage: Stage) -> None:
+    os.kill(stage.process.pid, signal.SIGSTOP)
+    told = 0
+    while stage.line.keep(ProcId(told), TERM, {}) and told < 100_000:
+        told += 1
+    assert 50 < told < 100_000
+    assert stage.ends() == -signal.SIGKILL
+    assert stage.line.announcement(ProcId(1)) is None, "nobody is told any more"
+
+
+def test_a_new_keeper_that_is_told_much_is_waited_for(stage: Stage) -> None:
+    os.kill(stage.process.pid, signal.SIGSTOP)
+    threading.Timer(0.3, os.kill, (stage.process.pid, signal.SIGCONT)).start()
+    with stage.line.patience():
+        assert all(stage.line.keep(ProcId(number), TERM, {}) for number in range(5000))
+    assert stage.process.poll() is None
+    assert not stage.channel.getblocking()
 
 
 def test_a_tail_keeps_whole_lines_and_counts_the_rest() -> None:

@@ -2,8 +2,9 @@
 
 The earlier daemon wrote down whom it had (``shell/estates.py``, a folder that only its user may write to). Each of
 these processes that still lives calls home within a moment, and hands over what only it still holds: listeners,
-scoreboard, handover socket. Programs cannot call: see ``program_adoption.py``. No word of theirs is trusted: the kernel says who calls, a process is one that was
+scoreboard, handover socket. No word of theirs is trusted: the kernel says who calls, a process is one that was
 written down by its number and the moment of its start, and a socket is taken for what the kernel says it is.
+Programs cannot call: ``program_adoption.py`` looks for them.
 
 Whoever is too busy to call in time is adopted all the same if others of its site have called, and gets its channel when
 it calls. A site of which nobody has called has lost its sockets to its busy workers: it is ended and started anew.

@@ -1,21 +1,27 @@
 """The daemon's side of the keeper: the channel to it, and what it is told of each program.
 
 Knows what is said; which programs there are is the performer's knowledge, and whether there is to be a keeper, the
-core's (``core/keeper.py``). A keeper that does not take a message is dead or stuck: the next one is told everything.
+core's (``core/keeper.py``). One that takes no more messages is stuck, for it has nothing else to do: it is to be killed, and
+the next one is told everything.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from djsup.keeper import letters
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from djsup.core.model import Pid, ProcId
     from djsup.keeper.letters import Farewell
+
+
+PATIENCE_S = 2.0
+"""A new keeper hears within this time."""
 
 
 class KeeperLine:
@@ -23,10 +29,22 @@ class KeeperLine:
 
     def __init__(self) -> None:
         self._channel: socket.socket | None = None
+        self._stuck: Callable[[], object] = lambda: None
 
-    def open(self, channel: socket.socket) -> None:
-        """There is a keeper at the other end; the channel stays its owner's."""
-        self._channel = channel
+    def open(self, channel: socket.socket, stuck: Callable[[], object]) -> None:
+        """There is a keeper at the other end; the channel stays its owner's. ``stuck`` is called if it is."""
+        self._channel, self._stuck = channel, stuck
+
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """For much at a time, to one that has only just begun: it is waited for, for a moment."""
+        channel = self._channel
+        assert channel is not None
+        channel.settimeout(PATIENCE_S)
+        try:
+            yield
+        finally:
+            channel.setblocking(False)
 
     def close(self) -> None:
         """It is gone."""
@@ -60,6 +78,11 @@ class KeeperLine:
             return False
         try:
             letters.send(self._channel, content, fds)
+        except (BlockingIOError, TimeoutError):
+            stuck = self._stuck
+            self.close()
+            stuck()
+            return False
         except OSError:
             return False
         return True

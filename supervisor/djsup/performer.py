@@ -584,6 +584,7 @@ class Performer:
         except OSError as error:
             self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
             return
+        ours = None
         try:
             ours, theirs = letters.open_pair()
             with theirs, heirloom.open_home(self._runtime.keeper) as home:
@@ -595,6 +596,8 @@ class Performer:
                 command = _own_command("djsup.keeper", own, out, err, (theirs.fileno(), home.fileno()))
                 pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (processes.CannotRun, OSError) as error:
+            if ours is not None:
+                ours.close()
             self._close_capture(process)
             self._tell(events.SpawnFailed(proc, f"keeper: {error}"))
             return
@@ -604,13 +607,16 @@ class Performer:
         self._enrol(process, ours)
         process.pid = capture.pid = pid
         self._tell(events.ProcessStarted(proc, pid))
-        self.keeper.open(ours)
-        for each in self.roster.values():
-            if each.farewell is not None and each.pid is not None:
-                pidfd, _, _ = self.processes.held(each.pid)
-                self.keeper.keep(
-                    each.proc, each.farewell, {**each.kept_fds(), letters.PIDFD: pidfd}, each.pid
-                )
+        self._open_keeper(ours, pid)
+        with self.keeper.patience():
+            for each in self.roster.values():
+                if each.farewell is not None and each.pid is not None:
+                    pidfd, _, _ = self.processes.held(each.pid)
+                    fds = {**each.kept_fds(), letters.PIDFD: pidfd}
+                    self.keeper.keep(each.proc, each.farewell, fds, each.pid)
+
+    def _open_keeper(self, channel: socket.socket, pid: Pid) -> None:
+        self.keeper.open(channel, lambda: self.processes.kill(pid, "SIGKILL"))
 
     def _is_kept(self, process: Process, program: ProgramSettings) -> bool:
         """Have a program kept that is about to be run, if it is to outlive us and there is a keeper."""
@@ -1043,7 +1049,7 @@ class Performer:
             channel.setblocking(False)
             self._enrol(process, channel)
             if process.site == KEEPER:
-                self.keeper.open(channel)
+                self._open_keeper(channel, held.pid)
             self._give_certificates(process)  # they may have been renewed in between
         if held.notifications is not None:
             process.notifications = self._notifications(proc, None, held.notifications)

@@ -1,8 +1,8 @@
 """Notifications: the sockets on which programs say by sd_notify(3) that they are ready and alive.
 
-One socket a process, read whenever it is readable. It is one which only its user may write to. Who sent a word is taken from the kernel, never
+One socket a process, which only its user may write to. Who sent a word is taken from the kernel, never
 from the message, and only the processes of the program's own session are heard; so MAINPID= and the
-like have no use here and are passed over.
+like have no use here and are passed over. When to read, whoever has it knows: the daemon, or its keeper.
 """
 
 from __future__ import annotations
