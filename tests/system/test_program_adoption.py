@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -64,7 +65,11 @@ def keeper(daemon: DaemonUnderTest) -> psutil.Process:
     """The keeper of the daemon that runs."""
 
     def look() -> psutil.Process | None:
-        found = [each for each in daemon.family() if "djsup.keeper" in each.cmdline()]
+        found = []
+        for each in daemon.family():
+            with suppress(psutil.Error):  # it has just ended
+                if "djsup.keeper" in each.cmdline():
+                    found.append(each)
         return found[0] if len(found) == 1 else None
 
     return wait_for(look, "the keeper")
@@ -196,6 +201,7 @@ def test_what_changes_meanwhile_is_as_with_a_reload(site: Site) -> None:
 
 def test_a_keeper_that_dies_is_replaced_and_without_one_programs_start_anew(site: Site) -> None:
     site.program("chatty", CHATTY)
+    site.program("later", "import time\ntime.sleep(600)\n")
     site.daemon.start()
     pid = site.one("chatty")["pid"]
     first = keeper(site.daemon)
@@ -204,9 +210,13 @@ def test_a_keeper_that_dies_is_replaced_and_without_one_programs_start_anew(site
     second = keeper(site.daemon).pid
     site.daemon.done("upgrade")
     assert keeper(site.daemon).pid == second, "it stays with another program of its daemon"
+    os.kill(site.one("later")["pid"], signal.SIGKILL)
+    wait_for(lambda: site.events("program-died"), "its death")
+    later = site.one("later")["pid"]
     kill(site.daemon)
     site.daemon.start()
     assert site.one("chatty")["pid"] == pid, "the next keeper was given what the first had"
+    assert site.one("later")["pid"] == later, "and what was started afterwards"
 
     # The keeper dies together with the daemon: nobody reads what the program prints.
     (last := keeper(site.daemon)).suspend()
