@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from djsup import sessions
+from djsup import launch, sessions
 from djsup.core.actions import Level
 from djsup.core.model import Pid
 from djsup.core.program import ALIVE, State
@@ -106,6 +106,8 @@ class ProgramAdoption:
                 kept.close()
             elif pidfd is not None:
                 os.close(pidfd)
+            elif left.pid is not None:
+                sessions.kill_marked(left.pid, launch.marks(estate.settings.name, settings))
             return {left.proc: replace(left, pid=None)}
         self._taken.add(pid)
         one = HelperLeft(left.proc, pid, estate.settings.name, generation, settings, number)

@@ -9,6 +9,10 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 def kill(leader: int) -> None:
@@ -19,16 +23,7 @@ def kill(leader: int) -> None:
     """
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
-    for name in os.listdir("/proc"):  # noqa: PTH208 -- thousands of paths would be made for nothing
-        with suppress(ValueError, OSError):
-            if (pid := int(name)) == leader or os.getsid(pid) != leader:
-                continue
-            pidfd = os.pidfd_open(pid)
-            try:
-                if os.getsid(pid) == leader:  # asked again: now that the pidfd holds it, it is no other
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
+    _kill_members(leader, lambda _pid: True)
 
 
 def kill_rest(leader: int) -> None:
@@ -38,6 +33,35 @@ def kill_rest(leader: int) -> None:
     """
     if not _lives(leader):
         kill(leader)
+
+
+def kill_marked(leader: int, marks: Mapping[str, str]) -> None:
+    """The same for a leader that ended while nobody looked: only what has these variables in its environment.
+
+    The number may have been another's since, who is gone, too, and has left others in a session of this name.
+    """
+    wanted = {f"{name}={value}".encode() for name, value in marks.items()}
+
+    def is_marked(pid: int) -> bool:
+        return wanted <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+
+    if not _lives(leader):
+        _kill_members(leader, is_marked)
+
+
+def _kill_members(leader: int, may: Callable[[int], bool]) -> None:
+    """Kill the others of a session, if they may be killed."""
+    for name in os.listdir("/proc"):  # noqa: PTH208 -- thousands of paths would be made for nothing
+        with suppress(ValueError, OSError):
+            if (pid := int(name)) == leader or os.getsid(pid) != leader:
+                continue
+            pidfd = os.pidfd_open(pid)
+            try:
+                # Asked again: now that the pidfd holds it, it is no other.
+                if os.getsid(pid) == leader and may(pid):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
 
 
 def _lives(pid: int) -> bool:

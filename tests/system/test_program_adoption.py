@@ -204,6 +204,7 @@ def test_a_keeper_that_dies_is_replaced_and_without_one_programs_start_anew(site
     site.program("later", "import time\ntime.sleep(600)\n")
     site.daemon.start()
     pid = site.one("chatty")["pid"]
+    children = [int(each) for each in site.printed("chatty/0", "children").split()[1:]]
     first = keeper(site.daemon)
     first.kill()
     wait_for(lambda: keeper(site.daemon).pid != first.pid, "the next keeper")
@@ -224,4 +225,4 @@ def test_a_keeper_that_dies_is_replaced_and_without_one_programs_start_anew(site
     last.kill()
     site.daemon.start()
     site.one("chatty", but=pid)
-    wait_for(lambda: gone(pid), "the old one to end")
+    wait_for(lambda: all(gone(each) for each in (pid, *children)), "the old one to end, and what it has left")
