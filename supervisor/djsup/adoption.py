@@ -4,6 +4,7 @@ The earlier daemon wrote down whom it had (``shell/estates.py``, a folder that o
 these processes that still lives calls home within a moment, and hands over what only it still holds: listeners,
 scoreboard, handover socket. No word of theirs is trusted: the kernel says who calls, a process is one that was
 written down by its number and the moment of its start, and a socket is taken for what the kernel says it is.
+Programs cannot call: ``program_adoption.py`` looks for them.
 
 Whoever is too busy to call in time is adopted all the same if others of its site have called, and gets its channel when
 it calls. A site of which nobody has called has lost its sockets to its busy workers: it is ended and started anew.
@@ -23,12 +24,13 @@ from typing import TYPE_CHECKING
 from djsup.core.actions import Level
 from djsup.core.estate import Estate, Stage, TemplateLeft, WorkerLeft
 from djsup.core.model import AddressKind
-from djsup.shell.estates import born
+from djsup.program_adoption import ProgramAdoption
+from djsup.shell.estates import pin
 from djsup.shell.home import Home
 from djsup.shell.sockets import CannotListen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from djsup.core.model import Pid
     from djsup.performer import Performer
@@ -70,26 +72,38 @@ class Adoption:
         self._version = version
         self._orphans: dict[Pid, Orphan] = {}
         self._home = Home(runtime.home, self._expects, self._called)
+        self._programs = ProgramAdoption(runtime.keeper, performer)
         self._something = asyncio.Event()
         self._over = False
 
     async def gather(self, found: Iterable[Found]) -> tuple[Estate, ...]:
         """Wait for those that are left, and take them over. Gives the sites as the core is to adopt them."""
         estates = self._find(found)
-        if not self._orphans:
-            return ()
-        text = f"an earlier daemon has left {len(self._orphans)} processes: waiting for them to call"
-        self._performer.say("adoption", text)
-        try:
-            self._home.open()
-        except OSError as error:
-            self._performer.say("adoption", f"they cannot call: {error.strerror}", Level.ERROR)
-        else:
-            await self._wait(estates)
-        adopted = tuple(self._take(estate) for estate in estates if self._of(estate))
+        if self._orphans:
+            text = f"an earlier daemon has left {len(self._orphans)} processes: waiting for them to call"
+            self._performer.say("adoption", text)
+            try:
+                self._home.open()
+            except OSError as error:
+                self._performer.say("adoption", f"they cannot call: {error.strerror}", Level.ERROR)
+            else:
+                await self._wait([estate for estate, _ in estates])
+        # Last, and until ``over`` nothing is waited for: meanwhile the keeper reads nothing.
+        self._programs.ask()
+        taken = [(self._programs.take(estate, born), self._of(estate)) for estate, born in estates]
+        self._programs.kill_others()
+        adopted = tuple(
+            self._take(estate, orphans)
+            for estate, orphans in taken
+            if orphans or any(each.pid is not None for each in estate.helpers)
+        )
         self._over = True
         self._close_if_done()
         return adopted
+
+    def over(self) -> None:
+        """Everything that was taken over is in good hands, should this daemon be killed, too."""
+        self._programs.over()
 
     @property
     def missing(self) -> list[Pid]:
@@ -99,21 +113,22 @@ class Adoption:
     def close(self) -> None:
         """The daemon ends."""
         self._home.close()
+        self._programs.close()
 
     # --- who is left --------------------------------------------------------------------------
 
-    def _find(self, found: Iterable[Found]) -> list[Estate]:
-        """Look for the processes that were written down; two sites can't have had the same."""
-        estates = []
+    def _find(self, found: Iterable[Found]) -> list[tuple[Estate, Mapping[Pid, int]]]:
+        """Look for the processes that were written down; two sites can't have had the same. Each with its times of birth."""
+        estates: list[tuple[Estate, Mapping[Pid, int]]] = []
         for each in found:
             estate = each.estate
             if each.version != self._version:
                 estate = replace(estate, reloading=OTHER_VERSION)
             if not _is_sane(estate):
                 continue
-            estates.append(estate)
+            estates.append((estate, each.born))
             for left in estate.processes:
-                pidfd = _open(left.pid, each.born.get(left.pid))
+                pidfd = pin(left.pid, each.born.get(left.pid))
                 if pidfd is None:
                     continue
                 if left.pid in self._orphans:
@@ -226,13 +241,13 @@ class Adoption:
             and all(address in self._performer.listeners for address in serving.settings.listen)
         )
 
-    def _take(self, estate: Estate) -> Estate:
+    def _take(self, estate: Estate, orphans: list[Orphan]) -> Estate:
         """Watch over a site's processes from now on. Gives the estate as it is now."""
         name = estate.settings.name
         complete = self._has_all(estate)
         templates: list[TemplateLeft] = []
         workers: list[WorkerLeft] = []
-        for orphan in self._of(estate):
+        for orphan in orphans:
             left = orphan.left
             if not orphan.lives:
                 self._performer.give_up(left.proc)
@@ -269,19 +284,6 @@ def _is_sane(estate: Estate) -> bool:
         and len({each.generation for each in estate.templates}) == len(estate.templates)
         and max(numbers, default=0) <= estate.last
     )
-
-
-def _open(pid: Pid, born_at: int | None) -> int | None:
-    """The pidfd of a process, if it is the one that was started then."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return None
-    # In this order: the pidfd pins the number, then its holder is looked at.
-    if born_at is None or born(pid) != born_at:
-        os.close(pidfd)
-        return None
-    return pidfd
 
 
 def _socket(fd: int) -> socket.socket | None:

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from djsup.core.estate import Estate  # noqa: TC001 -- as all of these: the types of what is decoded
 from djsup.core.memory import ProcessLeft  # noqa: TC001
 from djsup.core.model import Address, Generation, Pid, ProcId, Settings, SiteName  # noqa: TC001
+from djsup.keeper.letters import Farewell  # noqa: TC001
 from djsup.shell import samples, sockets, succession
 from djsup.shell.logs import Held, Line  # noqa: TC001
 from djsup.shell.samples import Totals  # noqa: TC001
@@ -60,6 +61,7 @@ class ProcessHeld:
     adopted: bool
     tls: bool
     heir: Generation | None = None
+    farewell: Farewell | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class Bequest:
     control: int
     dashboard_control: int
     ready_fd: int | None
+    keeper: ProcessLeft | None = None
 
     @property
     def fds(self) -> tuple[int, ...]:

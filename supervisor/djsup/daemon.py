@@ -245,6 +245,7 @@ class Daemon:
             self._handle(events.SitesAdopted(adopted))
         self.performer.inherit_from_router(settings)
         self._handle(events.SettingsChanged(settings, "start"))
+        self._adoption.over()
         self._estates.forget_others()
         self.service.drop_names(self.performer.listeners.drop_kept(STORED))
         self._show(None)
@@ -303,7 +304,7 @@ class Daemon:
     def bequeath(self, by: str, number: int) -> Bequest:
         """All that the program needs to know that replaces this one."""
         assert self.fleet.settings is not None
-        sites, last_proc, dashboard = self.fleet.bequest()
+        sites, last_proc, dashboard, keeper = self.fleet.bequest()
         figures, overdue = self.observer.counted()
         counts = tuple((site, kind, count) for (site, kind), count in self.history.counts.items())
         return Bequest(
@@ -327,6 +328,7 @@ class Daemon:
             control=self._control.fd,
             dashboard_control=self._dashboard_control.fd,
             ready_fd=self._ready_fd,
+            keeper=keeper,
         )
 
     async def answer(self) -> None:
@@ -533,7 +535,7 @@ class Daemon:
     def _adopt_settings(self, settings: Settings, wall: float | None = None) -> None:
         self.performer.dashboard = settings.dashboard
         self.performer.doorkeeper.adopt(settings.dashboard)
-        self.performer.orphan_grace_s = settings.orphan_grace_s
+        self.performer.tell_keeper(settings)
         self.performer.router.adopt(settings)
         self.performer.connect_to_router()
         self.log.settings = settings.log

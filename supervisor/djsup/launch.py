@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from djsup.shell import processes
 
 if TYPE_CHECKING:
-    from djsup.core.model import ProgramSettings, SiteSettings
+    from djsup.core.model import ProgramSettings, SiteName, SiteSettings
 
 
 def identity(site: SiteSettings, program: ProgramSettings) -> processes.Identity:
@@ -65,13 +65,17 @@ def command(
     )
 
 
+def marks(site: SiteName, program: ProgramSettings) -> dict[str, str]:
+    """By what a program and its children are known: variables of their environment."""
+    return {"DJSUP_SITE": site, "DJSUP_PROGRAM": program.name}
+
+
 def _own(site: SiteSettings, program: ProgramSettings, instance: int | None) -> dict[str, str]:
     """The environment of its own: what helps it first, so that the site's and the program's can say otherwise."""
     prefix = Path(site.python).parent.parent
     helpful = {
         "PYTHONUNBUFFERED": "1",  # so that its lines are in the log when they are printed
-        "DJSUP_SITE": site.name,
-        "DJSUP_PROGRAM": program.name,
+        **marks(site.name, program),
     }
     if instance is not None:
         helpful["DJSUP_INSTANCE"] = str(instance)

@@ -24,6 +24,7 @@ from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.estate import Stage, TemplateLeft, WorkerLeft
 from djsup.core.model import (
     DASHBOARD_USER,
+    KEEPER,
     ROUTER,
     Generation,
     Pid,
@@ -33,6 +34,9 @@ from djsup.core.model import (
     SiteSettings,
 )
 from djsup.doorkeeper import Doorkeeper
+from djsup.keeper import letters
+from djsup.keeper.letters import Farewell
+from djsup.keeper_line import KeeperLine
 from djsup.keyring import Keyring
 from djsup.router_line import RouterLine
 from djsup.shell import (
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
 
     from djsup.core.events import Event, Exit
     from djsup.core.model import DashboardSettings, Settings
+    from djsup.program_adoption import HelperLeft
     from djsup.shell.control import Peer
     from djsup.shell.history import History
     from djsup.shell.runtime import RuntimeDirectory
@@ -113,6 +118,15 @@ class Process:
     """Whether it, or a worker forked from it, has listeners that speak TLS."""
     router: int = 0
     """The number of the router that it has a line to; 0: none."""
+    farewell: Farewell | None = None
+    """How the keeper ends a program if nobody adopts it; None: it ends with the daemon."""
+
+    def kept_fds(self) -> dict[str, int]:
+        """What the keeper gets of a program."""
+        found = self.capture.ends()
+        if self.notifications is not None:
+            found[letters.NOTIFY] = self.notifications.fileno()
+        return found
 
 
 class Performer:
@@ -145,6 +159,7 @@ class Performer:
         self._watches = watches.Watches(lambda address: tell(events.ConnectionWaiting(address)))
         self.handovers = handovers.Handovers()
         self.router = RouterLine(self.listeners, tell)
+        self.keeper = KeeperLine()
         self._runtime = runtime
         self._tell = tell
         self._log = log
@@ -214,6 +229,8 @@ class Performer:
                 self._start_dashboard(proc)
             case actions.StartRouter(proc):
                 self._start_router(proc)
+            case actions.StartKeeper(proc):
+                self._start_keeper(proc)
             case actions.Quit():
                 self.quitting = True
             case _:
@@ -239,6 +256,7 @@ class Performer:
         self.router.close()
         if self.quitting:
             self._runtime.router.unlink(missing_ok=True)
+            self._runtime.keeper.unlink(missing_ok=True)
 
     @staticmethod
     def dashboard_uid(dashboard: DashboardSettings | None) -> int | None:
@@ -411,9 +429,13 @@ class Performer:
                 process.notifications = self._notifications(proc, launch.identity(site, program).uid)
                 address = process.notifications.address
             command = launch.command(site, program, instance, out, err, address)
+            if instance is not None and self._is_kept(process, program):
+                command = replace(command, orphan_signal=None, announcement=self.keeper.announcement(proc))
             command = jails.isolated(command, site, self._runtime.worker, self._surroundings)
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (processes.CannotRun, OSError) as error:
+            if process.farewell is not None:
+                self.keeper.gone(proc)
             self._close_notifications(process)
             self._close_capture(process)
             self._tell(events.SpawnFailed(proc, str(error)))
@@ -430,12 +452,14 @@ class Performer:
     def _notifications(
         self, proc: ProcId, uid: int | None, fd: int | None = None
     ) -> notifications.Notifications:
-        return notifications.Notifications(
+        found = notifications.Notifications(
             self._runtime.notify / str(proc),
             uid,
             lambda word: self._tell(events.ProgramSaid(proc, word.ready, word.alive, word.status)),
             fd,
         )
+        asyncio.get_running_loop().add_reader(found.fileno(), found.read)
+        return found
 
     def _start_dashboard(self, proc: ProcId) -> None:
         dashboard = self.dashboard
@@ -549,6 +573,70 @@ class Performer:
         for name, listener in heirloom.ask(self._runtime.router):
             if name not in by_name or not self.listeners.adopt(by_name[name], listener):
                 listener.close()
+
+    # --- the keeper ---------------------------------------------------------------------------
+
+    def _start_keeper(self, proc: ProcId) -> None:
+        capture = logs.Capture(self._log, SiteName("keeper"), None)
+        process = Process(proc, KEEPER, Generation(0), None, capture)
+        try:
+            out, err = capture.open()
+        except OSError as error:
+            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
+            return
+        ours = None
+        try:
+            ours, theirs = letters.open_pair()
+            with theirs, heirloom.open_home(self._runtime.keeper) as home:
+                own = {
+                    "DJSUP_KEEPER_FD": str(theirs.fileno()),
+                    "DJSUP_KEEPER_HOME_FD": str(home.fileno()),
+                    "DJSUP_KEEPER_GRACE": str(self.orphan_grace_s),
+                }
+                command = _own_command("djsup.keeper", own, out, err, (theirs.fileno(), home.fileno()))
+                pid = self.processes.run(command, lambda end: self._ended(process, end))
+        except (processes.CannotRun, OSError) as error:
+            if ours is not None:
+                ours.close()
+            self._close_capture(process)
+            self._tell(events.SpawnFailed(proc, f"keeper: {error}"))
+            return
+        finally:
+            os.close(out)
+            os.close(err)
+        self._enrol(process, ours)
+        process.pid = capture.pid = pid
+        self._tell(events.ProcessStarted(proc, pid))
+        self._open_keeper(ours, pid)
+        with self.keeper.patience():
+            for each in self.roster.values():
+                if each.farewell is not None and each.pid is not None:
+                    pidfd, _, _ = self.processes.held(each.pid)
+                    fds = {**each.kept_fds(), letters.PIDFD: pidfd}
+                    self.keeper.keep(each.proc, each.farewell, fds, each.pid)
+
+    def _open_keeper(self, channel: socket.socket, pid: Pid) -> None:
+        self.keeper.open(channel, lambda: self.processes.kill(pid, "SIGKILL"))
+
+    def _is_kept(self, process: Process, program: ProgramSettings) -> bool:
+        """Have a program kept that is about to be run, if it is to outlive us and there is a keeper."""
+        farewell = _farewell(program)
+        if self.orphan_grace_s > 0 and self.keeper.keep(process.proc, farewell, process.kept_fds()):
+            process.farewell = farewell
+        return process.farewell is not None
+
+    def tell_keeper(self, settings: Settings) -> None:
+        """From now on programs outlive us as these settings say, and are ended as they do."""
+        self.orphan_grace_s = settings.orphan_grace_s
+        self.keeper.grace(settings.orphan_grace_s)
+        known = {(site.name, each.name): each for site in settings.sites for each in site.programs}
+        for process in self.roster.values():
+            program = known.get((process.site, (process.capture.program or "").partition("/")[0]))
+            if process.farewell is None or program is None:
+                continue
+            if process.farewell != (farewell := _farewell(program)):
+                process.farewell = farewell
+                self.keeper.change(process.proc, farewell)
 
     # --- running ------------------------------------------------------------------------------
 
@@ -836,6 +924,33 @@ class Performer:
         process = self._adopted(left, site)
         self.processes.watch(left.pid, pidfd, lambda end: self._ended(process, end))
 
+    def adopt_program(self, left: HelperLeft, kept: letters.Kept | None, pidfd: int) -> None:
+        """Watch over a program that another daemon has started, with what its keeper has given; it is ours then."""
+        proc, pid = left.proc, left.pid
+        fds = {} if kept is None else kept.fds
+        held = logs.Held(
+            left.label,
+            left.settings.schedule is not None,
+            fds.get(letters.STDOUT),
+            fds.get(letters.STDERR),
+            "",
+            "",
+            (),
+        )
+        capture = logs.Capture.resume(self._log, left.site, None, pid, held)
+        process = Process(proc, left.site, left.generation, None, capture, pid=pid)
+        process.adopted, process.farewell = True, _farewell(left.settings)
+        self.roster[proc] = process
+        if kept is not None:
+            if letters.NOTIFY in fds:
+                process.notifications = self._notifications(proc, None, fds[letters.NOTIFY])
+                process.notifications.pid = pid
+            capture.recall("stdout", kept.take_text(letters.STDOUT), kept.lost.get(letters.STDOUT, 0))
+            capture.recall("stderr", kept.take_text(letters.STDERR), kept.lost.get(letters.STDERR, 0))
+            if kept.ready or kept.alive or kept.status is not None:
+                self._tell(events.ProgramSaid(proc, kept.ready, kept.alive, kept.status))
+        self.processes.go_on(pid, (pidfd, True, False), lambda end: self._ended(process, end))
+
     def give_up(self, proc: ProcId) -> None:
         """An orphan that has called is gone before it could be taken over."""
         process = self.roster.pop(proc, None)
@@ -900,6 +1015,7 @@ class Performer:
             process.adopted,
             process.tls,
             process.heir,
+            process.farewell,
         )
 
     def go_on(self, holdings: Holdings) -> None:
@@ -926,11 +1042,14 @@ class Performer:
         process = Process(proc, held.site, held.generation, held.slot, capture, pid=held.pid)
         process.ready, process.boots, process.spoke = held.ready, held.boots, held.spoke
         process.adopted, process.tls, process.heir = held.adopted, held.tls, held.heir
+        process.farewell = held.farewell
         self.roster[proc] = process
         if held.channel is not None:
             channel = socket.socket(fileno=held.channel)
             channel.setblocking(False)
             self._enrol(process, channel)
+            if process.site == KEEPER:
+                self._open_keeper(channel, held.pid)
             self._give_certificates(process)  # they may have been renewed in between
         if held.notifications is not None:
             process.notifications = self._notifications(proc, None, held.notifications)
@@ -959,6 +1078,10 @@ class Performer:
             self.dashboard_pid = None
         if process.site == ROUTER:
             self.router.close()
+        if process.site == KEEPER:
+            self.keeper.close()
+        if process.farewell is not None:
+            self.keeper.gone(process.proc)
         if end.status == jails.FAILED and process.boots and not process.spoke:
             said = process.capture.last_stderr
             error = said[-1].removeprefix("djsup: ") if said else "its isolation cannot be had"
@@ -977,6 +1100,7 @@ class Performer:
     @staticmethod
     def _close_notifications(process: Process) -> None:
         if process.notifications is not None:
+            asyncio.get_running_loop().remove_reader(process.notifications.fileno())
             process.notifications.read()
             process.notifications.close()
             process.notifications = None
@@ -1013,6 +1137,10 @@ def _own_command(
     identity = processes.Identity()
     arguments = (sys.executable, "-I", "-m", module)
     return processes.Command(arguments, "/", processes.environment(identity, own), identity, out, err, fds)
+
+
+def _farewell(program: ProgramSettings) -> Farewell:
+    return Farewell(f"SIG{program.stop_signal}", program.stop_timeout_s)
 
 
 def _speaks_tls(site: SiteSettings) -> bool:

@@ -10,7 +10,7 @@ Every way in which this can end:
   all that it would do short of acting, and answers. The old program goes on, and the event says why.
 * execve(2) itself fails. The old program goes on.
 * The new program, running, can't read what it was proved to read: it begins as a daemon does whose predecessor was
-  killed, closes all channels, and adopts who calls (``adoption.py``). Programs are ended, and started anew.
+  killed, closes all channels, and adopts who calls (``adoption.py``), and the programs that the keeper gives it.
 * It is killed, or ends by a mistake of ours. The sites live for ``orphan_grace``, and the next daemon adopts them.
 """
 
@@ -34,10 +34,12 @@ from djsup import __version__, bequest
 from djsup.core.actions import Level
 from djsup.core.events import Replaced, SitesAdopted
 from djsup.core.fleet import Fleet
+from djsup.core.model import Pid
+from djsup.keeper import letters
 from djsup.shell import processes, sealed, shipment, signals, succession
 from djsup.shell.control import Refused
 from djsup.shell.estates import Estates
-from djsup.shell.runtime import ESTATES
+from djsup.shell.runtime import ESTATES, KEEPER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -314,7 +316,9 @@ def succeed(left: Bequest) -> SitesAdopted:
     sites = left.sites
     if other:
         sites = tuple(bequest.reloaded(each, OTHER_MESSAGES) for each in sites)
-    replaced = Replaced(left.settings, left.last_proc, left.dashboard, left.version != __version__)
+    replaced = Replaced(
+        left.settings, left.last_proc, left.dashboard, left.version != __version__, left.keeper
+    )
     return SitesAdopted(sites, replaced)
 
 
@@ -338,13 +342,15 @@ def inherited(left: Bequest) -> None:
 def abandon(runtime_dir: str) -> None:
     """Begin as a daemon does whose predecessor was killed: nothing is known of what is open, and what runs calls.
 
-    Only templates and workers can call; whatever else runs below us is told to end, and is started anew.
+    Templates and workers call, and a keeper gives the programs when it is asked; whatever else runs below us is told to
+    end, and is started anew.
     """
     succession.close_all()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.HEARD)
     found = Estates(Path(runtime_dir) / ESTATES, __version__).read()
-    call = {left.pid for each in found for left in each.estate.processes}
+    left = {pid for each in found for _, pid in each.estate.pids}
+    left.add(Pid(letters.keeper_pid(Path(runtime_dir) / KEEPER)))
     for child in psutil.Process().children():
-        if child.pid not in call:
+        if child.pid not in left:
             with suppress(OSError):
                 os.killpg(child.pid, signal.SIGTERM)  # each leads a session of its own

@@ -37,12 +37,13 @@ KILLED = Exit(signal="SIGKILL")
 ENDED = Exit(status=0)
 
 
-def settings(*sites: SiteSettings) -> Settings:
-    return Settings("/etc/djsup.toml", "/run/djsup", sites)
+def settings(*sites: SiteSettings, grace_s: float = 0.0) -> Settings:
+    """With a grace, programs outlive the daemon, and so there is a keeper on the stage."""
+    return Settings("/etc/djsup.toml", "/run/djsup", sites, orphan_grace_s=grace_s)
 
 
-def changed(*sites: SiteSettings, reload: tuple[SiteName, ...] = ()) -> SettingsChanged:
-    return SettingsChanged(settings(*sites), "root (HUP)", frozenset(reload))
+def changed(*sites: SiteSettings, reload: tuple[SiteName, ...] = (), grace_s: float = 0.0) -> SettingsChanged:
+    return SettingsChanged(settings(*sites, grace_s=grace_s), "root (HUP)", frozenset(reload))
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,15 @@ ESTATES = TypeAdapter(tuple[Estate, ...])
 
 def upgraded(before: Play, *, dashboard_anew: bool = False, reloading: str | None = None) -> Play:
     """The new program, which knows no more than what can be written down."""
-    sites, last_proc, dashboard = before.fleet.bequest()
+    sites, last_proc, dashboard, keeper = before.fleet.bequest()
     assert before.fleet.settings is not None
     read = ESTATES.validate_json(ESTATES.dump_json(sites))
     if reloading is not None:
         read = tuple(replace(each, reloading=reloading) for each in read)
     play = Play(now=before.now + 0.5)
-    return play >> SitesAdopted(read, Replaced(before.fleet.settings, last_proc, dashboard, dashboard_anew))
+    return play >> SitesAdopted(
+        read, Replaced(before.fleet.settings, last_proc, dashboard, dashboard_anew, keeper)
+    )
 
 
 def test_nothing_is_said_or_done_where_nothing_is_to_be_done() -> None:

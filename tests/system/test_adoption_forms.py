@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from authority import Authority
 from system.daemon import DaemonUnderTest, free_port, wait_for
 from system.load import Load
 from system.test_isolation import bare_site, daemon, python  # noqa: F401 - fixtures
+from system.test_programs import gone
 from system.test_systemd import start_with
 from system.test_tls import names_shown
 
@@ -27,6 +30,19 @@ nice = 1
 listen = ["127.0.0.1:{port}"]
 certificate = "{pair.certificate}"
 key = "{pair.key}"
+[sites.blog.programs.helper]
+command = "python3 helper.py"
+notify = true
+"""
+HELPER = """
+import os, socket, time
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.connect(os.environ["NOTIFY_SOCKET"])
+notify.send(b"READY=1")
+while True:
+    print("as", os.getuid(), "at", time.monotonic(), flush=True)
+    notify.send(b"STATUS=as %d" % os.getuid())
+    time.sleep(0.1)
 """
 
 
@@ -48,6 +64,16 @@ def pids(daemon: DaemonUnderTest) -> set[int]:  # noqa: F811 - as above
     return {each["pid"] for each in daemon.workers("blog") if each["state"] in ("idle", "busy")}
 
 
+def helper(daemon: DaemonUnderTest) -> dict[str, Any]:  # noqa: F811 - as above
+    """The program of the site, once it is ready."""
+
+    def look() -> dict[str, Any] | None:
+        found: list[dict[str, Any]] = daemon.status("blog")["programs"]
+        return next((each for each in found if each["state"] == "running" and each["status_text"]), None)
+
+    return wait_for(look, "the program to be ready")
+
+
 @pytest.mark.parametrize("end", ["killed", "upgraded"])
 def test_all_of_it_is_kept_and_cared_for(
     daemon: DaemonUnderTest,  # noqa: F811 - the fixture
@@ -58,12 +84,13 @@ def test_all_of_it_is_kept_and_cared_for(
     authority = Authority()
     pair = authority.issue(daemon.folder, "localhost")
     port = free_port()
-    bare_site(daemon, python, "blog", "nobody", SITE.format(port=port, pair=pair))
+    folder = bare_site(daemon, python, "blog", "nobody", SITE.format(port=port, pair=pair))
+    (folder / "helper.py").write_text(HELPER)
     daemon.sites["blog"] = daemon.sites["blog"].replace(f"127.0.0.1:{daemon.ports['blog']}", "fd:web")
     daemon.ports["blog"] = listener.getsockname()[1]
     daemon.write()
     start(daemon, listener)
-    before = pids(daemon)
+    before, program = pids(daemon), helper(daemon)["pid"]
     with (
         Load(daemon.ports["blog"], connections=4) as plain,
         Load(port, connections=4, tls=authority.client_context()) as secure,
@@ -76,6 +103,7 @@ def test_all_of_it_is_kept_and_cared_for(
         else:
             daemon.done("upgrade")
         assert pids(daemon) == before
+        assert helper(daemon)["pid"] == program
         authority.issue(daemon.folder, "localhost", "renewed.example")
         wait_for(lambda: "renewed.example" in names_shown(authority, port), "the renewed certificate")
         for load in (plain, secure):
@@ -88,4 +116,9 @@ def test_all_of_it_is_kept_and_cared_for(
     told = daemon.json("blog", "/")
     assert (told["no_new_privs"], told["uid"] != 0) == ("1", True)
     assert "renewed.example" in names_shown(authority, port)
+    as_nobody = pwd.getpwnam("nobody").pw_uid
+    wait_for(lambda: f"as {as_nobody} at" in daemon.log.splitlines()[-1], "what the program prints")
+    assert helper(daemon)["status_text"] == f"as {as_nobody}", "what it says to the daemon of now"
     daemon.done("reload")
+    wait_for(lambda: helper(daemon)["pid"] != program, "the program to follow the reload")
+    assert gone(program)

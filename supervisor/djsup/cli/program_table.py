@@ -47,5 +47,7 @@ def _what(program: ProgramSnapshot, now: float) -> Text:
     if program.schedule and program.next_run_at is not None:
         parts.append((f"next run in {figures.age(max(0.0, program.next_run_at - now))}", ""))
     if program.last_result:
-        parts.append((f"last: {output.clean(program.last_result)}", "dim" if program.last_well else "red"))
+        parts.append(
+            (f"last: {output.clean(program.last_result)}", "red" if program.last_well is False else "dim")
+        )
     return Text("; ").join(Text(text, style=style) for text, style in parts)

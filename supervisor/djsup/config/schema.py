@@ -872,7 +872,7 @@ class Configuration(Table):
     )
     orphan_grace: Annotated[float, duration(0, DAY_S)] = Field(
         default=_ORPHAN_GRACE_S,
-        description="How long sites serve on when the daemon is gone.",
+        description="How long sites serve on, and their programs run on, when the daemon is gone.",
         examples=[60, "5m"],
     )
     stop_delay: Annotated[float, duration(0, HOUR_S)] = Field(

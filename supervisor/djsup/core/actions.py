@@ -198,6 +198,8 @@ class NoticeKind(Enum):
     DASHBOARD_DIED = "dashboard-died"
     ROUTER_STARTED = "router-started"
     ROUTER_DIED = "router-died"
+    KEEPER_STARTED = "keeper-started"
+    KEEPER_DIED = "keeper-died"
     STOPPING = "stopping"
 
 
@@ -258,6 +260,13 @@ class StartRouter:
 
 
 @dataclass(frozen=True, slots=True)
+class StartKeeper:
+    """Run the keeper's process, and give it what the programs need that run already."""
+
+    proc: ProcId
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """Everything asked for has ended: the daemon may exit."""
 
@@ -281,5 +290,6 @@ Action = (
     | RunHook
     | StartDashboard
     | StartRouter
+    | StartKeeper
     | Quit
 )

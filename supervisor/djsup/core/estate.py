@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 # The shell decodes these values, and needs the types for it.
-from djsup.core.memory import Memory  # noqa: TC001
+from djsup.core.memory import Memory, ProcessLeft, ProgramsLeft  # noqa: TC001
 from djsup.core.model import Generation, Limits, Pid, ProcId, SiteSettings, Slot  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -87,11 +87,27 @@ class Estate:
     """Who wants a reload that has not ended; None: nobody."""
     canary_s: float | None = None
     """For how long its code is to be tried; None: as the settings say."""
+    programs: ProgramsLeft | None = None
+    """Its programs, as far as they outlive the daemon; None: it has none, or ``memory`` has them."""
     memory: Memory | None = None
     """What is known beside this, where the daemon was not killed but replaces its own program."""
 
     @property
     def processes(self) -> Iterator[TemplateLeft | WorkerLeft]:
-        """All that are left."""
+        """Templates and workers: those that call the next daemon."""
         yield from self.templates
         yield from self.workers
+
+    @property
+    def helpers(self) -> Iterator[ProcessLeft]:
+        """The processes of programs that were asked for, with a pid or not yet: those that a keeper holds."""
+        if self.programs is not None:
+            yield from (each for each in self.programs.processes if each.proc is not None)
+
+    @property
+    def pids(self) -> Iterator[tuple[ProcId, Pid]]:
+        """Everything that is left, by name, and its pid."""
+        yield from ((each.proc, each.pid) for each in self.processes)
+        for each in self.helpers:
+            if each.proc is not None and each.pid is not None:
+                yield each.proc, each.pid

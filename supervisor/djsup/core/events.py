@@ -1,7 +1,7 @@
 """What happened, as the shell tells it to the core: past tense, frozen, no behaviour.
 
-Every process that the core asks for (StartTemplate, ForkWorker, BootWorker, StartProgram, StartDashboard)
-ends in exactly one ProcessExited or SpawnFailed, whatever else is told of it before.
+Every process that the core asks for (StartTemplate, ForkWorker, BootWorker, StartProgram, StartDashboard,
+StartRouter, StartKeeper) ends in exactly one ProcessExited or SpawnFailed, whatever else is told of it before.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ class Replaced:
     last_proc: int
     dashboard: ProcessLeft
     dashboard_anew: bool
-    """The dashboard's program is another one, too."""
+    """The dashboard's program is another one, too, and so is the keeper's."""
+    keeper: ProcessLeft | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,10 @@ from djsup.core.events import (
     WorkerFailed,
     WorkerReady,
 )
+from djsup.core.keeper import Keeper
 from djsup.core.listeners import Listeners
 from djsup.core.memory import ProcessLeft
-from djsup.core.model import ROUTER, Generation, Pid, ProcId, SiteName, Slot
+from djsup.core.model import KEEPER, ROUTER, Generation, Pid, ProcId, SiteName, Slot
 from djsup.core.picture import site_snapshot
 from djsup.core.pool import Pool
 from djsup.core.program import Program
@@ -72,6 +73,8 @@ class ProcessKind(Enum):
     """Helps a site."""
     ROUTER = "router"
     """Passes requests on shared addresses to workers."""
+    KEEPER = "keeper"
+    """Holds what programs need to outlive the daemon."""
     DASHBOARD = "dashboard"
     """Shows all this in a browser."""
 
@@ -114,6 +117,7 @@ class Fleet:
         self._dashboard_binding = Backoff("dashboard")
         self._dashboard_error: str | None = None
         self._router = Router(self._listeners, partial(self._new_proc, ROUTER))
+        self._keeper = Keeper(partial(self._new_proc, KEEPER))
         self._last_proc = 0
         self._touched: set[SiteName] = set()
         """Sites that something has happened to since ``take_estates``."""
@@ -180,6 +184,7 @@ class Fleet:
         out += self._listeners.reconcile()
         out += self._keep_dashboard(now)
         out += self._router.keep(now)
+        out[:0] = self._keep_keeper(now)  # first: what is started here is given to it
         out += self._quit_if_done()
         return out
 
@@ -187,7 +192,8 @@ class Fleet:
     def deadline(self) -> float | None:
         """When it wants DeadlinePassed, if nothing happens before; None: it waits for events only."""
         times = [pool.deadline for pool in self._pools.values()]
-        times += [self._dashboard.deadline, self._dashboard_binding.next_at, self._router.deadline]
+        times += [self._dashboard.deadline, self._dashboard_binding.next_at]
+        times += [self._router.deadline, self._keeper.deadline]
         return min((each for each in times if each is not None), default=None)
 
     def running(self) -> Settings | None:
@@ -212,10 +218,10 @@ class Fleet:
         self._touched.clear()
         return {name: None if pool is None else pool.estate() for name, pool in pools.items()}
 
-    def bequest(self) -> tuple[tuple[Estate, ...], int, ProcessLeft]:
-        """What the program needs that replaces the daemon's: the sites, the last process's name, the dashboard."""
+    def bequest(self) -> tuple[tuple[Estate, ...], int, ProcessLeft, ProcessLeft]:
+        """What the program needs that replaces the daemon's: the sites, the last process's name, dashboard, keeper."""
         sites = tuple(pool.bequest() for pool in self._pools.values())
-        return sites, self._last_proc, ProcessLeft.of(self._dashboard)
+        return sites, self._last_proc, ProcessLeft.of(self._dashboard), ProcessLeft.of(self._keeper.process)
 
     def process(self, proc: ProcId) -> ProcessView | None:
         """What a process is; None when it is gone or was never asked for."""
@@ -226,6 +232,8 @@ class Fleet:
             return ProcessView(proc, ProcessKind.DASHBOARD, self._dashboard.pid)
         if site == ROUTER:
             return ProcessView(proc, ProcessKind.ROUTER, self._router.process.pid)
+        if site == KEEPER:
+            return ProcessView(proc, ProcessKind.KEEPER, self._keeper.process.pid)
         pool = self._pools[site]
         program = pool.programs.process(proc) or pool.generations.hooks.process(proc)
         if program is not None:
@@ -272,6 +280,8 @@ class Fleet:
             del self._owners[proc]
         if site == ROUTER:
             return self._router.handle(event, now)
+        if site == KEEPER:
+            return self._keeper.handle(event, now)
         return self._dashboard_event(event, now) if site is None else self._tell(site, event, now)
 
     def _adopt(self, sites: tuple[Estate, ...], now: float) -> list[Action]:
@@ -283,9 +293,13 @@ class Fleet:
             self._pools[name] = pool
             if left.serving is not None:
                 self._listeners.adopt(name, pool.addresses())
-            for each in left.processes:
-                self._owners[each.proc] = name
-                self._last_proc = max(self._last_proc, each.proc)
+            helpers = [each.proc for each in left.helpers if each.proc is not None]
+            for proc in (*(each.proc for each in left.processes), *helpers):
+                self._last_proc = max(self._last_proc, proc)
+            for proc in (*(each.proc for each in left.processes), *pool.programs.procs):
+                self._owners[proc] = name
+            if pool.programs.living:
+                self._keeper.adopt()
         return [action for left in sites for action in self._pools[left.settings.name].site.take()]
 
     def _inherit(self, sites: tuple[Estate, ...], replaced: Replaced, now: float) -> list[Action]:
@@ -313,7 +327,9 @@ class Fleet:
             self._owners[replaced.dashboard.proc] = None
         ended = self._dashboard.end(now) if replaced.dashboard_anew else None
         out += [] if ended is None else [ended]
-        return out
+        if replaced.keeper is not None and replaced.keeper.proc is not None:
+            self._owners[replaced.keeper.proc] = KEEPER
+        return out + self._keeper.remember(replaced.keeper, now, anew=replaced.dashboard_anew)
 
     def _change_settings(self, event: SettingsChanged, now: float) -> list[Action]:
         if self._stopping:
@@ -446,6 +462,16 @@ class Fleet:
             self._dashboard.start(proc)
             out.append(StartDashboard(proc))
         return out
+
+    # --- the keeper ----------------------------------------------------------------------------
+
+    def _keep_keeper(self, now: float) -> list[Action]:
+        settings = self.settings
+        outlive = settings is not None and settings.orphan_grace_s > 0 and not self._stopping
+        wanted = outlive and settings is not None and any(site.programs for site in settings.sites)
+        return self._keeper.keep(
+            now, wanted=wanted, living=any(pool.programs.living for pool in self._pools.values())
+        )
 
     # --- the books -----------------------------------------------------------------------------
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from djsup.core import death
+from djsup.core.events import Exit
 from djsup.core.program import State
 
 if TYPE_CHECKING:
     from djsup.core.actions import KillProcess
-    from djsup.core.events import Exit
     from djsup.core.memory import JobLeft
     from djsup.core.model import ProcId, ProgramSettings
     from djsup.core.program import Program
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Result:
     """How a run went."""
 
-    well: bool
-    """It exited with status 0."""
+    well: bool | None
+    """It exited with status 0; None: nobody knows, for its end was that of a process that another daemon had started."""
     text: str
     """One clause: ``exited with status 0 after 1.2 s``."""
 
@@ -53,7 +53,7 @@ class Job:
             left.began_at,
             left.timed_out,
         )
-        if left.last_well is not None:
+        if left.last_text:
             self.last = Result(left.last_well, left.last_text)
 
     @property
@@ -88,7 +88,9 @@ class Job:
         text = end if isinstance(end, str) else death.in_words(end, killed_by_us=asked)
         if self._timed_out:
             text = f"took longer than timeout ({self.settings.timeout_s:g} s) and was stopped: {text}"
-        well = not isinstance(end, str) and end.status == 0 and not self._timed_out
+        well: bool | None = not isinstance(end, str) and end.status == 0 and not self._timed_out
+        if isinstance(end, Exit) and end.status is None and end.signal is None and not asked:
+            well = None
         self.runs += 1
         self.last = Result(well, f"{text} after {now - self._began_at:.1f} s")
         return self.last

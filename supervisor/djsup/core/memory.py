@@ -6,7 +6,7 @@ one that replaces its own program hands it over, so that whatever it was doing g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 # The shell decodes these values, and needs the types for it.
@@ -21,6 +21,8 @@ from djsup.core.template import State as TemplateState  # noqa: TC001
 from djsup.core.worker import State as WorkerState  # noqa: TC001
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from djsup.core.backoff import Backoff
     from djsup.core.job import Job
     from djsup.core.program import Program
@@ -182,6 +184,20 @@ class ProgramsLeft:
     changed: bool
     kept: tuple[InstanceLeft, ...]
     jobs: tuple[JobLeft, ...]
+
+    @property
+    def processes(self) -> Iterator[ProcessLeft]:
+        """One for each instance and each scheduled command, running or not."""
+        yield from (each.process for each in self.kept)
+        yield from (each.process for each in self.jobs)
+
+    def with_processes(self, change: Callable[[ProcessLeft], ProcessLeft]) -> ProgramsLeft:
+        """The same with other processes."""
+        return replace(
+            self,
+            kept=tuple(replace(each, process=change(each.process)) for each in self.kept),
+            jobs=tuple(replace(each, process=change(each.process)) for each in self.jobs),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ Slot = NewType("Slot", int)
 
 ROUTER = SiteName("(router)")
 """Among the owners of processes and listeners: no site, but the router of shared addresses. No table can have this name."""
+KEEPER = SiteName("(keeper)")
+"""As above: the keeper of programs, should the daemon die."""
 
 SLOTS = 128
 """Rows in a site's scoreboard, and so the most workers that a site can have at one time."""

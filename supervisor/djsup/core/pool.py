@@ -178,7 +178,8 @@ class Pool:
         """What is left of it if the daemon dies now; None: nothing."""
         if self.at_rest:
             return None
-        return self.generations.estate(self.workers.left(), self._asked, self._canary_s)
+        estate = self.generations.estate(self.workers.left(), self._asked, self._canary_s)
+        return replace(estate, programs=self.programs.left())
 
     def bequest(self) -> Estate:
         """What the program needs to know that replaces the daemon's: all there is of it."""
@@ -229,11 +230,27 @@ class Pool:
         self.workers.take_over(left, now)
         number = sum(each.stage is not Stage.LEAVING for each in left.workers)
         self.site.scaling.go_on_from(number)
-        self.sleep.wake()  # else one that starts asleep would end what serves, or what somebody has woken
-        found = f"is adopted from an earlier daemon: {_workers(number)}, generation {left.serving}"
-        lost = "is left by an earlier daemon without what it takes to adopt it: it is ended and started anew"
-        level = Level.INFO if left.serving is not None else Level.WARNING
-        text = found if left.serving is not None else lost
+        if any(left.processes):
+            self.sleep.wake()  # else one that starts asleep would end what serves, or what somebody has woken
+        self._say_what_is_adopted(left, number)
+        if left.programs is not None:
+            self.programs.adopt(left.programs, now)
+            if self._asked is None and left.programs.force != left.settings.programs:
+                self.programs.change()  # the reload that came with them was rolled back
+
+    def _say_what_is_adopted(self, left: Estate, workers: int) -> None:
+        number = sum(each.pid is not None for each in left.helpers)
+        helpers = _number(number, "program")
+        text, level = f"is adopted from an earlier daemon: {_workers(workers)}", Level.INFO
+        if left.serving is not None:
+            text += (f", {helpers}" if number else "") + f", generation {left.serving}"
+        elif any(left.processes):
+            level = Level.WARNING
+            text = (
+                "is left by an earlier daemon without what it takes to adopt it: it is ended and started anew"
+            )
+        else:
+            text = f"an earlier daemon has left {helpers} of it and nothing that serves"
         self.site.notices.say(NoticeKind.SITE_ADOPTED, text, level=level, generation=left.serving)
 
     # --- facts ---------------------------------------------------------------------------------
@@ -463,4 +480,8 @@ class Pool:
 
 
 def _workers(number: int) -> str:
-    return "1 worker" if number == 1 else f"{number} workers"
+    return _number(number, "worker")
+
+
+def _number(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"

@@ -209,12 +209,28 @@ class Program:
             self.backoff.failed(now)
         return not self._end_asked
 
+    def vanished(self) -> None:
+        """It has gone while no daemon was there, or with one. Nobody knows why, so it counts neither way."""
+        self._move(Move.EXITED)
+        self.proc = self.pid = self._late_at = None
+
     def remember(self, left: ProcessLeft) -> None:
         """Go on as another program of the daemon has known it."""
         self.state, self.proc, self.pid = left.state, left.proc, left.pid
         self.started_at, self.fault = left.started_at, left.fault
         self._steady_since, self._late_at, self._end_asked = left.steady_since, left.late_at, left.end_asked
         self.backoff.remember(left.failures)
+
+    def adopted(self, now: float) -> None:
+        """An earlier daemon has started it: it gets its time anew for what that one has waited for."""
+        if self.state is State.STARTING and self.pid is not None:
+            self.started(self.pid, now)
+        elif self.state is State.BOOTING:
+            self._late_at = now + self.manners.start_timeout_s
+        elif self.state is State.RUNNING:
+            self._late_at = now + self.manners.watchdog_s if self.manners.watchdog_s else None
+        elif self.state is State.ENDING and self._late_at is None:
+            self._late_at = now + self.manners.stop_timeout_s
 
     @property
     def memory(self) -> tuple[float | None, float | None, bool]:

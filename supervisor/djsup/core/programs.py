@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from djsup.core import death
 from djsup.core.actions import KillProcess, Level, NoticeKind, StartProgram
-from djsup.core.events import ProcessExited, ProcessStarted, ProgramSaid, RunAsked, SpawnFailed
+from djsup.core.events import Exit, ProcessExited, ProcessStarted, ProgramSaid, RunAsked, SpawnFailed
 from djsup.core.job import Job
 from djsup.core.memory import InstanceLeft, JobLeft, ProcessLeft, ProgramsLeft
 from djsup.core.model import Generation, ProgramReload, ProgramSettings
@@ -24,7 +24,7 @@ from djsup.core.snapshot import ProgramSnapshot
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from djsup.core.events import Event, Exit
+    from djsup.core.events import Event
     from djsup.core.generation import LiveGeneration
     from djsup.core.model import Pid, ProcId, SiteSettings
     from djsup.core.site import Site
@@ -199,7 +199,7 @@ class Programs:
     def _job_ended(self, job: Job, proc: ProcId, end: Exit | str, details: str, now: float) -> None:
         del self._by_proc[proc]
         result = job.ended(end, now)
-        level = Level.INFO if result.well else Level.ERROR
+        level = {True: Level.INFO, False: Level.ERROR, None: Level.WARNING}[result.well]
         text = f"program {job.settings.name}, run by {job.by}, {result.text}"
         self._site.notices.say(
             NoticeKind.PROGRAM_FINISHED,
@@ -256,6 +256,33 @@ class Programs:
             ),
             tuple(JobLeft.of(each) for each in self._jobs.values()),
         )
+
+    def left(self) -> ProgramsLeft | None:
+        """What outlives the daemon if it is killed now; None: nothing.
+
+        Without what changes at every word that a program says: this is written down whenever it is another than before.
+        """
+        if not self._kept and not self._jobs:
+            return None
+        found = self.memory().with_processes(
+            lambda each: replace(each, late_at=None) if each.state in ALIVE else each
+        )
+        return replace(found, kept=tuple(replace(each, status="") for each in found.kept))
+
+    def adopt(self, left: ProgramsLeft, now: float) -> None:
+        """Go on with what an earlier daemon has left. Who was asked for and has no pid is gone."""
+        self.remember(left)
+        for proc, each in list(self._by_proc.items()):
+            if each.process.pid is not None:
+                each.process.adopted(now)
+            elif isinstance(each, Job):
+                self._job_ended(each, proc, Exit(), "", now)
+            else:
+                del self._by_proc[proc]
+                each.process.vanished()
+                self._say(
+                    NoticeKind.PROGRAM_STOPPED, each, "was gone when this daemon came", level=Level.WARNING
+                )
 
     def remember(self, left: ProgramsLeft) -> None:
         """Go on with the processes that another program of the daemon has started."""

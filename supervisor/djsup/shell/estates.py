@@ -81,14 +81,12 @@ class Estates:
             return
         self._written[site] = estate
         known = self._born.get(site, {})
-        at = {
-            each.proc: known[each.proc] if each.proc in known else born(each.pid) for each in estate.processes
-        }
+        at = {proc: known[proc] if proc in known else born(pid) for proc, pid in estate.pids}
         self._born[site] = at
         content = {
             "version": self._version,
             "boot": boot_id(),
-            "born": {str(each.pid): at[each.proc] for each in estate.processes if at[each.proc] is not None},
+            "born": {str(pid): at[proc] for proc, pid in estate.pids if at[proc] is not None},
             "estate": _ADAPTER.dump_python(estate, mode="json"),
         }
         new = path.with_suffix(".new")
@@ -115,6 +113,19 @@ class Estates:
         """Nothing is left."""
         self._written.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def pin(pid: Pid, born_at: int | None) -> int | None:
+    """The pidfd of a process, if it is the one that was started then; None: that one is gone."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return None
+    # In this order: the pidfd pins the number, then its holder is looked at.
+    if born_at is None or born(pid) != born_at:
+        os.close(pidfd)
+        return None
+    return pidfd
 
 
 def boot_id() -> str:

@@ -283,7 +283,7 @@ class Capture:
         self._logs = logs
         self._site = site
         self._slot = slot
-        self._program = program
+        self.program = program
         self._keep_all = keep_all
         self._rest: dict[Stream, bytes] = {"stdout": b"", "stderr": b""}
         self._ends: dict[Stream, int] = {}
@@ -314,7 +314,7 @@ class Capture:
         """What another program of the daemon needs to read on."""
         rest = {stream: data.decode("latin-1") for stream, data in self._rest.items()}
         return Held(
-            self._program,
+            self.program,
             self._keep_all,
             self._ends.get("stdout"),
             self._ends.get("stderr"),
@@ -343,6 +343,17 @@ class Capture:
     def readers(self) -> tuple[int, ...]:
         """The ends that are read from here."""
         return tuple(self._ends[stream] for stream in self._streams())
+
+    def ends(self) -> dict[str, int]:
+        """Those of them that have not come to their own end, by stream."""
+        return {stream: self._ends[stream] for stream in self._streams() if stream in self._ends}
+
+    def recall(self, stream: Stream, data: bytes, lost_bytes: int = 0) -> None:
+        """What somebody else has read in our place comes first, but for as many bytes before it."""
+        if lost_bytes:
+            text = f"djsup: {lost_bytes} bytes of {stream} before this were too many to keep"
+            self._line(stream, text.encode())
+        self._take(stream, data)
 
     @staticmethod
     def _streams() -> Iterator[Stream]:
@@ -389,7 +400,7 @@ class Capture:
             for listener in self.listeners:
                 listener(text)
         at = datetime.now(UTC)
-        self._logs.add(Line(at, self._site, self._slot, self.pid, stream, text, self._program))
+        self._logs.add(Line(at, self._site, self._slot, self.pid, stream, text, self.program))
 
     def close(self, stream: Stream) -> None:
         """Read no more of a stream."""

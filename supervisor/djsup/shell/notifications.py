@@ -2,12 +2,11 @@
 
 One socket a process, which only its user may write to. Who sent a word is taken from the kernel, never
 from the message, and only the processes of the program's own session are heard; so MAINPID= and the
-like have no use here and are passed over.
+like have no use here and are passed over. When to read, whoever has it knows: the daemon, or its keeper.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import struct
@@ -38,44 +37,15 @@ class Word:
     status: str | None = None
 
 
-class Notifications:
-    """The socket of one process: ``address`` is for its NOTIFY_SOCKET."""
+class Hearing:
+    """Hears what is said on such a socket, which somebody has made."""
 
-    def __init__(
-        self, path: Path, uid: int | None, told: Callable[[Word], None], fd: int | None = None
-    ) -> None:
-        """Make the socket, for a user or (None) for our own; ``fd`` is one that was made for this path already.
-
-        Raises:
-            OSError: it cannot be made.
-        """
-        self.address = str(path)
+    def __init__(self, sock: socket.socket, told: Callable[[Word], None]) -> None:
         self.pid: Pid | None = None
         """The leader of the session that is heard."""
-        self._path = path
+        self._socket = sock
         self._told = told
-        if fd is not None:
-            self._socket = socket.socket(fileno=fd)
-            self._socket.setblocking(False)
-            asyncio.get_running_loop().add_reader(self._socket, self.read)
-            return
-        path.parent.mkdir(mode=0o711, exist_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            with suppress(FileNotFoundError):
-                path.unlink()
-            before = os.umask(0o177)
-            try:
-                self._socket.bind(self.address)
-            finally:
-                os.umask(before)
-            if uid is not None:
-                os.chown(path, uid, -1)
-        except OSError:
-            self._socket.close()
-            raise
-        asyncio.get_running_loop().add_reader(self._socket, self.read)
+        sock.setblocking(False)
 
     def read(self) -> None:
         """Read what is there now, at most one bite."""
@@ -99,10 +69,7 @@ class Notifications:
 
     def close(self) -> None:
         """Hear no more."""
-        asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
-        with suppress(OSError):
-            self._path.unlink()
 
     def _is_heard(self, ancillary: list[tuple[int, int, bytes]]) -> bool:
         for level, kind, payload in ancillary:
@@ -111,6 +78,48 @@ class Notifications:
                 with suppress(OSError):
                     return pid == self.pid or os.getsid(pid) == self.pid
         return False
+
+
+class Notifications(Hearing):
+    """The socket of one process: ``address`` is for its NOTIFY_SOCKET."""
+
+    def __init__(
+        self, path: Path, uid: int | None, told: Callable[[Word], None], fd: int | None = None
+    ) -> None:
+        """Make the socket, for a user or (None) for our own; ``fd`` is one that was made for this path already.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.address = str(path)
+        self._path = path
+        super().__init__(_bind(path, uid) if fd is None else socket.socket(fileno=fd), told)
+
+    def close(self) -> None:
+        """Hear no more, and take the address away."""
+        super().close()
+        with suppress(OSError):
+            self._path.unlink()
+
+
+def _bind(path: Path, uid: int | None) -> socket.socket:
+    path.parent.mkdir(mode=0o711, exist_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        with suppress(FileNotFoundError):
+            path.unlink()
+        before = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(before)
+        if uid is not None:
+            os.chown(path, uid, -1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _understand(data: bytes, word: Word) -> None:

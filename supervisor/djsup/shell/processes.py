@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from djsup import sessions
 from djsup.core.events import Exit
 from djsup.core.model import Pid
 
@@ -106,6 +107,8 @@ class Command:
     """Whatever it leaves in its session is killed when it ends, and SIGKILL is for all of its group."""
     orphan_signal: str | None = None
     """The signal that the kernel sends it when the daemon dies (prctl(2), PR_SET_PDEATHSIG); None: none."""
+    announcement: tuple[int, bytes] | None = None
+    """What it writes, and whereto, before it runs what it is to run: whoever reads it sees from whom it comes."""
     umask: int = 0o022
     jail: Stage | None = None
     """The stage through which it is run; None: it is run as it is."""
@@ -150,7 +153,7 @@ def _popen(
         user=identity.uid,
         group=identity.gid,
         extra_groups=identity.groups if identity.uid is not None else None,
-        preexec_fn=_death_signal(command.orphan_signal),  # noqa: PLW1509 -- one system call, no lock
+        preexec_fn=_preparation(command),  # noqa: PLW1509 -- single system calls, no lock
     )
 
 
@@ -241,7 +244,7 @@ class Processes:
         if number is signal.SIGKILL:
             self._killed_by_us.add(pid)
             if pid in self._with_group:
-                _kill_session(pid)
+                sessions.kill(pid)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, number)
 
@@ -289,10 +292,12 @@ class Processes:
                 # Before it is reaped: as long as its leader is a zombie, the number is of this session.
                 if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                     return
-                _kill_session(pid)
+                sessions.kill(pid)
             result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             ended = Exit()  # it was never our child, or somebody else has reaped it
+            if pid in self._with_group:
+                sessions.kill_rest(pid)
         else:
             if result is None:
                 return
@@ -319,35 +324,21 @@ class Processes:
         )
 
 
-def _death_signal(name: str | None) -> Callable[[], None] | None:
-    """What a new process has to do before exec(3) to get this signal when its parent dies."""
-    if name is None:
+def _preparation(command: Command) -> Callable[[], None] | None:
+    """What a new process has to do before exec(3): ask for a signal when its parent dies, say that it is there."""
+    name, announcement = command.orphan_signal, command.announcement
+    if name is None and announcement is None:
         return None
-    number = int(signal.Signals[name])
+    number = 0 if name is None else int(signal.Signals[name])
 
-    def ask() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    def prepare() -> None:
+        if number:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if announcement is not None:
+            with suppress(OSError):  # there is nobody to read it
+                os.write(*announcement)
 
-    return ask
-
-
-def _kill_session(leader: Pid) -> None:
-    """Kill the process group of a session's leader, and what made a group of its own within the session.
-
-    The group goes in one system call, so nothing in it can fork its way out; the others are looked for.
-    """
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
-    for name in os.listdir("/proc"):  # noqa: PTH208 -- thousands of paths would be made for nothing
-        with suppress(ValueError, OSError):
-            if (pid := int(name)) == leader or os.getsid(pid) != leader:
-                continue
-            pidfd = os.pidfd_open(pid)
-            try:
-                if os.getsid(pid) == leader:  # asked again: now that the pidfd holds it, it is no other
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
+    return prepare
 
 
 def _signal_name(number: int) -> str:

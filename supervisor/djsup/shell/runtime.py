@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ESTATES = "estates"
 """The name of the folder in which is written what would be left of the sites."""
+KEEPER = "keeper.sock"
+"""The name of the socket at which a keeper is asked for the programs of a daemon that was killed."""
 
 
 class RuntimeTaken(Exception):
@@ -117,6 +119,11 @@ class RuntimeDirectory:
     def router(self) -> Path:
         """The socket at which an earlier daemon's router gives its listeners away."""
         return self.path / "router.sock"
+
+    @property
+    def keeper(self) -> Path:
+        """The socket at which an earlier daemon's keeper gives the programs away."""
+        return self.path / KEEPER
 
     @property
     def estates(self) -> Path:

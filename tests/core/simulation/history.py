@@ -157,11 +157,9 @@ class History:
             self._tell(f"{world.now:.3f} the daemon replaces its program")
         world.bury()
         before = {each.name: each for each in self.fleet.snapshot(world.now)}
-        sites, last_proc, dashboard = self.fleet.bequest()
+        sites, last_proc, dashboard, keeper = self.fleet.bequest()
         assert self.fleet.settings is not None
-        replaced = Replaced(
-            self.fleet.settings, last_proc, dashboard, dashboard_anew=world.random.random() < 0.2
-        )
+        replaced = Replaced(self.fleet.settings, last_proc, dashboard, world.random.random() < 0.2, keeper)
         text = ESTATES.dump_json(sites)
         self.fleet = world.fleet = self.judge.fleet = self.judge.programs.fleet = Fleet()
         self.judge.picture.take(world.now, self.fleet)

@@ -181,6 +181,8 @@ class Judge:
                 case KillProcess(proc=proc) if proc in self.world.programs.procs:
                     ends = self._is_ending(self.world.programs.procs[proc].action.site.name)
                     self.programs.told(action, ends=ends)
+                case KillProcess(proc=proc) if proc in self.world.programs.keepers:
+                    self.programs.keeper_told()
                 case KillProcess(proc=proc, signal=signal):
                     self._killed(self.world.procs[proc], signal, now)
                 case ForgetGeneration(site=name, generation=generation):
@@ -204,7 +206,8 @@ class Judge:
                     self._said(kind, name, now)
                 case Quit():
                     self.quit = True
-                    self.check(not self._living(), "the daemon quits when no process is left")
+                    left_over = self._living() or self.world.programs.keeper is not None
+                    self.check(not left_over, "the daemon quits when no process is left")
                 case _:
                     pass
         for name in spawned:
@@ -290,7 +293,7 @@ class Judge:
             row.clear()
         self.dashboard_deaths = Row()
         self.asked_back.clear()
-        self.programs.daemon_replaced(fleet)
+        self.programs.daemon_replaced(fleet, adopted)
         self.trials.daemon_replaced()
         self.scales.daemon_replaced()
         self.load_asked |= known

@@ -16,6 +16,7 @@ from djsup.core.backoff import Backoff
 from djsup.core.fleet import Fleet
 from djsup.core.generations import Generations
 from djsup.core.hooks import Hooks
+from djsup.core.keeper import Keeper
 from djsup.core.listeners import Listeners
 from djsup.core.pool import Pool
 from djsup.core.program import Program
@@ -70,7 +71,7 @@ PLANTED = [
         "an adopted process's name is given to another",
         Fleet,
         "_adopt",
-        "self._last_proc = max(self._last_proc, each.proc)",
+        "self._last_proc = max(self._last_proc, proc)",
         "pass",
         daemon_dies=True,
     ),
@@ -89,6 +90,60 @@ PLANTED = [
         "self.site.by_hand = left.by_hand",
         "pass",
         daemon_dies=True,
+    ),
+    Planted(
+        "what is written down of a site leaves out its programs",
+        Pool,
+        "estate",
+        "programs=self.programs.left()",
+        "programs=None",
+        daemon_dies=True,
+    ),
+    Planted(
+        "an adopted program belongs to nobody",
+        Fleet,
+        "_adopt",
+        "*(each.proc for each in left.processes), *pool.programs.procs",
+        "*(each.proc for each in left.processes),",
+        daemon_dies=True,
+    ),
+    Planted(
+        "the failures of an adopted program are forgotten with the daemon",
+        Program,
+        "remember",
+        "self.backoff.remember(left.failures)",
+        "pass",
+        daemon_dies=True,
+    ),
+    Planted(
+        "an adopted program that was told to end may take for ever",
+        Program,
+        "adopted",
+        "self._late_at = now + self.manners.stop_timeout_s",
+        "pass",
+        daemon_dies=True,
+    ),
+    Planted(
+        "an adopted program may boot for ever",
+        Program,
+        "adopted",
+        "self._late_at = now + self.manners.start_timeout_s",
+        "pass",
+        daemon_dies=True,
+    ),
+    Planted(
+        "the keeper ends before the programs",
+        Keeper,
+        "keep",
+        "self.process.wanted = wanted or self._holds",
+        "self.process.wanted = wanted",
+    ),
+    Planted(
+        "a keeper that has died is not missed",
+        Keeper,
+        "keep",
+        "if self.process.may_start(now):",
+        "if self.process.may_start(now) and not self.process.backoff.count:",
     ),
     Planted(
         "more workers are on trial than were asked for",

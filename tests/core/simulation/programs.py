@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from djsup.core.actions import KillProcess, StartProgram
@@ -19,9 +20,11 @@ from djsup.core.events import (
     ProcessStarted,
     ProgramSaid,
     RunAsked,
+    SitesAdopted,
     SpawnFailed,
 )
 from djsup.core.model import Generation, Pid, ProcId, ProgramReload, ProgramSettings, Settings, SiteName
+from djsup.core.program import ALIVE, State
 from djsup.core.snapshot import ReloadResult
 
 if TYPE_CHECKING:
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 
     from core.simulation.picture import Picture
     from core.simulation.world import World
+    from djsup.core.estate import Estate
     from djsup.core.fleet import Fleet
+    from djsup.core.memory import ProcessLeft
     from djsup.core.snapshot import SiteSnapshot
 
 STABLE_S = 4.0
@@ -53,6 +58,14 @@ class Proc:
     over: bool = False
     """The world has ended it; the fleet may not know yet."""
     gone: bool = False
+    tied: bool = False
+    """It ends with its daemon: there was no keeper when it was started."""
+    awaited_since: float | None = None
+    """Since when the daemon of now waits for it to be ready, where that one has adopted it."""
+    adopted: bool = False
+    """The daemon that comes has found it."""
+    said_ready: bool = False
+    """It said so while no daemon was there."""
 
     @property
     def key(self) -> tuple[SiteName, str, int]:
@@ -61,6 +74,14 @@ class Proc:
     @property
     def runs(self) -> bool:
         return self.ready_at is not None and not self.told and not self.gone
+
+
+@dataclass(eq=False)
+class KeeperProc:
+    """The truth of a keeper's process."""
+
+    proc: ProcId
+    over: bool = False
 
 
 class ProgramWorld:
@@ -72,6 +93,12 @@ class ProgramWorld:
         self.procs: dict[ProcId, Proc] = {}
         self._pid = 100_000
         self.used = self.random.random() < 0.7
+        self.keeper_random = random.Random(f"keeper {seed}")
+        """For whatever has to do with the daemon's death, so that the history before it stays what it is."""
+        self.grace_s = self.keeper_random.choice([0.0, 2.0, 60.0, 60.0])
+        self.keepers: dict[ProcId, KeeperProc] = {}
+        self._orphaned = False
+        """No daemon is there."""
         self.reload = {name: self.random.choice(list(ProgramReload)) for name in NAMES}
         """The same through a history, so that the judge knows which program follows which generation."""
 
@@ -130,7 +157,9 @@ class ProgramWorld:
     # --- actions -------------------------------------------------------------------------------
 
     def start(self, action: StartProgram) -> None:
-        each = self.procs[action.proc] = Proc(action, self.world.now)
+        each = self.procs[action.proc] = Proc(
+            action, self.world.now, tied=self.keeper is None or not self.grace_s
+        )
         if self.chance(0.1):
             self.world.later(self.delay(), lambda: self._failed(each))
         else:
@@ -143,7 +172,7 @@ class ProgramWorld:
         return SpawnFailed(each.action.proc, "there is no program 'x'")
 
     def _started(self, each: Proc) -> Event | None:
-        if each.over:
+        if each.over or each.started_at is not None:
             return None  # its daemon died
         program = each.action.program
         each.started_at = self.world.now
@@ -171,6 +200,7 @@ class ProgramWorld:
             return None
         if each.ready_at is None and not each.told:
             self._is_ready(each)
+        each.said_ready = self._orphaned
         return ProgramSaid(each.action.proc, ready=True, status="cooking")
 
     def _says_alive(self, each: Proc) -> Event | None:
@@ -186,22 +216,131 @@ class ProgramWorld:
     def _exited(self, each: Proc, how: Exit) -> Event | None:
         if each.over:
             return None
-        each.over = each.gone = True
+        each.over = True
+        if self._orphaned:
+            return None  # the next daemon hears of it, if its keeper can tell
+        each.gone = True
         return ProcessExited(each.action.proc, how)
 
     def kill(self, proc: ProcId, signal: str) -> None:
         each = self.procs[proc]
-        if signal == "SIGHUP" or each.over:
+        if signal == "SIGHUP" or each.gone:
             return
         each.told.setdefault(signal, self.world.now)
+        if each.over:
+            return
         if each.started_at is not None and (signal == "SIGKILL" or not self.chance(0.2)):
             self._end(each, Exit(signal=signal), self.delay() / 10 if signal == "SIGKILL" else self.delay())
 
+    # --- the keeper, and the daemon's death ----------------------------------------------------
+
+    @property
+    def keeper(self) -> KeeperProc | None:
+        """The one that is there."""
+        return next((each for each in self.keepers.values() if not each.over), None)
+
+    def start_keeper(self, proc: ProcId) -> None:
+        chance = 0.0 if self.world.calm else self.keeper_random.random()
+        each = self.keepers[proc] = KeeperProc(proc, over=chance > 0.9)
+        if each.over:
+            self.world.later(0.0, lambda: self._keeper_gone(each, SpawnFailed(proc, "no descriptors")))
+            return
+        self.world.later(
+            0.0, lambda: None if each.over else ProcessStarted(proc, Pid(99_000 + len(self.keepers)))
+        )
+        if chance > 0.6:
+            self._end_keeper(each, "SIGSEGV", self.keeper_random.uniform(0, 20))
+
+    def kill_keeper(self, proc: ProcId, signal: str) -> None:
+        self._end_keeper(self.keepers[proc], signal, 0.01)
+
+    def _end_keeper(self, each: KeeperProc, signal: str, delay_s: float) -> None:
+        self.world.later(delay_s, lambda: self._keeper_ends(each, signal))
+
+    def _keeper_ends(self, each: KeeperProc, signal: str) -> Event | None:
+        if each.over:
+            return None
+        each.over = True
+        return self._keeper_gone(each, ProcessExited(each.proc, Exit(signal=signal)))
+
+    def _keeper_gone(self, each: KeeperProc, event: Event) -> Event | None:
+        if self.keepers.pop(each.proc, None) is None:
+            return None  # its daemon died
+        return event
+
     def daemon_dies(self) -> None:
-        """They end with it."""
+        """Those that are tied end with it; the others go on, and a keeper reads what they say."""
+        self._orphaned = True
         for each in self.procs.values():
-            each.over = each.gone = True
+            unborn = each.started_at is None and (self.keeper is None or self.keeper_random.random() < 0.5)
+            if each.tied or unborn:
+                each.over = each.gone = True
+            elif each.started_at is None:
+                self._started(each)
         self.bury()
+        if self.keeper is not None:
+            self.world.later(self.grace_s, self._grace_is_over)
+
+    def _grace_is_over(self) -> None:
+        """Nobody has come: the keeper ends them, if it lives yet."""
+        if not self._orphaned or self.keeper is None:
+            return
+        for each in self.procs.values():
+            if not each.over:
+                each.told.setdefault("SIGTERM", self.world.now)
+                if self.keeper_random.random() < 0.6:
+                    self._end(each, Exit(signal="SIGTERM"), self.keeper_random.uniform(0, 1))
+                timeout_s = each.action.program.stop_timeout_s
+                self.world.later(timeout_s, partial(self._killed_by_keeper, each))
+
+    def _killed_by_keeper(self, each: Proc) -> Event | None:
+        return self._exited(each, Exit(signal="SIGKILL")) if self._orphaned and self.keeper else None
+
+    def adopt(self, left: Estate) -> Estate:
+        """What of a site's programs is left, as the shell finds it."""
+        if left.programs is None:
+            return left
+        found = {each.proc: self._adopted(each) for each in left.helpers}
+        return replace(
+            left, programs=left.programs.with_processes(lambda process: found.get(process.proc, process))
+        )
+
+    def _adopted(self, left: ProcessLeft) -> ProcessLeft:
+        assert left.proc is not None
+        each = self.procs.get(left.proc)
+        kept = self.keeper is not None
+        if each is not None and each.over and not kept:
+            each.gone = True
+        if each is None or each.gone:
+            return replace(left, pid=None)
+        each.adopted = True
+        each.awaited_since = each.heard_at = self.world.now
+        alive = left.state in ALIVE
+        if kept and each.over:
+            self.world.later(0.0, lambda: self._heard_late(each))
+        elif kept and each.said_ready:
+            self.world.later(0.0, lambda: None if each.gone else ProgramSaid(each.action.proc, ready=True))
+        if not kept and alive:
+            self.kill(left.proc, "SIGTERM")
+        pid = left.pid or Pid(self._pid)
+        if alive and (each.told or not kept):
+            return replace(left, pid=pid, state=State.ENDING, end_asked=True)
+        return replace(left, pid=pid)
+
+    def _heard_late(self, each: Proc) -> Event | None:
+        if each.gone:
+            return None
+        each.gone = True
+        return ProcessExited(each.action.proc, Exit())
+
+    def next_daemon(self) -> list[Proc]:
+        """Another daemon is there. Gives what it knows nothing of; those of before have not been taken."""
+        self._orphaned = False
+        self.keepers.clear()
+        unknown = [each for each in self.procs.values() if not each.gone and not each.adopted]
+        for each in self.procs.values():
+            each.adopted = False
+        return unknown
 
     def bury(self) -> None:
         for proc in [proc for proc, each in self.procs.items() if each.gone]:
@@ -229,11 +368,15 @@ class ProgramJudge:
         """Early deaths in a row and the time of the last."""
         self.served: dict[SiteName, int] = defaultdict(int)
         """The generation that served last."""
+        self._keeper_anew = False
+        """The keeper is one of another version, and is replaced."""
         self.hung_up: dict[ProcId, int] = {}
         """The generation for which a program was sent its last SIGHUP."""
 
     def before(self, event: Event) -> None:
         """Note who ends, and whether somebody wanted it."""
+        replaced = event.replaced if isinstance(event, SitesAdopted) else None
+        self._keeper_anew = replaced is not None and replaced.dashboard_anew
         for site in self._picture.sites:
             self.served[SiteName(site.name)] = site.generation or self.served[SiteName(site.name)]
         if not isinstance(event, (ProcessExited, SpawnFailed)) or event.proc not in self.world.procs:
@@ -250,12 +393,18 @@ class ProgramJudge:
             lambda: (0, 0.0), {key: row for key, row in self.deaths.items() if key[0] != site}
         )
 
-    def daemon_replaced(self, fleet: Fleet) -> None:
-        """Another daemon starts them all anew."""
+    def daemon_replaced(self, fleet: Fleet, adopted: tuple[Estate, ...]) -> None:
+        """Another daemon goes on with them, and knows of their failures; the others it starts anew."""
         self.fleet = fleet
-        self.deaths.clear()
-        self.served.clear()
-        self.hung_up.clear()
+        unknown = self.world.next_daemon()
+        self.check(not unknown, f"no program is forgotten with its daemon: {[each.key for each in unknown]}")
+        known = {each.settings.name for each in adopted if each.programs is not None}
+        self.deaths = defaultdict(
+            lambda: (0, 0.0), {key: row for key, row in self.deaths.items() if key[0] in known}
+        )
+        self.served = defaultdict(int, {name: row for name, row in self.served.items() if name in known})
+        living = {each.action.proc for each in self.world.living()}  # where nothing is left, names begin anew
+        self.hung_up = {proc: row for proc, row in self.hung_up.items() if proc in living}
 
     def started(self, action: StartProgram, *, ends: bool) -> None:
         name, program, now = action.site.name, action.program, self.world.world.now
@@ -276,6 +425,11 @@ class ProgramJudge:
         self.check(
             now - last_at >= least_s - SLACK_S, "a program is not started faster than the backoff allows"
         )
+
+    def keeper_told(self) -> None:
+        """The keeper gets a signal."""
+        needed = [each.key for each in self.world.living() if not each.tied]
+        self.check(self._keeper_anew or not needed, f"the keeper ends after the programs: {needed}")
 
     def told(self, action: KillProcess, *, ends: bool) -> None:
         """A signal to a program has a reason."""
@@ -315,7 +469,10 @@ class ProgramJudge:
                 left_s = now - min(each.told.values())
                 self.check(left_s <= STOP_MAX_S, f"{each.key} leaves for ever")
             elif each.started_at is not None and each.ready_at is None:
-                self.check(now - each.started_at <= 3.0 + SLACK_S, f"{each.key} starts for ever")
+                self.check(
+                    now - (each.awaited_since or each.started_at) <= 3.0 + SLACK_S,
+                    f"{each.key} starts for ever",
+                )
             elif each.ready_at is not None and each.action.program.watchdog_s:
                 self.check(now - each.heard_at <= 2.0 + SLACK_S, f"{each.key} is silent for ever")
 
@@ -339,6 +496,8 @@ class ProgramJudge:
                 continue
             living = self.world.living(site.name)
             self.check(all(each.runs for each in living), f"{site.name} rests with programs that run")
+            kept = self.world.keeper is not None or not (settings.orphan_grace_s and site.programs)
+            self.check(kept, f"{site.name} rests with programs and no keeper")
             states = {each.state for each in shown.programs}
             self.check(states <= {"running", "waiting"}, f"{site.name} rests with programs {states}")
             report = shown.last_reload

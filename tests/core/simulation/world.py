@@ -30,6 +30,7 @@ from djsup.core.actions import (
     Quit,
     RunHook,
     StartDashboard,
+    StartKeeper,
     StartProgram,
     StartTemplate,
     TellLimits,
@@ -238,6 +239,10 @@ class World:
                 self.procs[proc].limits = limits
             case StartProgram():
                 self.programs.start(action)
+            case StartKeeper(proc):
+                self.programs.start_keeper(proc)
+            case KillProcess(proc, signal) if proc in self.programs.keepers:
+                self.programs.kill_keeper(proc, signal)
             case RunHook(proc, site):
                 self._start(Proc(proc, "hook", site.name, Generation(0), self.now))
             case KillProcess(proc, signal) if proc in self.programs.procs:
@@ -429,7 +434,8 @@ class World:
             )
             sites.append(site)
         dashboard = self.random.choice([None, DASHBOARD])
-        return Settings("/etc/djsup.toml", "/run/djsup", tuple(sites), dashboard)
+        grace_s = self.programs.grace_s
+        return Settings("/etc/djsup.toml", "/run/djsup", tuple(sites), dashboard, orphan_grace_s=grace_s)
 
     def _limits(self) -> Limits:
         return Limits(
@@ -589,7 +595,10 @@ class World:
             templates = tuple(each for each in estate.templates if each.proc in lives)
             workers = tuple(each for each in estate.workers if each.proc in lives)
             left = replace(estate, templates=templates, workers=tuple(map(self._heard_of, workers)))
+            left = self.programs.adopt(left)
             if not lives:
+                if any(each.pid is not None for each in left.helpers):
+                    adopted.append(replace(left, serving=None))
                 continue
             if left.serving is not None and self.random.random() < 0.1:
                 left = self._lost(left)
