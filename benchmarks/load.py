@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import multiprocessing
+import random
 import re
 import signal
 import socket
@@ -25,6 +26,8 @@ from typing import Self
 SCRIPT = Path(__file__).parent / "wrk.lua"
 PAUSE_S = 0.005
 """How long a client of ours rests between two requests, so that some connections are idle at any time."""
+SLOW_SHARE = 0.1
+"""How many of the requests are for a slow page, where there is one."""
 CLOSE_S = 1.0
 """How long a server may take to answer and to close, in seconds."""
 ARRIVES = 0.4
@@ -180,10 +183,13 @@ class ClientsResult:
 class Clients:
     """Clients in a process of their own, from entering the block to its end."""
 
-    def __init__(self, port: int, path: str, connections: int, *, keep_alive: bool = True) -> None:
+    def __init__(
+        self, port: int, path: str, connections: int, *, keep_alive: bool = True, slow: str = ""
+    ) -> None:
+        """``slow``: a path that is asked for now and then instead, and takes its time; only the others' time counts."""
         self._near, far = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("spawn").Process(
-            target=_clients, args=(far, port, path, connections, keep_alive), daemon=True
+            target=_clients, args=(far, port, path, connections, keep_alive, slow), daemon=True
         )
         self.result = ClientsResult()
 
@@ -202,7 +208,7 @@ class Clients:
         self._process.kill()
 
 
-def _clients(pipe: Connection, port: int, path: str, connections: int, keep_alive: bool) -> None:
+def _clients(pipe: Connection, port: int, path: str, connections: int, keep_alive: bool, slow: str) -> None:
     result = ClientsResult()
 
     async def run() -> None:
@@ -210,7 +216,7 @@ def _clients(pipe: Connection, port: int, path: str, connections: int, keep_aliv
         asyncio.get_running_loop().add_reader(pipe.fileno(), stop.set)
         pipe.send("ready")
         await asyncio.gather(
-            *(_client(port, path, result, stop, keep_alive=keep_alive) for _ in range(connections))
+            *(_client(port, path, result, stop, keep_alive=keep_alive, slow=slow) for _ in range(connections))
         )
 
     gc.collect()
@@ -221,11 +227,13 @@ def _clients(pipe: Connection, port: int, path: str, connections: int, keep_aliv
 
 
 async def _client(
-    port: int, path: str, result: ClientsResult, stop: asyncio.Event, *, keep_alive: bool
+    port: int, path: str, result: ClientsResult, stop: asyncio.Event, *, keep_alive: bool, slow: str
 ) -> None:
     """One connection after another, one request after another; its time counts the connecting that it needed."""
     close = "" if keep_alive else "Connection: close\r\n"
-    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{close}\r\n".encode()
+    quick, other = (
+        f"GET {each} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{close}\r\n".encode() for each in (path, slow)
+    )
     while not stop.is_set():
         begin = time.monotonic()
         try:
@@ -238,11 +246,13 @@ async def _client(
             begin = time.monotonic()
         try:
             while not stop.is_set():
-                keep = await asyncio.wait_for(_ask(reader, writer, request), ANSWER_S)
+                counts = not slow or random.random() >= SLOW_SHARE
+                keep = await asyncio.wait_for(_ask(reader, writer, quick if counts else other), ANSWER_S)
                 took_ms = (time.monotonic() - begin) * 1000
                 result.requests += 1
-                result.worst_ms = max(result.worst_ms, took_ms)
-                result.latencies_ms.append(took_ms)
+                if counts:
+                    result.worst_ms = max(result.worst_ms, took_ms)
+                    result.latencies_ms.append(took_ms)
                 if not keep_alive:
                     await asyncio.sleep(PAUSE_S)
                     break
