@@ -60,7 +60,14 @@ if TYPE_CHECKING:
 
 DEPLOYS_RECALLED = 2000
 """Deploys of an earlier daemon that are read at the start, of all sites."""
-SETTLED = {SiteState.SERVING, SiteState.DEGRADED, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.SLEEPING}
+SETTLED = {
+    SiteState.SERVING,
+    SiteState.DEGRADED,
+    SiteState.FAILED,
+    SiteState.BACKING_OFF,
+    SiteState.SLEEPING,
+    SiteState.STOPPED,
+}
 
 
 def run(

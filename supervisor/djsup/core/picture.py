@@ -55,6 +55,7 @@ def site_snapshot(pool: Pool, now: float) -> SiteSnapshot:
         mount=site.settings.mount,
         hosts=site.settings.hosts,
         error=site.error,
+        stopped_by=pool.stopped_by,
         notes=_notes(pool, now),
         next_try_s=_next_try_s(pool, now),
         previous_generation=0 if former is None else former.number,
