@@ -195,7 +195,7 @@ def test_nothing_but_a_start_moves_a_site_that_was_stopped(order: Event) -> None
     play = stopped()
     play >> order
     play.done()
-    assert (play.site().state, play.site().workers_asked) == (SiteState.STOPPED, 2)
+    assert (play.site().state, play.site().workers_asked) == (SiteState.STOPPED, 0)
 
 
 def test_it_stays_stopped_through_changes_and_is_started_with_the_newest() -> None:

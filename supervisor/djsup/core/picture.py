@@ -61,7 +61,7 @@ def site_snapshot(pool: Pool, now: float) -> SiteSnapshot:
         previous_generation=0 if former is None else former.number,
         previous_kept_s=generations.kept_s(now),
         failures_in_row=_failures_in_row(pool),
-        workers_asked=site.promise,
+        workers_asked=0 if pool.stopped_by is not None else site.promise,
         workers_min=site.settings.workers.least,
         workers_max=site.settings.workers.most,
         workers_why=site.scaling.why if site.by_hand is None and not site.asleep else "",
