@@ -150,6 +150,6 @@ def test_on_a_shared_address_a_stopped_site_is_answered_503_at_once(
         assert time.monotonic() - begun < 2.0
     with connect(port) as connection:
         assert ask(connection, "localhost") == (200, "blog/")
-        assert daemon.status("shop")["queue"]["turned_away"] == 1
+        wait_for(lambda: daemon.status("shop")["queue"]["turned_away"] == 1, "the router's figures")
         daemon.ask("start_sites", sites=["shop"])
         assert ask(connection, "127.0.0.1") == (200, "shop/")

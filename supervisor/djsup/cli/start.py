@@ -63,7 +63,7 @@ def command(
     succeed: int | None,
     prove: bool,
 ) -> None:
-    """Run the daemon and its sites, or start sites that were stopped.
+    """Run the daemon, or start sites that were stopped.
 
     With a SITE no daemon is started: the one that runs starts a site again that djsup stop SITE has stopped. Without,
     the daemon begins, and with it every site of the configuration.

@@ -34,10 +34,10 @@ WAIT_NOW_S = 20.0
 def command(
     ctx: click.Context, sites: tuple[str, ...], now: bool, wait_s: float | None, no_wait: bool
 ) -> None:
-    """Finish the requests that run, and stop: everything, or the sites that are named.
+    """Finish the requests that run, and stop.
 
-    A site that is named refuses connections, and stays stopped until djsup start SITE, whatever is reloaded; all
-    others serve on. Without a name the daemon stops, with all sites.
+    A SITE that is named refuses connections and stays stopped until djsup start SITE, whatever is reloaded; all others
+    serve on. Without a name everything stops.
 
     Where stop_delay is set the health paths answer 503 for that long before; asked again, or with --now, djsup does not
     wait for it.
