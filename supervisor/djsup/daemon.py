@@ -438,7 +438,8 @@ class Daemon:
         running = self.fleet.running()
         if running is None:
             raise Refused("the sites are not started yet", 1)
-        return difference.to_json(difference.between(running, loaded.settings, sites))
+        stopped = frozenset(SiteName(site.name) for site in self.outline() if site.stopped_by is not None)
+        return difference.to_json(difference.between(running, loaded.settings, sites, stopped))
 
     def stop(self, by: str, *, at_once: bool = False) -> None:
         """Have everything end, after ``stop_delay``."""

@@ -272,17 +272,20 @@ class Desk:
         progress = history.follow()
         try:
             before = {site.name: site for site in self._daemon.outline()}
-            pictures = await asyncio.gather(*(self._daemon.tell_and_see(order(name)) for name in names))
-            now = {site.name: site for site in pictures[-1].sites}
-            patient = request.get("wait", True) is not False
+            await asyncio.gather(*(self._daemon.tell_and_see(order(name)) for name in names))
             with self._daemon.upgrades.put_off():
-                while patient and not all(_arrived(now.get(name), starts=starts) for name in names):
-                    await self._daemon.change()
+                while True:
                     while not progress.empty():
                         entry = progress.get_nowait()
                         if entry.site in names:
                             yield {"progress": {"site": entry.site, "text": entry.text}}
+                    # Looked at last before the wait, for what is missed here may be the last change.
                     now = {site.name: site for site in self._daemon.outline()}
+                    if request.get("wait", True) is False or all(
+                        _arrived(now.get(name), starts=starts) for name in names
+                    ):
+                        break
+                    await self._daemon.change()
                 sites = [_came_of_it(name, before[name], now.get(name), starts=starts) for name in names]
                 yield {"result": {"sites": sites}}
         finally:
@@ -291,9 +294,9 @@ class Desk:
     async def restart(self, request: dict[str, Any], by: str) -> Answer:
         """Stop and start one site; waits until it serves or has failed, unless told otherwise."""
         name = self._site(request)
-        picture = await self._daemon.tell_and_see(events.RestartAsked(name, by))
-        before = next((site.generation for site in self._daemon.outline() if site.name == name), 0)
-        site = next((site for site in picture.sites if site.name == name), None)
+        await self._daemon.tell_and_see(events.RestartAsked(name, by))
+        site = next((each for each in self._daemon.outline() if each.name == name), None)
+        before = 0 if site is None else site.generation
         while request.get("wait", True) is not False and site is not None:
             settled = {SiteState.SERVING, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.STOPPED}
             if site.state in settled and (site.state is not SiteState.SERVING or site.generation != before):

@@ -124,7 +124,7 @@ def stop_and_start_site(page: Page, site: str) -> None:
     expect(actions.get_by_role("button", name=f"Reload {site}")).to_be_hidden()
     page.get_by_role("navigation", name="Breadcrumb").get_by_role("link", name="Sites").click()
     expect_state(page, site, "stopped")
-    expect(row(page, site)).to_contain_text("until somebody starts it")
+    expect(row(page, site)).to_contain_text("refuses requests until somebody starts it")
     expect(row(page, site).get_by_role("button", name=f"Restart {site}")).to_be_hidden()
     row(page, site).get_by_role("button", name=f"Start {site}").click()
     expect(page.get_by_role("status").filter(has_text=f"{site} serves")).to_be_visible(timeout=ACTION_MS)

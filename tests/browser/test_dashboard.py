@@ -109,7 +109,7 @@ def test_requests_that_wait_for_a_worker_are_seen_where_a_site_is_routed(page: P
     flows.open_site(page, "shop")
     tile = page.locator(".tile.queue")
     expect(tile).to_contain_text("3 turned away")
-    expect(tile).to_contain_text("40 waited 25 ms each")
+    expect(tile).to_contain_text("40 waited, 25 ms each")
     page.get_by_role("navigation", name="Breadcrumb").get_by_role("link", name="Sites").click()
     flows.open_site(page, "blog")
     expect(page.locator(".tile.queue")).to_be_hidden()

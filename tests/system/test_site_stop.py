@@ -65,6 +65,8 @@ def test_a_stop_lets_requests_finish_and_stays_through_everything_until_a_start(
         assert (refused.status, "djsup start shop" in refused.stderr) == (1, True), refused
         for words in (("scale", "shop=3"), ("rollback", "shop"), ("run", "shop", "clock")):
             assert "is stopped" in daemon.run(*words).stderr, words
+        plan = {each["name"]: each["loads_code"] for each in daemon.ask("plan")["sites"]}
+        assert plan == {"blog": True, "shop": False}
         blog, stays = daemon.ask("reload")["sites"]
         assert (blog["result"], stays["result"]) == ("done", "stopped")
         assert daemon.status("shop")["state"] == "stopped"

@@ -66,7 +66,7 @@ function tiles(lines) {
       const stopped = all.filter((site) => site.stopped_by);
       const well = all.filter((site) => !isTrouble(site)).length - stopped.length;
       const troubles = all.filter(isTrouble);
-      const rest = stopped.length ? `${stopped.length === 1 ? stopped[0].name : stopped.length} stopped, all else is well` : "all is well";
+      const rest = stopped.length === 1 ? `${stopped[0].name} is stopped` : stopped.length ? `${stopped.length} are stopped` : "all is well";
       sites.show(
         `${well} / ${all.length}`,
         troubles.length ? `${troubles[0].name}${troubles.length > 1 ? ` and ${troubles.length - 1} more need` : " needs"} a look` : rest,
@@ -213,9 +213,9 @@ function siteRow({ name }, lines) {
       const workers = workersOf(site);
       setText(busy, workers.serving ? `${workers.busy} of ${workers.serving} busy` : site.stopped_by ? "" : "none serves");
       const waits = queueInWords(site);
-      setText(queue, site.queue.waiting ? `${count(site.queue.waiting)} wait` : waits.lately.turnedAway ? `${count(waits.lately.turnedAway)} turned away` : "");
-      setAttribute(queue, "class", site.queue.waiting || waits.lately.turnedAway ? "sub hot" : "sub");
-      setAttribute(queue, "title", waits.text ? `In the last minute ${waits.text}` : "");
+      setText(queue, [site.queue.waiting ? `${count(site.queue.waiting)} wait` : "", waits.turnedAway].filter(Boolean).join(", "));
+      setAttribute(queue, "class", waits.turnedAway ? "sub hot" : "sub warm");
+      setAttribute(queue, "title", waits.waited ? `In the last minute ${waits.waited}` : "");
       steps.update(site);
       reload.update(site);
       actions.update(site);

@@ -79,7 +79,8 @@ export function problem() {
         setAttribute(element, "hidden", false);
         setAttribute(element, "data-tone", "idle");
         setText(title, site.state === "stopped" ? `Stopped by ${site.stopped_by}.` : `${site.stopped_by} has told it to stop.`);
-        setText(text, site.state === "stopped" ? "It refuses requests and stays so, whatever is reloaded, until somebody starts it." : "Requests that run are finished.");
+        const meets = site.shared.length === site.listen.length ? "Requests are answered 503" : "It refuses requests";
+        setText(text, site.state === "stopped" ? `${meets} until somebody starts it, whatever is reloaded.` : "Requests that run are finished.");
         setAttribute(details, "hidden", true);
         return true;
       }
@@ -191,12 +192,13 @@ export function workersOf(site) {
   return { serving: serving.length, busy: serving.filter((worker) => worker.busy > 0 || worker.state !== "idle").length };
 }
 
-/** The requests that wait, or in the last minute had to wait, for a worker of a site behind the router. */
+/** The last minute of a site behind the router: requests that had to wait for a worker, and that were turned away. */
 export function queueInWords(site) {
-  const lately = series(site.name).lately(MINUTE_S);
-  const waited = lately.waited ? `${count(lately.waited)} waited ${figure((1000 * lately.waitedS) / lately.waited)} ms each` : "";
-  const away = lately.turnedAway ? `${count(lately.turnedAway)} turned away` : "";
-  return { lately, text: [waited, away].filter(Boolean).join(", ") };
+  const { waited, waitedS, turnedAway } = series(site.name).lately(MINUTE_S);
+  return {
+    waited: waited ? `${count(waited)} waited, ${figure((1000 * waitedS) / waited)} ms each` : "",
+    turnedAway: turnedAway ? `${count(turnedAway)} turned away` : "",
+  };
 }
 
 /** Where a site is to be opened in a browser, null when its address is none for browsers. */

@@ -94,11 +94,11 @@ function figures(name) {
   const text = () => h("p", { class: "tile-value" });
   const sub = () => h("p", { class: "tile-sub" });
   const [rate, memory, busy, waiting] = [text(), text(), text(), text()];
-  const [rateSub, memorySub, busySub, answersSub, waitingSub] = [sub(), sub(), sub(), sub(), sub()];
+  const [rateSub, memorySub, busySub, answersSub, waitingSub, awaySub] = Array.from({ length: 6 }, sub);
   const percentiles = ["p50", "p95", "p99"].map((key) => ({ key, value: h("dd") }));
   const classes = ["2xx", "3xx", "4xx", "5xx"].map((key) => ({ key, value: h("dd") }));
   // Requests of its shared addresses come through the router, where they wait for a worker.
-  const queue = tile("Waiting for a worker", waiting, waitingSub);
+  const queue = tile("Queue", waiting, waitingSub, awaySub);
   queue.classList.add("queue");
   const element = h(
     "section",
@@ -132,11 +132,11 @@ function figures(name) {
       setAttribute(queue, "hidden", !routed);
       setAttribute(element, "data-routed", routed);
       if (routed) {
-        const { lately, text: words } = queueInWords(site);
-        setText(waiting, count(site.queue.waiting));
-        setText(waitingSub, words || "none has waited in the last minute");
-        setAttribute(waitingSub, "title", waitingSub.textContent);
-        setAttribute(queue, "data-tone", lately.turnedAway ? "bad" : site.queue.waiting ? "warn" : "");
+        const { waited, turnedAway } = queueInWords(site);
+        setText(waiting, `${count(site.queue.waiting)} wait`);
+        setText(waitingSub, waited || "none in the last minute");
+        setText(awaySub, turnedAway);
+        setAttribute(queue, "data-tone", turnedAway ? "bad" : site.queue.waiting ? "warn" : "");
       }
       reload.update(site);
     },
