@@ -10,7 +10,7 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from djsup import series
 from djsup.shell.samples import Totals
@@ -30,8 +30,7 @@ SLOT_FORGOTTEN_S = series.SECONDS_KEPT_S
 """A slot without a worker is forgotten after so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """One worker as the observer has seen it this second."""
 
     slot: Slot

@@ -20,6 +20,8 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import gt, truediv
 from typing import TYPE_CHECKING
 
 from djsup_worker.scoreboard import HISTOGRAM_BUCKETS, bucket_middle_s
@@ -39,6 +41,9 @@ MIB = 1024 * 1024
 _NAN = math.nan
 _HALF_MAX = 65504.0
 _HALF_NAN = struct.pack("<e", _NAN)
+_INFINITE = frozenset({math.inf, -math.inf})
+_FOLDED = 16
+"""So many samples of a bin are summed up at once: that takes a third of the time of adding each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +128,14 @@ class Ring:
             while len(self._chunks) >= self._chunks_max:
                 del self._chunks[next(iter(self._chunks))]
             chunk = self._chunks[number] = bytearray(self._empty)
-        kept = map(_bounded, figures, self._units)
-        self._record.pack_into(chunk, place * self._record.size, *kept)
+        kept = [*map(truediv, figures, self._units)]
+        try:
+            if _INFINITE.isdisjoint(kept):
+                self._record.pack_into(chunk, place * self._record.size, *kept)
+                return
+        except OverflowError:  # more than half a float holds, as it may stand in a scoreboard
+            pass
+        self._record.pack_into(chunk, place * self._record.size, *map(_bounded, kept))
 
     def get(self, at: int) -> tuple[float, ...] | None:
         """The record of the step that ``at`` is in, in the columns' units; None: nothing was kept."""
@@ -145,8 +156,7 @@ class Ring:
         return sum(map(len, self._chunks.values()))
 
 
-def _bounded(figure: float, unit: float) -> float:
-    kept = figure / unit
+def _bounded(kept: float) -> float:
     return kept if -_HALF_MAX <= kept <= _HALF_MAX or kept != kept else math.copysign(_HALF_MAX, kept)  # noqa: PLR0124
 
 
@@ -182,27 +192,37 @@ class Table:
 class Bin:
     """The sum of what was measured of a site in some time."""
 
-    __slots__ = ("_largest", "_numbers", "_sums", "begin", "histogram")
+    __slots__ = ("_fresh", "_largest", "_numbers", "_sums", "begin", "histogram")
 
     def __init__(self, begin: int) -> None:
         self.begin = begin
         self.histogram: Histogram = {}
+        self._fresh: list[Sequence[float]] = []
+        """Samples that are not in the sums yet."""
         self._sums = [0.0] * len(MEASURED)
         self._numbers = [0] * len(MEASURED)
         self._largest = [0.0] * len(MEASURED)
 
     def add(self, figures: Sequence[float], histogram: Histogram) -> None:
         """Add a sample: the figures of MEASURED, and the answers of its time."""
-        for place, figure in enumerate(figures):
-            if figure == figure:  # noqa: PLR0124 -- a number
-                self._sums[place] += figure
-                self._numbers[place] += 1
-                self._largest[place] = max(self._largest[place], figure)
+        self._fresh.append(figures)
+        if len(self._fresh) >= _FOLDED:
+            self._fold()
         for bucket, number in histogram.items():
             self.histogram[bucket] = self.histogram.get(bucket, 0) + number
 
+    def _fold(self) -> None:
+        for place, column in enumerate(zip(*self._fresh, strict=True)):
+            numbers = [figure for figure in column if figure == figure]  # noqa: PLR0124 -- a number
+            if numbers:
+                self._sums[place] += sum(numbers)
+                self._numbers[place] += len(numbers)
+                self._largest[place] = max(self._largest[place], *numbers)
+        self._fresh.clear()
+
     def measured(self) -> list[float]:
         """The figures of MEASURED for all of the time."""
+        self._fold()
         return [
             _NAN if not number else largest if column.worst else total / number
             for column, total, number, largest in zip(
@@ -239,9 +259,8 @@ def difference(before: Sequence[int], after: Sequence[int]) -> Histogram:
     """What has come into a histogram; what was rubbish and is less now counts for nothing."""
     if before == after:
         return {}
-    return {
-        bucket: now - then for bucket, (then, now) in enumerate(zip(before, after, strict=True)) if now > then
-    }
+    grown = compress(range(len(after)), map(gt, after, before))
+    return {bucket: after[bucket] - before[bucket] for bucket in grown}
 
 
 _MINUTE = struct.Struct(f"<B{len(MEASURED)}e")
@@ -251,7 +270,7 @@ _MINUTE_VERSION = 1
 
 def pack_minute(figures: Sequence[float], histogram: Histogram) -> bytes:
     """A minute as it is kept in memory and on disk: the figures, then a bucket and a varint for each count."""
-    kept = (_bounded(figure, column.unit) for figure, column in zip(figures, MEASURED, strict=True))
+    kept = (_bounded(figure / column.unit) for figure, column in zip(figures, MEASURED, strict=True))
     packed = bytearray(_MINUTE.pack(_MINUTE_VERSION, *kept))
     for bucket, number in sorted(histogram.items()):
         packed.append(bucket)
