@@ -22,12 +22,12 @@ import struct
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import gt, truediv
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from djsup_worker.scoreboard import HISTOGRAM_BUCKETS, bucket_middle_s
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     Histogram = dict[int, int]
     """How many answers fell into each bucket of the scoreboard's; those without are left out."""
@@ -118,16 +118,17 @@ class Ring:
         self._chunk = chunk
         self._empty = _HALF_NAN * (len(columns) * chunk)
         self._chunks_max = kept_s // step_s // chunk + 1
-        self._chunks: dict[int, bytearray] = {}
+        self.chunks: dict[int, bytearray] = {}
+        """By their number, the oldest first."""
 
     def put(self, at: int, figures: Iterable[float]) -> None:
         """Keep the figures of the step that ``at`` (s) is in; not a number: there is none."""
         number, place = divmod(at // self.step_s, self._chunk)
-        chunk = self._chunks.get(number)
+        chunk = self.chunks.get(number)
         if chunk is None:
-            while len(self._chunks) >= self._chunks_max:
-                del self._chunks[next(iter(self._chunks))]
-            chunk = self._chunks[number] = bytearray(self._empty)
+            while len(self.chunks) >= self._chunks_max:
+                del self.chunks[next(iter(self.chunks))]
+            chunk = self.chunks[number] = bytearray(self._empty)
         kept = [*map(truediv, figures, self._units)]
         try:
             if _INFINITE.isdisjoint(kept):
@@ -140,7 +141,7 @@ class Ring:
     def get(self, at: int) -> tuple[float, ...] | None:
         """The record of the step that ``at`` is in, in the columns' units; None: nothing was kept."""
         number, place = divmod(at // self.step_s, self._chunk)
-        chunk = self._chunks.get(number)
+        chunk = self.chunks.get(number)
         return None if chunk is None else self._record.unpack_from(chunk, place * self._record.size)
 
     def table(self, begin: int, end: int) -> Table:
@@ -153,7 +154,18 @@ class Ring:
     @property
     def size_bytes(self) -> int:
         """What the records take."""
-        return sum(map(len, self._chunks.values()))
+        return sum(map(len, self.chunks.values()))
+
+    @property
+    def chunk_bytes(self) -> int:
+        """What one chunk takes."""
+        return len(self._empty)
+
+    def recall(self, chunks: Mapping[int, bytes]) -> None:
+        """Begin with chunks that another program has kept, the oldest first; one that is none is left out."""
+        for number, chunk in list(chunks.items())[-self._chunks_max :]:
+            if len(chunk) == self.chunk_bytes:
+                self.chunks[number] = bytearray(chunk)
 
 
 def _bounded(kept: float) -> float:
@@ -233,6 +245,27 @@ class Bin:
     def record(self) -> list[float]:
         """The figures of SITE for all of the time."""
         return [*self.measured(), *percentiles_ms(self.histogram)]
+
+    def left(self) -> list[Any]:
+        """All of it, for another program: JSON."""
+        self._fold()
+        return [self.begin, self._sums, self._numbers, self._largest, list(self.histogram.items())]
+
+    @classmethod
+    def again(cls, raw: list[Any]) -> Bin:
+        """What ``left`` gave.
+
+        Raises:
+            ValueError, TypeError: it did not.
+        """
+        begin, sums, numbers, largest, histogram = raw
+        found = cls(int(begin))
+        found._sums, found._largest = [float(each) for each in sums], [float(each) for each in largest]
+        found._numbers = [int(each) for each in numbers]
+        if {len(sums), len(numbers), len(largest)} != {len(MEASURED)}:
+            raise ValueError("a bin of other columns")
+        found.histogram = {int(bucket): int(number) for bucket, number in histogram}
+        return found
 
 
 def percentiles_ms(histogram: Histogram) -> tuple[float, ...]:
@@ -345,8 +378,8 @@ class SiteSeries:
     """All that is kept of one site."""
 
     def __init__(self) -> None:
-        self._seconds = Ring(SITE, SECOND_S, SECONDS_KEPT_S, 60)
-        self._tens = Ring(SITE, TEN_S, TENS_KEPT_S, 360)
+        self.rings = {"seconds": seconds_ring(), "tens": tens_ring()}
+        self._seconds, self._tens = self.rings.values()
         self._minutes = _Minutes()
         self._ten: Bin | None = None
         self._minute: Bin | None = None
@@ -374,6 +407,24 @@ class SiteSeries:
         self._minute = None
         self._minutes.put(begin, packed)
         return begin, packed
+
+    def minute_so_far(self) -> tuple[int, bytes] | None:
+        """The running minute, if there is one, as it would be kept if nothing followed; it goes on."""
+        if self._minute is None:
+            return None
+        return self._minute.begin, pack_minute(self._minute.measured(), self._minute.histogram)
+
+    def left(self) -> list[Any]:
+        """What runs of it, for another program: JSON; the rings stand beside it."""
+        return [None if each is None else each.left() for each in (self._ten, self._minute)]
+
+    def recall(self, raw: list[Any]) -> None:
+        """Go on with what ``left`` gave.
+
+        Raises:
+            ValueError, TypeError: it did not.
+        """
+        self._ten, self._minute = (None if each is None else Bin.again(each) for each in raw)
 
     @property
     def first_minute(self) -> int | None:
@@ -473,6 +524,16 @@ def choose_step(begin: float, end: float, now: float) -> int:
         if kept and (end - begin) / step_s <= CHOSEN_MAX:
             return step_s
     return STEPS[-1][0]
+
+
+def seconds_ring() -> Ring:
+    """The ring of a site's seconds."""
+    return Ring(SITE, SECOND_S, SECONDS_KEPT_S, 60)
+
+
+def tens_ring() -> Ring:
+    """The ring of a site's day in steps of ten seconds."""
+    return Ring(SITE, TEN_S, TENS_KEPT_S, 360)
 
 
 def worker_ring() -> Ring:
