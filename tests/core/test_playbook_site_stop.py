@@ -42,6 +42,7 @@ from djsup.core.actions import (
 from djsup.core.estate import Estate
 from djsup.core.events import (
     ListenerBound,
+    LoadSampled,
     ReloadAsked,
     Replaced,
     RestartAsked,
@@ -54,7 +55,7 @@ from djsup.core.events import (
     SiteStopAsked,
     StopAsked,
 )
-from djsup.core.model import Generation, ProcId, ProgramSettings, SiteName, WorkerCount
+from djsup.core.model import Generation, ProcId, ProgramSettings, ScalingPolicy, SiteName, WorkerCount
 from djsup.core.snapshot import ReloadResult, SiteState
 
 if TYPE_CHECKING:
@@ -338,3 +339,24 @@ def test_one_that_may_sleep_is_loaded_when_it_is_started() -> None:
     play >> START << Said(NoticeKind.START_ASKED) << BindListener(HTTP)
     play >> ListenerBound(HTTP) << like(StartTemplate)
     play.done()
+
+
+def test_what_the_load_asked_for_before_a_stop_is_not_held_against_what_is_started() -> None:
+    play = curtain_up(replace(BLOG, workers=WorkerCount(2, 4)))
+    play >> changed(replace(BLOG, workers=WorkerCount(1, 4), scaling=ScalingPolicy(down_after_s=5.0))) << ...
+    quiet = LoadSampled(BLOG.name, busy_threads=0, waiting=0)
+    play >> 1.0 >> quiet >> 1.0 >> quiet
+    play >> STOP << ...
+    for proc in (2, 3, 1):
+        play >> exited(proc) << ...
+    play >> 10.0 >> START << ... >> ListenerBound(HTTP) << ...
+    template = play.asked(StartTemplate)
+    play >> started(template) >> loaded(template) << ...
+    for _ in range(2):
+        proc = play.asked(ForkWorker)
+        play >> started(proc) >> ready(proc) << ...
+    assert play.site().workers_asked == 2
+    play >> 1.0 >> quiet
+    play.done()
+    play >> 5.0 >> quiet << Said(NoticeKind.SCALED, "no more were needed for 5 s") << ...
+    assert play.site().workers_asked == 1

@@ -458,6 +458,7 @@ class Pool:
     def _end_all(self, mode: Mode, why: str, now: float) -> None:
         self.generations.let_go(why, now)
         self.sleep.wake()
+        self.site.scaling.look_away()  # what was needed before says nothing about what is needed then
         self.mode = mode
         self.settled = False
         self.site.error = None

@@ -342,7 +342,7 @@ class Judge:
             was = before[shown.name]
             for what in (
                 *("generation", "last_reload", "previous_generation", "workers_asked", "workers_why"),
-                *("state", "stopped_by"),
+                "stopped_by",
             ):
                 found, wanted = getattr(shown, what), getattr(was, what)
                 self.check(found == wanted, f"{shown.name}: {what} is {found} after an upgrade, was {wanted}")
