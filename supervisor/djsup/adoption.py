@@ -98,7 +98,9 @@ class Adoption:
         adopted = tuple(
             self._take(estate, orphans)
             for estate, orphans in taken
-            if orphans or estate.stopped_by is not None or any(each.pid is not None for each in estate.helpers)
+            if orphans
+            or estate.stopped_by is not None
+            or any(each.pid is not None for each in estate.helpers)
         )
         self._over = True
         self._close_if_done()

@@ -100,10 +100,10 @@ def next_daemon(before: Play) -> Play:
 
 def next_program(before: Play) -> Play:
     """The daemon's program is replaced."""
-    sites, last_proc, dashboard = before.fleet.bequest()
+    sites, last_proc, dashboard, keeper = before.fleet.bequest()
     assert before.fleet.settings is not None
     read = ESTATES.validate_json(ESTATES.dump_json(sites))
-    replaced = Replaced(before.fleet.settings, last_proc, dashboard, dashboard_anew=False)
+    replaced = Replaced(before.fleet.settings, last_proc, dashboard, dashboard_anew=False, keeper=keeper)
     return Play(now=before.now + 0.5) >> SitesAdopted(read, replaced)
 
 
