@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import pytest
 
+from djsup import series_left
 from djsup.core.model import Pid, SiteName, Slot
 from djsup.recorder import MEMORY_EVERY_S, Recorder, Seen
 from djsup.shell.samples import Measured, Meter, Totals
@@ -150,7 +150,7 @@ def test_a_process_is_measured_without_psutil_as_with_it() -> None:
     assert abs(measured.descriptors - own.num_fds()) <= 2
     assert measured.rss_bytes == pytest.approx(own.memory_info().rss, rel=0.1)
     assert measured.cpu_s == pytest.approx(sum(own.cpu_times()[:2]), abs=0.5)
-    assert replace(measured, pss_bytes=0).private_bytes > 0
+    assert measured.private_bytes > 0
 
 
 def test_a_request_that_a_worker_has_noted_is_kept_once_whoever_has_the_slot_next() -> None:
@@ -158,7 +158,7 @@ def test_a_request_that_a_worker_has_noted_is_kept_once_whoever_has_the_slot_nex
     written = {1: [Note(1, 99_000_000_000, 2_000_000_000, 500, "GET", "/a")], 2: []}
 
     def look(pid: int, noted: int) -> None:
-        seen = Seen(Slot(0), Pid(pid), replace(row(pid=pid), noted=noted), serves=True)
+        seen = Seen(Slot(0), Pid(pid), row(pid=pid)._replace(noted=noted), serves=True)
         world.recorder.note(
             BLOG, 100.0, seen, lambda _slot, after: [n for n in written[pid] if n.number > after]
         )
@@ -172,3 +172,85 @@ def test_a_request_that_a_worker_has_noted_is_kept_once_whoever_has_the_slot_nex
     assert (first.path, first.status, first.took_s, first.at, first.pid) == ("/a", 500, 2.0, T0 + 0.0, 1)
     assert (second.path, second.at, second.pid) == ("/b", T0 + 1.0, 2)
     assert world.recorder.noted(SiteName("none")) == []
+
+
+def test_another_program_of_the_daemon_goes_on_without_a_gap() -> None:
+    whole, first, second = World(), World(), World()
+    kept: list[tuple[int, bytes]] = []
+    again: list[tuple[int, bytes]] = []
+    whole.recorder.keep = lambda _site, at, minute: kept.append((at, minute))
+    second.recorder.keep = lambda _site, at, minute: again.append((at, minute))
+    for number in range(37):
+        for world in (whole, first):
+            world.see(row(number), row(2 * number, pid=2))
+    note = Note(1, 136_000_000_000, 2_000_000_000, 500, "GET", "/a")
+    seen = Seen(Slot(0), Pid(1), row()._replace(noted=1), serves=True)
+    first.recorder.note(BLOG, 137.0, seen, lambda _slot, after: [note] if after < 1 else [])
+    first.recorder.close()
+
+    second.recorder.recall(first.recorder.left())
+    second.recorder.count_on(BLOG, 0.0, Totals())  # what is known better stays
+    second.second = 37
+    for number in range(37, 90):
+        for world in (whole, second):
+            world.see(row(number), row(2 * number, pid=2))
+    for step_s in (1, 10):
+        tables = [
+            known.table(T0, T0 + 90, step_s).to_json()
+            for world in (whole, second)
+            if (known := world.recorder.site(BLOG)) is not None
+        ]
+        assert len(tables) == 2
+        assert tables[0] == tables[1], step_s
+    assert [at for at, _ in kept] == [T0], "one minute is over"
+    assert again == kept, "whichever program has begun it"
+    slots = [world.recorder.worker(BLOG, 1) for world in (whole, second)]
+    assert slots[0] is not None
+    assert slots[1] is not None
+    assert slots[0][0].table(T0, T0 + 90).to_json() == slots[1][0].table(T0, T0 + 90).to_json()
+    assert [each.path for each in second.recorder.noted(BLOG)] == ["/a"]
+    second.recorder.note(BLOG, 138.0, seen, lambda _slot, after: [note] if after < 1 else [])
+    assert len(second.recorder.noted(BLOG)) == 1, "a note is read once"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"{}\n",
+        b"[]\n",
+        b'{"format": 1, "columns": [], "sites": {"blog": {}}, "rings": []}\n',
+        b"\xff\n",
+    ],
+)
+def test_what_another_version_has_left_is_a_gap_and_no_peak(broken: bytes) -> None:
+    world = World()
+    world.recorder.recall(broken)
+    world.recorder.count_on(BLOG, 99.5, Totals().plus(row(1_000_000)))
+    world.see(row(1_000_001))
+    assert world.shown("requests_per_s") == [2.0]
+
+
+def test_a_part_of_what_is_left_is_cut_off_without_harm() -> None:
+    world, other = World(), World()
+    for number in range(5):
+        world.see(row(number))
+    content = world.recorder.left()
+    other.recorder.recall(content[:-7])
+    assert other.recorder.site(BLOG) is None
+    other.recorder.recall(content.replace(b'"running"', b'"walking"'))
+    assert other.recorder.site(BLOG) is None
+
+
+def test_of_many_sites_the_day_is_left_out_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, other = World(), World()
+    for number in range(25):
+        world.see(row(number))
+    known = world.recorder.site(BLOG)
+    assert known is not None
+    monkeypatch.setattr(series_left, "MOST_BYTES", known.rings["seconds"].size_bytes + 4000)
+    other.recorder.recall(world.recorder.left())
+    found = other.recorder.site(BLOG)
+    assert found is not None
+    assert found.rings["seconds"].size_bytes > 0
+    assert found.rings["tens"].size_bytes == 0

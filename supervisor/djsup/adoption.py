@@ -77,7 +77,10 @@ class Adoption:
         self._over = False
 
     async def gather(self, found: Iterable[Found]) -> tuple[Estate, ...]:
-        """Wait for those that are left, and take them over. Gives the sites as the core is to adopt them."""
+        """Wait for those that are left, and take them over. Gives the sites as the core is to adopt them.
+
+        A site that somebody has stopped is among them, though nothing may be left of it: it is to stay so.
+        """
         estates = self._find(found)
         if self._orphans:
             text = f"an earlier daemon has left {len(self._orphans)} processes: waiting for them to call"
@@ -95,7 +98,9 @@ class Adoption:
         adopted = tuple(
             self._take(estate, orphans)
             for estate, orphans in taken
-            if orphans or any(each.pid is not None for each in estate.helpers)
+            if orphans
+            or estate.stopped_by is not None
+            or any(each.pid is not None for each in estate.helpers)
         )
         self._over = True
         self._close_if_done()
@@ -220,10 +225,11 @@ class Adoption:
             or not performer.handovers.adopt(name, left.generation, intake, outlet)
         ):
             _close(intake, outlet)
+        closed = self._over or orphan.estate.stopped_by is not None  # nobody is to connect to what is stopped
         for address, listener in zip(generation.settings.listen, listeners, strict=True):
-            if self._over or listener is None or not performer.listeners.adopt(address, listener):
+            if closed or listener is None or not performer.listeners.adopt(address, listener):
                 _close(listener)
-            if address.kind is AddressKind.FD:
+            if address.kind is AddressKind.FD and orphan.estate.stopped_by is None:
                 with suppress(CannotListen):  # whoever started us has handed it over again
                     performer.listeners.bind(address)
 

@@ -132,12 +132,14 @@ class Bequest:
     dashboard_control: int
     ready_fd: int | None
     keeper: ProcessLeft | None = None
+    series: int | None = None
+    """Sealed memory with what was measured (``series_left.py``); None: there is none, as at the proof."""
 
     @property
     def fds(self) -> tuple[int, ...]:
         """Every descriptor that it names."""
-        ready = () if self.ready_fd is None else (self.ready_fd,)
-        return (*self.holdings.fds, self.lock, self.control, self.dashboard_control, *ready)
+        some = tuple(fd for fd in (self.ready_fd, self.series) if fd is not None)
+        return (*self.holdings.fds, self.lock, self.control, self.dashboard_control, *some)
 
     def write(self) -> bytes:
         """As it is handed over."""

@@ -35,7 +35,7 @@ from djsup.observer import Observer, to_next_look_s
 from djsup.performer import Performer
 from djsup.profiler import Profiler
 from djsup.service import STORED, Service
-from djsup.shell import inherited, signals
+from djsup.shell import inherited, signals, succession
 from djsup.shell.archive import Archive
 from djsup.shell.control import Control, Peer, Refused
 from djsup.shell.estates import Estates
@@ -60,7 +60,14 @@ if TYPE_CHECKING:
 
 DEPLOYS_RECALLED = 2000
 """Deploys of an earlier daemon that are read at the start, of all sites."""
-SETTLED = {SiteState.SERVING, SiteState.DEGRADED, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.SLEEPING}
+SETTLED = {
+    SiteState.SERVING,
+    SiteState.DEGRADED,
+    SiteState.FAILED,
+    SiteState.BACKING_OFF,
+    SiteState.SLEEPING,
+    SiteState.STOPPED,
+}
 
 
 def run(
@@ -254,6 +261,10 @@ class Daemon:
         """Hold what the program held that ran before in this process."""
         self._adopt_settings(left.settings, left.handed_at_wall)
         self.performer.go_on(left.holdings)
+        if left.series is not None:
+            with suppress(OSError, ValueError):  # then the series have a gap
+                self.observer.recorder.recall(succession.read(left.series))
+            os.close(left.series)
         self.observer.count_on(left.figures.sites, left.figures.overdue)
         for site, kind, number in left.figures.events:
             self.history.counts[site, kind] = number
@@ -431,7 +442,8 @@ class Daemon:
         running = self.fleet.running()
         if running is None:
             raise Refused("the sites are not started yet", 1)
-        return difference.to_json(difference.between(running, loaded.settings, sites))
+        stopped = frozenset(SiteName(site.name) for site in self.outline() if site.stopped_by is not None)
+        return difference.to_json(difference.between(running, loaded.settings, sites, stopped))
 
     def stop(self, by: str, *, at_once: bool = False) -> None:
         """Have everything end, after ``stop_delay``."""

@@ -117,6 +117,9 @@ class Desk:
             "scale": self.scale,
             "run": self.run,
             "stop": self.stop,
+            # Not "stop" with names: a daemon that knows of none would stop everything.
+            "stop_sites": self.stop_sites,
+            "start_sites": self.start_sites,
             "events": self.events,
             "logs": self.logs,
             "trace": self.trace,
@@ -177,6 +180,8 @@ class Desk:
     async def reload(self, request: dict[str, Any], by: str) -> Answer:
         """New settings and code; waits for the outcome unless told otherwise."""
         wanted = self._sites(request)
+        for name in wanted:
+            self._not_stopped(name, "is not reloaded")
         history = self._daemon.history
         progress = history.follow()
         try:
@@ -185,7 +190,8 @@ class Desk:
             begun = {
                 site.name: site
                 for site in picture.sites
-                if (site.name in wanted or not request.get("sites")) and site.state is not SiteState.STOPPING
+                if (site.name in wanted or not request.get("sites"))
+                and (site.state is not SiteState.STOPPING or site.stopped_by is not None)
             }
             if request.get("wait", True) is False:
                 yield {"result": {"sites": [_started(site) for site in begun.values()]}}
@@ -203,6 +209,7 @@ class Desk:
     async def rollback(self, request: dict[str, Any], by: str) -> Answer:
         """The code back that served before; waits for the outcome unless told otherwise."""
         name = self._site(request)
+        self._not_stopped(name, "cannot go back")
         before = next(site for site in self._daemon.outline() if site.name == name)
         if not before.previous_generation:
             raise Refused(
@@ -241,12 +248,55 @@ class Desk:
                     await self._daemon.change()
             yield {"result": {"sites": [finished[name] for name in begun]}}
 
+    async def stop_sites(self, request: dict[str, Any], by: str) -> Answer:
+        """Drain and end these sites, or end them at once; waits until they have stopped, unless told otherwise."""
+        at_once = bool(request.get("now"))
+        async for answer in self._order(
+            request, lambda name: events.SiteStopAsked(name, by, at_once), starts=False
+        ):
+            yield answer
+
+    async def start_sites(self, request: dict[str, Any], by: str) -> Answer:
+        """Have these sites serve again that were stopped; waits until they do or have failed, unless told otherwise."""
+        async for answer in self._order(request, lambda name: events.SiteStartAsked(name, by), starts=True):
+            yield answer
+
+    async def _order(
+        self, request: dict[str, Any], order: Callable[[SiteName], Event], *, starts: bool
+    ) -> Answer:
+        """Tell sites to stop or to start, and say what came of it, with what happens meanwhile."""
+        names = list(dict.fromkeys(self._sites(request)))
+        if not names:
+            raise Refused("sites is empty; name one at least", 2)
+        history = self._daemon.history
+        progress = history.follow()
+        try:
+            before = {site.name: site for site in self._daemon.outline()}
+            await asyncio.gather(*(self._daemon.tell_and_see(order(name)) for name in names))
+            with self._daemon.upgrades.put_off():
+                while True:
+                    while not progress.empty():
+                        entry = progress.get_nowait()
+                        if entry.site in names:
+                            yield {"progress": {"site": entry.site, "text": entry.text}}
+                    # Looked at last before the wait, for what is missed here may be the last change.
+                    now = {site.name: site for site in self._daemon.outline()}
+                    if request.get("wait", True) is False or all(
+                        _arrived(now.get(name), starts=starts) for name in names
+                    ):
+                        break
+                    await self._daemon.change()
+                sites = [_came_of_it(name, before[name], now.get(name), starts=starts) for name in names]
+                yield {"result": {"sites": sites}}
+        finally:
+            history.unfollow(progress)
+
     async def restart(self, request: dict[str, Any], by: str) -> Answer:
         """Stop and start one site; waits until it serves or has failed, unless told otherwise."""
         name = self._site(request)
-        picture = await self._daemon.tell_and_see(events.RestartAsked(name, by))
-        before = next((site.generation for site in self._daemon.outline() if site.name == name), 0)
-        site = next((site for site in picture.sites if site.name == name), None)
+        await self._daemon.tell_and_see(events.RestartAsked(name, by))
+        site = next((each for each in self._daemon.outline() if each.name == name), None)
+        before = 0 if site is None else site.generation
         while request.get("wait", True) is not False and site is not None:
             settled = {SiteState.SERVING, SiteState.FAILED, SiteState.BACKING_OFF, SiteState.STOPPED}
             if site.state in settled and (site.state is not SiteState.SERVING or site.generation != before):
@@ -269,6 +319,7 @@ class Desk:
             ) from error
         if not relative and number < 1:
             raise Refused(f"workers is {number}; it must be at least 1", 2)
+        self._not_stopped(name, "is not scaled")
         picture = await self._daemon.tell_and_see(events.ScaleAsked(name, number, by, relative))
         asked = next((site.workers_asked for site in picture.sites if site.name == name), 0)
         yield {"result": {"site": name, "workers": asked}}
@@ -276,6 +327,7 @@ class Desk:
     async def run(self, request: dict[str, Any], by: str) -> Answer:
         """Run a scheduled command now; what it prints, then how it went."""
         site, name = self._site(request), str(request.get("program"))
+        self._not_stopped(site, f"program {name} is not run")
         before = self._program(site, name)
         log = self._daemon.log.follow()
         try:
@@ -441,6 +493,18 @@ class Desk:
             raise Refused(f"sites is {names!r}; it must be a list of names", 2)
         return [self._known(name) for name in names]
 
+    def _not_stopped(self, name: SiteName, so: str) -> None:
+        """What somebody has stopped is moved by nothing but a start.
+
+        Raises:
+            Refused: it was.
+        """
+        site = next((each for each in self._daemon.outline() if each.name == name), None)
+        if site is not None and site.stopped_by is not None:
+            raise Refused(
+                f'site "{name}" {so}: it is stopped, by {site.stopped_by}; djsup start {name} starts it', 1
+            )
+
     def _filter(self, request: dict[str, Any]) -> tuple[SiteName | None, int]:
         site = None if request.get("site") is None else self._site(request)
         return site, int(min(LIMIT_MAX, max(0.0, self._number(request, "limit", 100))))
@@ -476,11 +540,37 @@ def _started(site: SiteSnapshot) -> dict[str, Any]:
     }
 
 
+def _arrived(site: SiteSnapshot | None, *, starts: bool) -> bool:
+    """Whether a site is what it was told to be, or will not become it."""
+    if site is None or (site.stopped_by is None) is not starts:
+        return True  # gone, or told something else meanwhile
+    if not starts:
+        return site.state is SiteState.STOPPED
+    return site.state not in {SiteState.STARTING, SiteState.STOPPING, SiteState.STOPPED}
+
+
+def _came_of_it(name: str, before: SiteSnapshot, now: SiteSnapshot | None, *, starts: bool) -> dict[str, Any]:
+    """What became of a site that was told to stop or to start; ``changed`` is False where it was so before."""
+    error = None if now is None else now.error
+    if now is None:
+        error = "the site was removed"
+    elif (now.stopped_by is None) is not starts:
+        error = f"it was stopped meanwhile, by {now.stopped_by}" if starts else "it was started meanwhile"
+    return {
+        "name": name,
+        "state": SiteState.STOPPED.value if now is None else now.state.value,
+        "changed": (before.stopped_by is None) is not starts,
+        "error": error,
+    }
+
+
 def _outcome(before: SiteSnapshot, now: SiteSnapshot | None) -> dict[str, Any] | None:
     """How the reload that ``before`` shows as begun has ended; None while it runs."""
     answer = {**_started(before), "result": "done"}
     if now is None:
         return {**answer, "result": "rolled-back", "error": "the site was removed"}
+    if before.stopped_by is not None:
+        return {**answer, "result": "stopped"}  # nothing was begun: it loads the new code when it is started
     if now.state in (SiteState.STOPPING, SiteState.STOPPED):
         return {**answer, "result": "rolled-back", "error": "the site was stopped"}
     report = now.last_reload

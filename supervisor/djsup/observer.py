@@ -79,9 +79,12 @@ class Observer:
         overdue: Iterable[tuple[ProcId, tuple[int, ...]]],
     ) -> None:
         """Count on from there; the performer has the processes already."""
+        now = time.monotonic()
         for name, retired, cpu_s in sites:
             figures = self._sites[name] = SiteSamples(retired.as_here(), cpu_s)
-            figures.basis = figures.totals([row for _, row in self._rows(name)]).histogram
+            totals = figures.totals([row for _, row in self._rows(name)])
+            figures.basis = totals.histogram
+            self.recorder.count_on(name, now, totals)
         self._overdue = {proc: set(told) for proc, told in overdue}
 
     def look(self, settings: Settings) -> None:

@@ -193,6 +193,10 @@ class Performer:
                 self._watches.watch(address, self.listeners.socket(address))
             case actions.UnwatchListener(address):
                 self._watches.drop(address)
+            case actions.CloseRoute(name):
+                self.router.close_route(name)
+            case actions.OpenRoute(name):
+                self.router.open_route(name)
             case actions.StartTemplate(proc, generation, site):
                 self._boot(proc, generation, None, site)
             case actions.BootWorker(proc, generation, slot, site):
@@ -212,6 +216,7 @@ class Performer:
                 if all(each.site != name for each in self.roster.values()):
                     self._forget_scoreboard(name)  # a site that sleeps cold needs none
             case actions.ForgetSite(name):
+                self.router.forget(name)
                 self._log.forget(name)
                 self.keyring.forget(name)
                 self.access.forget(name)

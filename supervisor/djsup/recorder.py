@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from djsup import series
+from djsup import series, series_left
+from djsup.core.model import Pid, SiteName, Slot
+from djsup.series_left import RingLeft
 from djsup.shell.samples import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from djsup.core.model import Pid, SiteName, Slot
     from djsup.shell.samples import Measured, Meter
     from djsup_worker.scoreboard import Note, Row
 
@@ -30,8 +32,7 @@ SLOT_FORGOTTEN_S = series.SECONDS_KEPT_S
 """A slot without a worker is forgotten after so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """One worker as the observer has seen it this second."""
 
     slot: Slot
@@ -82,6 +83,44 @@ class _SiteRecord:
         self.noted: deque[Noted] = deque(maxlen=NOTED_KEPT)
         self.notes_read: dict[Slot, tuple[Pid, int]] = {}
         """The last worker of each slot, and the number of its last note that was read."""
+
+    def left(self) -> dict[str, Any]:
+        """All of it but the rings: JSON."""
+        return {
+            "running": self.series.left(),
+            "before": None if self.before is None else [self.before[0], asdict(self.before[1])],
+            "slots": [[slot, each.pid, each.requests, each.at] for slot, each in self.slots.items()],
+            "noted": [asdict(each) for each in self.noted],
+            "notes_read": [[slot, *read] for slot, read in self.notes_read.items()],
+        }
+
+    @classmethod
+    def again(cls, raw: dict[str, Any], rings: Mapping[str, Mapping[int, bytes]]) -> _SiteRecord:
+        """What ``left`` gave, and the chunks of its rings.
+
+        Raises:
+            ValueError, KeyError, TypeError: it did not.
+        """
+        found = cls()
+        found.series.recall(raw["running"])
+        for name, ring in found.series.rings.items():
+            ring.recall(rings.get(name, {}))
+        if raw["before"] is not None:
+            at, totals = raw["before"]
+            counted: dict[str, Any] = {
+                name: tuple(each) if isinstance(each, list) else each for name, each in totals.items()
+            }
+            if len(counted["histogram"]) == len(Totals().histogram):
+                found.before = float(at), Totals(**counted)
+        for slot, pid, requests, seen_at in raw["slots"]:
+            each = _SlotSeries(series.worker_ring(), Pid(int(pid)), int(requests), float(seen_at))
+            each.ring.recall(rings.get(str(slot), {}))
+            found.slots[Slot(int(slot))] = each
+        found.noted.extend(Noted(**each) for each in raw["noted"])
+        found.notes_read = {
+            Slot(int(slot)): (Pid(int(pid)), int(read)) for slot, pid, read in raw["notes_read"]
+        }
+        return found
 
 
 class Recorder:
@@ -205,10 +244,41 @@ class Recorder:
         self._sites.pop(site, None)
 
     def close(self) -> None:
-        """Give the minutes that are not over to ``keep``: the daemon ends."""
+        """Give the minutes that are not over to ``keep``, as far as they are: the daemon ends, or is replaced."""
         for site, known in self._sites.items():
-            if running := known.series.close_minute():
+            if running := known.series.minute_so_far():
                 self.keep(site, *running)
+
+    # --- another program of the daemon ---------------------------------------------------------
+
+    def left(self) -> bytes:
+        """All that the program needs that replaces the daemon's, so that no series has a gap."""
+        sites: dict[str, Any] = {site: known.left() for site, known in self._sites.items()}
+        records = list(self._sites.items())
+        rings = [RingLeft(site, "seconds", known.series.rings["seconds"]) for site, known in records]
+        rings += [
+            RingLeft(site, str(slot), each.ring)
+            for site, known in records
+            for slot, each in known.slots.items()
+        ]
+        rings += [RingLeft(site, "tens", known.series.rings["tens"]) for site, known in records]
+        return series_left.pack(sites, rings)
+
+    def recall(self, content: bytes) -> None:
+        """Go on with what ``left`` gave; what cannot be read is left out, and its series has a gap."""
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            sites, rings = series_left.unpack(content)
+            for site, raw in sites.items():
+                with suppress(ValueError, KeyError, TypeError, AttributeError):
+                    self._sites[SiteName(site)] = _SiteRecord.again(
+                        raw, {name: chunks for (of, name), chunks in rings.items() if of == site}
+                    )
+
+    def count_on(self, site: SiteName, now: float, totals: Totals) -> None:
+        """What this site had done before this program came, it has not done since: where nothing better is known."""
+        known = self._of(site)
+        if known.before is None:
+            known.before = (now, totals)
 
     def site(self, site: SiteName) -> series.SiteSeries | None:
         """What is kept of a site; None: nothing yet."""

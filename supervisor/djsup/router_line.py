@@ -35,6 +35,8 @@ class RouterLine:
         self._listeners = listeners
         self._tell = tell
         self._settings: Settings | None = None
+        self._closed: set[SiteName] = set()
+        """Sites that somebody has stopped."""
         self._channel: socket.socket | None = None
         self._figures: dict[SiteName, Figures] = {}
         self._before: dict[SiteName, Figures] = {}
@@ -49,6 +51,20 @@ class RouterLine:
         """Have requests routed by these settings."""
         self._settings = settings
         self.tell_routing()
+
+    def close_route(self, site: SiteName) -> None:
+        """Have the requests of a site answered 503 at once."""
+        self._closed.add(site)
+        self.tell_routing()
+
+    def open_route(self, site: SiteName) -> None:
+        """Have them passed on again."""
+        self._closed.discard(site)
+        self.tell_routing()
+
+    def forget(self, site: SiteName) -> None:
+        """It is configured no more; one of its name that comes later was not stopped."""
+        self._closed.discard(site)
 
     def routes(self, site: SiteName) -> bool:
         """Whether a site's requests come through the router."""
@@ -87,7 +103,7 @@ class RouterLine:
             return
         settings = self._settings
         bound = [address for address in settings.shared if address in self._listeners]
-        memory = orders.memory_of(routing_of(settings).to_json())
+        memory = orders.memory_of(routing_of(settings, self._closed).to_json())
         message = {
             "kind": "routing",
             "listeners": [str(address) for address in bound],

@@ -24,7 +24,7 @@ import signal
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from djsup.bequest import Bequest
     from djsup.core.events import Exit
     from djsup.core.model import Settings
+    from djsup.observer import Observer
     from djsup.performer import Performer
 
 PROOF_S = 60.0
@@ -97,6 +98,7 @@ class Daemon(Protocol):
     """What an upgrade needs of the daemon."""
 
     performer: Performer
+    observer: Observer
     rereading: asyncio.Lock
     """Held while the configuration is read and handled."""
 
@@ -247,10 +249,11 @@ class Upgrades:
     def _replace(self, by: str) -> None:
         daemon, number = self._daemon, self._number + 1
         why = daemon.hold()
-        left = -1
+        left, series = -1, None
         try:
             if not why:
-                text = daemon.bequeath(by, number)
+                series = self._series()
+                text = replace(daemon.bequeath(by, number), series=series)
                 left = sealed.seal("djsup-bequest", text.write())
                 environ = {**os.environ, **daemon.variables}
                 succession.replace(self._command(left), environ, (left, *text.fds), signals.HEARD)
@@ -260,11 +263,19 @@ class Upgrades:
             # Still here: so nothing has changed.
             if left >= 0:
                 os.close(left)
+            if series is not None:
+                os.close(series)
             daemon.release()
             self._runs = False
             self._number = number
         self.last = Outcome(number, __version__, __version__, error=why)
         self._refused(why)
+
+    def _series(self) -> int | None:
+        """What was measured, for the next program; None: there is no memory for it, and then it has a gap."""
+        with suppress(OSError):
+            return sealed.seal("djsup-series", self._daemon.observer.recorder.left())
+        return None
 
 
 def _printed(fd: int) -> str:

@@ -36,7 +36,7 @@ import mmap
 import struct
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import List, NamedTuple, Tuple
 
 ROWS = 128
 ROW_BYTES = 16 * 1024
@@ -119,9 +119,8 @@ class Note:
     path: str
 
 
-@dataclass(frozen=True)
-class Row:
-    """One worker's row, read and bounded."""
+class Row(NamedTuple):
+    """One worker's row, read and bounded: a tuple, for the daemon makes one of each worker every second."""
 
     pid: int
     generation: int

@@ -109,6 +109,29 @@ def restart_site(page: Page, site: str) -> None:
     expect_state(page, site, "serving")
 
 
+def stop_and_start_site(page: Page, site: str) -> None:
+    """Press Stop on the site's page, say no, then yes; see who it was there and in the overview, and start it there."""
+    open_site(page, site)
+    actions = page.locator(".site-actions")
+    dialog = page.get_by_role("dialog", name=f"Stop {site}?")
+    actions.get_by_role("button", name=f"Stop {site}").click()
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_be_hidden()
+    actions.get_by_role("button", name=f"Stop {site}").click()
+    dialog.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("status").filter(has_text=f"{site} is stopped")).to_be_visible(timeout=ACTION_MS)
+    expect(page.locator(".site-page .problem")).to_contain_text("Stopped by ")
+    expect(actions.get_by_role("button", name=f"Reload {site}")).to_be_hidden()
+    page.get_by_role("navigation", name="Breadcrumb").get_by_role("link", name="Sites").click()
+    expect_state(page, site, "stopped")
+    expect(row(page, site)).to_contain_text("refuses requests until somebody starts it")
+    expect(row(page, site).get_by_role("button", name=f"Restart {site}")).to_be_hidden()
+    row(page, site).get_by_role("button", name=f"Start {site}").click()
+    expect(page.get_by_role("status").filter(has_text=f"{site} serves")).to_be_visible(timeout=ACTION_MS)
+    expect_state(page, site, "serving")
+    expect(row(page, site).locator(".problem")).to_be_hidden()
+
+
 def workers_asked(page: Page, site: str) -> int:
     """The number between - and + in the overview."""
     return int(row(page, site).locator(".stepper output").text_content() or "0")

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, Request, expect
 
 from browser import flows
 from browser.fleet import Fleet
-from djsup.core.snapshot import CurrentRequest, SiteState, WorkerState
+from djsup.core.snapshot import CurrentRequest, QueueSnapshot, SiteState, WorkerState
 from web_ui.dashboard_process import dashboard_process
 from web_ui.fake_daemon import FakeDaemon, fake_daemon_thread
 
@@ -78,6 +78,41 @@ def test_restart_asks_back_first(page: Page, fleet: Fleet) -> None:
     open_dashboard(page, fleet)
     flows.restart_site(page, "blog")
     assert [call["site"] for call in fleet.fake.daemon.calls if call["verb"] == "restart"] == ["blog"]
+
+
+def test_a_site_is_stopped_after_asking_back_and_started_from_its_row(page: Page, fleet: Fleet) -> None:
+    open_dashboard(page, fleet)
+    flows.stop_and_start_site(page, "blog")
+    told = [call for call in fleet.fake.daemon.calls if call["verb"] in ("stop_sites", "start_sites")]
+    assert [(call["verb"], call["sites"]) for call in told] == [
+        ("stop_sites", ["blog"]),
+        ("start_sites", ["blog"]),
+    ]
+    assert page.title() == "djsup", "what somebody has stopped needs no look"
+
+
+def test_requests_that_wait_for_a_worker_are_seen_where_a_site_is_routed(page: Page, fleet: Fleet) -> None:
+    open_dashboard(page, fleet)
+
+    def wait(waiting: int, turned_away: int) -> None:
+        def change(daemon: FakeDaemon) -> None:
+            daemon.sites["shop"].shared = True
+            daemon.sites["shop"].queue = QueueSnapshot(waiting, 40, 1.0, turned_away)
+
+        fleet.fake.do(change)
+
+    wait(0, 0)
+    wait(7, 0)
+    expect(flows.row(page, "shop").locator(".workers")).to_contain_text("7 wait")
+    wait(0, 3)
+    expect(flows.row(page, "shop").locator(".workers")).to_contain_text("3 turned away")
+    flows.open_site(page, "shop")
+    tile = page.locator(".tile.queue")
+    expect(tile).to_contain_text("3 turned away")
+    expect(tile).to_contain_text("40 waited, 25 ms each")
+    page.get_by_role("navigation", name="Breadcrumb").get_by_role("link", name="Sites").click()
+    flows.open_site(page, "blog")
+    expect(page.locator(".tile.queue")).to_be_hidden()
 
 
 def test_scaling_is_seen_in_the_row_and_on_the_sites_page(page: Page, fleet: Fleet) -> None:

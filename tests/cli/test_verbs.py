@@ -424,6 +424,59 @@ def test_restart_says_how_the_site_is(
     assert (daemon.asked[0]["site"], daemon.asked[0]["wait"]) == ("blog", True)
 
 
+def ordered(state: str, *, changed: bool = True, error: str | None = None) -> dict[str, Any]:
+    return {"result": {"sites": [{"name": "blog", "state": state, "changed": changed, "error": error}]}}
+
+
+@pytest.mark.parametrize(
+    ("words", "verb", "answer", "status", "expected"),
+    [
+        (("stop",), "stop_sites", ordered("stopped"), 0, "blog: stopped\n"),
+        (("stop", "--no-wait"), "stop_sites", ordered("stopping"), 0, "blog: stopping\n"),
+        (("stop",), "stop_sites", ordered("stopped", changed=False), 0, "blog: stopped, and was so before\n"),
+        (
+            ("stop", "--now"),
+            "stop_sites",
+            ordered("starting", error="it was started meanwhile"),
+            1,
+            "blog: starting: it was started meanwhile\n",
+        ),
+        (("start",), "start_sites", ordered("serving"), 0, "blog: serving\n"),
+        (
+            ("start",),
+            "start_sites",
+            ordered("serving", changed=False),
+            0,
+            "blog: serving, and was not stopped before\n",
+        ),
+        (("start",), "start_sites", ordered("failed", error="no module"), 1, "blog: failed: no module\n"),
+    ],
+)
+def test_sites_are_stopped_and_started_by_name(
+    daemon: FakeDaemon,
+    ask: Callable[..., Result],
+    words: tuple[str, ...],
+    verb: str,
+    answer: dict[str, Any],
+    status: int,
+    expected: str,
+) -> None:
+    daemon.answer(verb, answer)
+    result = ask(words[0], "blog", *words[1:])
+    assert (result.exit_code, result.output) == (status, expected)
+    (call,) = daemon.asked
+    assert (call["verb"], call["sites"], call["wait"]) == (verb, ["blog"], "--no-wait" not in words)
+    assert call.get("now", False) == ("--now" in words)
+
+
+@pytest.mark.parametrize("words", [("stop", "--no-wait"), ("start", "--no-wait"), ("start", "blog", "-d")])
+def test_what_is_for_sites_is_not_for_the_daemon_and_the_other_way_round(
+    daemon: FakeDaemon, ask: Callable[..., Result], words: tuple[str, ...]
+) -> None:
+    assert ask(*words).exit_code == 2
+    assert daemon.asked == []
+
+
 @pytest.mark.parametrize(("wish", "workers"), [("blog=4", 4), ("blog=+1", "+1"), ("blog=-2", "-2")])
 def test_scale_asks_for_a_number_or_a_step(
     daemon: FakeDaemon, ask: Callable[..., Result], wish: str, workers: int | str

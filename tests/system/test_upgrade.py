@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -77,12 +78,21 @@ def test_an_upgrade_keeps_processes_counters_and_connections(daemon: DaemonUnder
     family = {each.pid for each in daemon.family()}
     with Load(daemon.ports["blog"], connections=8) as load:
         load.wait_for_requests(200)
+        time.sleep(1.2)
+        handed_at = int(time.time())
         said = daemon.done("upgrade").stdout
         load.wait_for_requests(200)
     assert load.outcome.closed == 0, load.outcome.summary()
     assert re.match(r"djsup (\S+) → \1, 1 site, 2 workers kept, took \d+ ms\n$", said), said
     assert {each.pid for each in daemon.family()} == family, "nothing ended and nothing was started"
     after = daemon.status("blog")
+    time.sleep(1.2)  # until the second is looked at in which the last request was
+    measured = daemon.ask("series", site="blog", step=1, **{"from": int(time.time()) - 60})
+    seconds = [(at, rate) for at, rate in enumerate(measured["requests_per_s"]) if rate is not None]
+    assert any(rate and measured["t"][at] < handed_at for at, rate in seconds), "what was before is there"
+    # Else all that was ever answered would be the rate of the first second.
+    first = next(rate for at, rate in seconds if measured["t"][at] >= handed_at)
+    assert first < after["requests"] * 0.8, (seconds, handed_at, after["requests"])
     assert pids(daemon) == serving
     assert {each["pid"] for each in after["templates"]} == loaded, "the former one is kept, too"
     assert after["requests"] >= before["requests"] + 200

@@ -29,6 +29,7 @@ from djsup.core.snapshot import (
     DaemonSnapshot,
     Latency,
     ProgramSnapshot,
+    QueueSnapshot,
     ReloadReport,
     ReloadResult,
     SiteSnapshot,
@@ -52,6 +53,7 @@ from djsup_worker import scoreboard
 from web_ui.fake_past import FakePast
 
 MIB = 1024 * 1024
+ORDERS = {"reload", "rollback", "restart", "scale", "stop_sites", "start_sites"}
 BRIEF_FROM = 10
 TURNS_TO_BEGIN = 5
 """Of the loop, until a connection that was just accepted has begun to be served: before, it would never be closed."""
@@ -150,7 +152,11 @@ class FakeSite:
     generation: int = 1
     asked: int = 2
     error: str | None = None
+    stopped_by: str | None = None
     notes: tuple[str, ...] = ()
+    shared: bool = False
+    """Whether its requests come through the router."""
+    queue: QueueSnapshot = field(default_factory=QueueSnapshot)
     last_reload: ReloadReport | None = None
     workers: list[FakeWorker] = field(default_factory=list)
     status: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
@@ -436,9 +442,12 @@ class FakeDaemon:
             generation=site.generation,
             listen=(site.listen,),
             hosts=(f"{site.name}.example.com",),
+            shared=(site.listen,) if site.shared else (),
+            queue=site.queue,
             error=site.error,
+            stopped_by=site.stopped_by,
             notes=site.notes,
-            workers_asked=site.asked,
+            workers_asked=0 if site.stopped_by else site.asked,
             python="3.12.1",
             django="5.1.4",
             requests=sum(site.status),
@@ -499,7 +508,7 @@ class FakeDaemon:
 
         if self.mute:
             await asyncio.sleep(3600)
-        if self.refusal is not None and request["verb"] in {"reload", "rollback", "restart", "scale"}:
+        if self.refusal is not None and request["verb"] in ORDERS:
             await send(self.refusal)
             return
         name = request.get("site")
@@ -543,6 +552,12 @@ class FakeDaemon:
                 await send(
                     {"ok": True, "result": {"site": names[0], "state": self.sites[names[0]].state.value}}
                 )
+            case "stop_sites" | "start_sites" as verb:
+                starts = verb == "start_sites"
+                sites = [
+                    await (self._start if starts else self._stop)(self.sites[each], send) for each in names
+                ]
+                await send({"ok": True, "result": {"sites": sites}})
             case "scale":
                 self._scale(self.sites[names[0]], request["workers"])
                 await send({"ok": True, "result": {"site": names[0], "workers": self.sites[names[0]].asked}})
@@ -633,6 +648,31 @@ class FakeDaemon:
         site.workers = [self._worker(site, slot) for slot in range(site.asked)]
         site.state = SiteState.SERVING
         self.happen("site-serving", site.name, f'site "{site.name}" serves with generation {site.generation}')
+
+    async def _stop(self, site: FakeSite, send: Any) -> dict[str, Any]:
+        changed, by = site.stopped_by is None, "root (dashboard)"
+        if changed:
+            site.stopped_by, site.state = by, SiteState.STOPPING
+            self.happen("stop-asked", site.name, f'site "{site.name}": stops', by=by)
+            await send({"progress": {"site": site.name, "text": f'site "{site.name}": stops'}})
+            await asyncio.sleep(site.reload_s)
+            site.state, site.workers, site.error = SiteState.STOPPED, [], None
+            self.happen("site-stopped", site.name, f'site "{site.name}": has stopped')
+        return {"name": site.name, "state": site.state.value, "changed": changed, "error": None}
+
+    async def _start(self, site: FakeSite, send: Any) -> dict[str, Any]:
+        changed = site.stopped_by is not None
+        if changed:
+            site.stopped_by, site.state = None, SiteState.STARTING
+            text = f'site "{site.name}": starts'
+            self.happen("start-asked", site.name, text, by="root (dashboard)")
+            await send({"progress": {"site": site.name, "text": text}})
+            await asyncio.sleep(site.reload_s)
+            site.generation += 1
+            site.workers = [self._worker(site, slot) for slot in range(site.asked)]
+            site.state = SiteState.SERVING
+            self.happen("site-serving", site.name, f'site "{site.name}": serves')
+        return {"name": site.name, "state": site.state.value, "changed": changed, "error": site.error}
 
     def _scale(self, site: FakeSite, workers: int | str) -> None:
         site.asked = max(1, site.asked + int(workers)) if isinstance(workers, str) else workers

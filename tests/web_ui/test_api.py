@@ -64,6 +64,17 @@ async def test_restart_gives_the_state_afterwards(here: World) -> None:
 
 
 @scene
+async def test_a_site_is_stopped_and_started_and_health_is_well_meanwhile(here: World) -> None:
+    stopped = {"name": "blog", "state": "stopped", "changed": True, "error": None}
+    assert await here.post("/api/sites/blog/stop", {"now": True}) == (200, stopped)
+    assert await here.post("/api/sites/blog/stop") == (200, stopped | {"changed": False})
+    assert [call["now"] for call in here.daemon.calls if call["verb"] == "stop_sites"] == [True, False]
+    assert (await here.get("/healthz"))[0] == 200, "it is as somebody wants it"
+    assert await here.post("/api/sites/blog/start") == (200, stopped | {"state": "serving"})
+    assert (await here.post("/api/sites/blog/stop", {"now": "yes"}))[0] == 400
+
+
+@scene
 async def test_profile_gives_what_was_seen_and_takes_only_a_bounded_time(here: World) -> None:
     status, answer = await here.post("/api/sites/shop/profile", {"seconds": 1})
     assert (status, answer["samples"], answer["stacks"][0][0]) == (200, 500, 310)
@@ -103,6 +114,8 @@ async def test_unknown_site_is_not_found(here: World) -> None:
     for path in (
         "/api/sites/none/reload",
         "/api/sites/none/restart",
+        "/api/sites/none/stop",
+        "/api/sites/none/start",
         "/api/sites/%20/reload",
         "/api/sites/..%2F/restart",
     ):

@@ -63,18 +63,27 @@ class Api:
             web.post("/api/sites/{name}/reload", self.reload),
             web.post("/api/sites/{name}/rollback", self.rollback),
             web.post("/api/sites/{name}/restart", self.restart),
+            web.post("/api/sites/{name}/stop", self.stop),
+            web.post("/api/sites/{name}/start", self.start),
             web.post("/api/sites/{name}/scale", self.scale),
             web.post("/api/sites/{name}/profile", self.profile),
             *self._past.routes(),
         ]
 
     async def health(self, _request: web.Request) -> web.Response:
-        """200 while every site serves, else 503 with the names of those that do not."""
+        """200 while every site serves, else 503 with the names of those that do not.
+
+        One that an operator has stopped is no reason to take this machine out of a load balancer.
+        """
         try:
             picture = await self._picture()
         except ClientError as error:
             return web.json_response({"status": "unknown", "error": str(error)}, status=503)
-        down = [site["name"] for site in picture["sites"] if site["state"] not in SERVES]
+        down = [
+            site["name"]
+            for site in picture["sites"]
+            if site["state"] not in SERVES and site["stopped_by"] is None
+        ]
         if down:
             return web.json_response({"status": "failing", "sites": down}, status=503)
         return web.json_response({"status": "ok", "sites": []})
@@ -158,6 +167,19 @@ class Api:
         await self._known(site)
         return web.json_response(await self._upstream.restart(site, self._live.tell_progress))
 
+    async def stop(self, request: web.Request) -> web.Response:
+        """Stop a site until somebody starts it; answers when it has ended."""
+        site = _site(request.match_info["name"])
+        now = _truth(await _body(request), "now") if request.can_read_body else False
+        await self._known(site)
+        return web.json_response(await self._upstream.stop(site, self._live.tell_progress, now=now))
+
+    async def start(self, request: web.Request) -> web.Response:
+        """Start a site that was stopped; answers when it serves or has failed."""
+        site = _site(request.match_info["name"])
+        await self._known(site)
+        return web.json_response(await self._upstream.start(site, self._live.tell_progress))
+
     async def scale(self, request: web.Request) -> web.Response:
         """Set the number of a site's workers."""
         site = _site(request.match_info["name"])
@@ -227,6 +249,13 @@ def _canary_s(body: dict[str, Any]) -> float | None:
             return float(seconds)
         case _:
             raise Refusal(400, f'"canary_s" is a number of seconds from 0 to {CANARY_MOST_S}.')
+
+
+def _truth(body: dict[str, Any], key: str) -> bool:
+    found = body.get(key, False)
+    if not isinstance(found, bool):
+        raise Refusal(400, f'"{key}" is true or false.')
+    return found
 
 
 def _workers(body: dict[str, Any]) -> int | str:

@@ -248,7 +248,7 @@ _RELOADED: _Json = _object(
             _object(
                 {
                     "name": _TEXT,
-                    "result": {"enum": ["done", "rolled-back", "superseded", "started", "asleep"]},
+                    "result": {"enum": ["done", "rolled-back", "superseded", "started", "asleep", "stopped"]},
                 },
                 generation=_MAYBE_WHOLE,
                 error=_MAYBE_TEXT,
@@ -395,6 +395,10 @@ _STATUS: _Json = _object(
                     ),
                     "hosts": _list(_TEXT),
                     "error": _MAYBE_TEXT,
+                    "stopped_by": {
+                        **_MAYBE_TEXT,
+                        "description": "Who has stopped this site, so that it stays so; null: nobody.",
+                    },
                     "requests": _WHOLE,
                     "requests_per_s": _NUMBER,
                     "latency_ms": _object({"p50": _MAYBE_MS, "p95": _MAYBE_MS, "p99": _MAYBE_MS}),
@@ -653,6 +657,20 @@ DOCUMENT: _Json = {
             _SITE,
             **_NO_SITE,
         ),
+        "/api/sites/{name}/stop": _post(
+            "Stop a site until it is started: requests that run are finished, connections are refused",
+            _answer("How it is, once it has ended.", _schema("Ordered")),
+            _SITE,
+            body=_object({}, now={**_TRUTH, "description": "Do not wait for requests; default: false."}),
+            **_BAD,
+            **_NO_SITE,
+        ),
+        "/api/sites/{name}/start": _post(
+            "Start a site that was stopped",
+            _answer("How it is, once it serves or has failed.", _schema("Ordered")),
+            _SITE,
+            **_NO_SITE,
+        ),
         "/api/sites/{name}/scale": _post(
             "Set the number of a site's workers until the configuration changes",
             _answer("The number asked for now.", _object({"site": _TEXT, "workers": _WHOLE})),
@@ -727,6 +745,14 @@ DOCUMENT: _Json = {
             "Requests": _REQUESTS,
             "Reloaded": _RELOADED,
             "Plan": _object({"sites": _list(_PLANNED), "daemon": _list(_DIFFERENCE)}),
+            "Ordered": _object(
+                {
+                    "name": _TEXT,
+                    "state": _TEXT,
+                    "changed": {**_TRUTH, "description": "false: it was so before."},
+                    "error": {**_MAYBE_TEXT, "description": "Why it is not as asked, null when it is."},
+                }
+            ),
             "Stacks": _STACKS,
             "Profile": _PROFILE,
             "Health": _object(

@@ -97,6 +97,16 @@ class Upstream:
         """Stop and start a site, and wait."""
         return await self._order("restart", progress, site=site, wait=True)
 
+    async def stop(self, site: str, progress: Callable[[str, str], None], *, now: bool) -> dict[str, Any]:
+        """Stop a site, at once or when its requests are finished, and wait."""
+        done = await self._order("stop_sites", progress, sites=[site], now=now, wait=True)
+        return _object(done["sites"][0])
+
+    async def start(self, site: str, progress: Callable[[str, str], None]) -> dict[str, Any]:
+        """Start a site that was stopped, and wait."""
+        done = await self._order("start_sites", progress, sites=[site], wait=True)
+        return _object(done["sites"][0])
+
     async def scale(self, site: str, workers: int | str) -> dict[str, Any]:
         """Set the number of workers, or change it by "+1" or "-1"."""
         return _object(await self._client.call("scale", ANSWER_S, site=site, workers=workers))

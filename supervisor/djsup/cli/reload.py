@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 AT_WORK = ("idle", "busy", "overdue")
 WAIT_S = 900.0
+WELL = ("done", "started", "asleep", "stopped")
+"""Results of which none is a failure."""
 
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -103,7 +105,7 @@ def show_outcomes(target: Target, result: dict[str, Any]) -> int:
             _show(outcome, serving.get(outcome["name"]))
         if not outcomes:
             click.echo("no site to reload")
-    return DONE if all(each["result"] in ("done", "started", "asleep") for each in outcomes) else FAILED
+    return DONE if all(each["result"] in WELL for each in outcomes) else FAILED
 
 
 def _serving(daemon: Client) -> dict[str, int]:
@@ -133,6 +135,9 @@ def _show(outcome: dict[str, Any], serving: int | None) -> None:
             output.console().print(Text.assemble(site, f"the reload to generation {generation} has begun"))
         case "asleep":
             text = "sleeps and has nothing loaded; the next connection loads the new code"
+            output.console().print(Text.assemble(site, text), soft_wrap=True)
+        case "stopped":
+            text = f"stays stopped; djsup start {name} loads the new code"
             output.console().print(Text.assemble(site, text), soft_wrap=True)
         case "superseded":
             text = f"generation {generation} was given up for a newer reload"

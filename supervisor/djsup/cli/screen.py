@@ -107,7 +107,7 @@ class Screen:
             return Text.assemble((self.asks, "bold yellow"), "  y: yes, any other key: no")
         sorts = "n name " + " ".join(f"{key} {name}" for key, (name, _) in SORTS.items())
         keys = "esc back  " if self.opened else f"enter workers  sort by {sorts}\n"
-        text = Text(f"{keys}R reload  S restart  + - scale  q quit", style="dim")
+        text = Text(f"{keys}R reload  S restart  T stop, start  + - scale  q quit", style="dim")
         return text.append(f"\n{self.said}", style="red" if self.failed else "green") if self.said else text
 
 
@@ -158,7 +158,7 @@ def _all(console: Console, screen: Screen) -> RenderableType:
             figures.size(site.memory_bytes),
             f"{site.cpu_percent:.0f}%",
             age(running.age_s) if running else Text(figures.NONE, style="dim"),
-            _request(running) if running else Text(output.clean(site.error or ""), style="red", no_wrap=True),
+            _request(running) if running else _instead(site),
             style="reverse" if site.name == screen.chosen and console.is_terminal else "",
         )
     return table
@@ -168,6 +168,8 @@ def _one(console: Console, site: SiteSnapshot) -> RenderableType:
     head = Text.assemble((site.name, "bold"), "  ", (site.state.value, STATE_STYLES[site.state]))
     head.append(f"  generation {site.generation}  {figures.rate(site.requests_per_s)} requests/s")
     head.append(f"  p95 {figures.milliseconds(site.latency_ms.p95)}")
+    if site.stopped_by is not None:
+        head.append(f"\nstopped by {output.clean(site.stopped_by)}", style="dim")
     if site.error:
         head.append(f"\n{output.clean(site.error)}", style="red")
     right = ("SLOT", "PID", "GEN", "BUSY", "CONN", "MEM", "CPU", "UP")
@@ -190,6 +192,13 @@ def _one(console: Console, site: SiteSnapshot) -> RenderableType:
             _running(worker),
         )
     return Group(head, Text(), table)
+
+
+def _instead(site: SiteSnapshot) -> Text:
+    """What is to be said of a site that runs no request."""
+    if site.stopped_by is not None:
+        return Text(f"stopped by {output.clean(site.stopped_by)}", style="dim", no_wrap=True)
+    return Text(output.clean(site.error or ""), style="red", no_wrap=True)
 
 
 def _oldest(site: SiteSnapshot) -> CurrentRequest | None:

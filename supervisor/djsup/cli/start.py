@@ -1,4 +1,7 @@
-"""``djsup start``: the daemon, in the foreground or detached once every site serves or has failed."""
+"""``djsup start``: the daemon, in the foreground or detached once every site serves or has failed.
+
+With names it starts no daemon, but sites of the one that runs which somebody has stopped: see ``site_orders.py``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ import click
 from rich.text import Text
 
 from djsup import client
-from djsup.cli import figures, output
+from djsup.cli import figures, output, site_orders
 from djsup.cli.verb import DONE, FAILED, TIMED_OUT, Failed, Target, Verb
 
 if TYPE_CHECKING:
@@ -33,29 +36,45 @@ WAIT_MOST_S = 600.0
 LINE_MAX_BYTES = 1024 * 1024
 
 
-@click.command("start", cls=Verb, examples=("djsup start", "djsup start -c /etc/djsup/djsup.toml -d"))
+@click.command(
+    "start", cls=Verb, examples=("djsup start", "djsup start -c /etc/djsup/djsup.toml -d", "djsup start blog")
+)
+@click.argument("sites", metavar="[SITE]...", nargs=-1)
 @click.option("-d", "--detach", is_flag=True, help="Return once every site serves, or has failed (exit 1).")
 @click.option(
     "--wait",
     "wait_s",
     type=click.FloatRange(0),
     metavar="S",
-    help="With -d: wait at most S seconds; else the sum of the sites' boot_timeout, at most 600.",
+    help="With -d: wait at most S seconds; else the sum of the sites' boot_timeout, at most 600. With a SITE: 600.",
 )
+@click.option("--no-wait", is_flag=True, help="With a SITE: do not wait until it serves.")
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--succeed", type=int, hidden=True, help="Go on for the program that ran in this process.")
 @click.option("--prove", is_flag=True, hidden=True, help="Only say whether it could.")
 @click.pass_context
 def command(
     ctx: click.Context,
+    sites: tuple[str, ...],
     detach: bool,
     wait_s: float | None,
+    no_wait: bool,
     ready_fd: int | None,
     succeed: int | None,
     prove: bool,
 ) -> None:
-    """Run the daemon and its sites."""
+    """Run the daemon, or start sites that were stopped.
+
+    With a SITE no daemon is started: the one that runs starts a site again that djsup stop SITE has stopped. Without,
+    the daemon begins, and with it every site of the configuration.
+    """
     target = ctx.ensure_object(Target)
+    if sites:
+        if detach:
+            raise click.UsageError("-d is for the daemon; a SITE is started by the daemon that runs", ctx)
+        ctx.exit(site_orders.start(target, sites, wait_s, wait=not no_wait))
+    if no_wait:
+        raise click.UsageError("--no-wait is for single sites: djsup start SITE --no-wait", ctx)
     if succeed is not None:
         from djsup.cli.succeed import go_on, prove_it  # noqa: PLC0415 -- as below
 

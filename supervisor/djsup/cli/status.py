@@ -186,6 +186,8 @@ def _last_reload(report: ReloadReport | None, now: float) -> Text:
 
 def _remarks(site: SiteSnapshot) -> Iterator[Text]:
     """Lines below the table: errors first."""
+    if site.stopped_by is not None:
+        yield Text.assemble((f"{site.name}: ", "bold"), f"stopped by {output.clean(site.stopped_by)}")
     if site.error:
         yield Text.assemble((f"{site.name}: ", "bold"), (output.clean(site.error), "red"), _next_try(site))
     report = site.last_reload
@@ -209,6 +211,8 @@ def _next_try(site: SiteSnapshot) -> str:
 
 
 def _facts(site: SiteSnapshot, now: float) -> Iterator[tuple[str, Text]]:
+    if site.stopped_by is not None:
+        yield "stopped", Text(f"by {output.clean(site.stopped_by)}; djsup start {site.name} starts it")
     if site.error:
         yield "error", Text.assemble((output.clean(site.error), "red"), _next_try(site))
     for note in site.notes:

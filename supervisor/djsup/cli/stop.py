@@ -1,4 +1,7 @@
-"""``djsup stop``: everything ends, requests first, and the daemon is gone when this returns."""
+"""``djsup stop``: everything ends, requests first, and the daemon is gone when this returns.
+
+With names only those sites end, and stay so until ``djsup start SITE``: see ``site_orders.py``.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,43 @@ import time
 import click
 from rich.text import Text
 
-from djsup.cli import figures, output
+from djsup.cli import figures, output, site_orders
 from djsup.cli.verb import TIMED_OUT, Failed, Target, Verb
 
 WAIT_S = 120.0
 WAIT_NOW_S = 20.0
 
 
-@click.command("stop", cls=Verb, examples=("djsup stop", "djsup stop --now"))
+@click.command("stop", cls=Verb, examples=("djsup stop", "djsup stop --now", "djsup stop blog"))
+@click.argument("sites", metavar="[SITE]...", nargs=-1)
 @click.option("--now", is_flag=True, help="Do not wait for requests.")
 @click.option(
     "--wait",
     "wait_s",
     type=float,
     metavar="S",
-    help="Wait at most S seconds (120 and stop_delay; 20 with --now).",
+    help="Wait at most S seconds (120 and stop_delay; 20 with --now; 600 for a SITE).",
 )
-@click.pass_obj
-def command(target: Target, now: bool, wait_s: float | None) -> None:
+@click.option("--no-wait", is_flag=True, help="With a SITE: do not wait for its end.")
+@click.pass_context
+def command(
+    ctx: click.Context, sites: tuple[str, ...], now: bool, wait_s: float | None, no_wait: bool
+) -> None:
     """Finish the requests that run, and stop.
+
+    A SITE that is named refuses connections and stays stopped until djsup start SITE, whatever is reloaded; all others
+    serve on. Without a name everything stops.
 
     Where stop_delay is set the health paths answer 503 for that long before; asked again, or with --now, djsup does not
     wait for it.
 
-    The daemon has ended with all its sites when this returns.
+    What was told to stop has ended when this returns.
     """
+    target = ctx.ensure_object(Target)
+    if sites:
+        ctx.exit(site_orders.stop(target, sites, wait_s, now=now, wait=not no_wait))
+    if no_wait:
+        raise click.UsageError("--no-wait is for single sites: djsup stop SITE --no-wait", ctx)
     daemon = target.client()
     pid = int(daemon.call("ping")["pid"])
     try:

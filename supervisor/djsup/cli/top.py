@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from djsup.client import Client
+    from djsup.core.snapshot import SiteSnapshot
 
 INTERVAL_S = 1.0
 KEY_S = 0.1
@@ -50,8 +51,8 @@ ROLLED_BACK = "rolled-back"
 def command(target: Target, site: str | None, sort: str) -> None:
     """All sites live, and what each thread runs.
 
-    Enter shows the workers of a site, R reloads it, S restarts it, + and - scale it, q quits. Without a terminal
-    the picture is printed once.
+    Enter shows the workers of a site, R reloads it, S restarts it, T stops it or starts it again, + and - scale it,
+    q quits. Without a terminal the picture is printed once.
     """
     client = target.client()
     if target.as_json:
@@ -134,6 +135,9 @@ class Top:
                 screen = replace(screen, opened=screen.site.name)
             case keyboard.ESCAPE | keyboard.LEFT:
                 screen = replace(screen, opened=None)
+            case "T" if screen.site is not None:
+                self._asked = self._stop_or_start(screen.site)
+                screen = replace(screen, asks=self._asked.question)
             case "R" | "S" | "+" | "-" if screen.site is not None:
                 self._asked = self._action(key, screen.site.name)
                 screen = replace(screen, asks=self._asked.question)
@@ -187,6 +191,19 @@ class Top:
                     f"{'one worker more' if key == '+' else 'one worker fewer'} for {site}?",
                     lambda: self._scale(site, f"{key}1"),
                 )
+
+    def _stop_or_start(self, site: SiteSnapshot) -> Action:
+        name = site.name
+        if site.stopped_by is not None:
+            return Action(f"start {name}?", lambda: self._order("start_sites", name))
+        question = f"stop {name}? It refuses connections until somebody starts it"
+        return Action(question, lambda: self._order("stop_sites", name))
+
+    def _order(self, verb: str, site: str) -> str:
+        (result,) = self._client.call(verb, ACTION_S, sites=[site], wait=True)["sites"]
+        if result["error"]:
+            raise ClientError(f"{site}: {result['state']}: {result['error']}")
+        return f"{site}: {result['state']}"
 
     def _reload(self, site: str) -> str:
         (result,) = self._client.call("reload", ACTION_S, sites=[site], wait=True)["sites"]

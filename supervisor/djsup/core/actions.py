@@ -54,6 +54,20 @@ class UnwatchListener:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseRoute:
+    """Have the router answer 503 at once for a site, and to whoever waits for it; until OpenRoute."""
+
+    site: SiteName
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRoute:
+    """Have the router pass on a site's requests again."""
+
+    site: SiteName
+
+
+@dataclass(frozen=True, slots=True)
 class StartTemplate:
     """Run the site's interpreter and load the application. Opens the generation's handover socket."""
 
@@ -161,6 +175,8 @@ class NoticeKind(Enum):
     SITE_ADOPTED = "site-adopted"
     SITE_SERVING = "site-serving"
     SITE_STOPPED = "site-stopped"
+    STOP_ASKED = "stop-asked"
+    START_ASKED = "start-asked"
     SITE_SLEEPS = "site-sleeps"
     SITE_COLD = "site-cold"
     SITE_WAKES = "site-wakes"
@@ -276,6 +292,8 @@ Action = (
     | CloseListener
     | WatchListener
     | UnwatchListener
+    | CloseRoute
+    | OpenRoute
     | StartTemplate
     | ForkWorker
     | BootWorker

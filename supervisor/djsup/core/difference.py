@@ -7,7 +7,7 @@ are never shown.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -144,12 +144,18 @@ def _field(limit: str) -> str:
     return next((name for name in names if name in plan.LIMITS_FIELDS), limit)
 
 
-def between(old: Settings, new: Settings, reload: frozenset[SiteName] | None) -> Forecast:
-    """What a reload of these sites (None: of all) would do, the file being as ``new``."""
+def between(
+    old: Settings,
+    new: Settings,
+    reload: frozenset[SiteName] | None,
+    stopped: frozenset[SiteName] = frozenset(),
+) -> Forecast:
+    """What a reload of these sites (None: of all) would do, the file being as ``new``; what is stopped loads nothing."""
     names = dict.fromkeys([*(each.name for each in new.sites), *(each.name for each in old.sites)])
     asked = frozenset(names) if reload is None else reload
-    sites = tuple(_site(old.site(name), new.site(name), name, asked) for name in names)
-    return Forecast(sites, tuple(_rest(old, new)))
+    sites = (_site(old.site(name), new.site(name), name, asked) for name in names)
+    still = tuple(replace(each, loads=False, restarts=()) if each.name in stopped else each for each in sites)
+    return Forecast(still, tuple(_rest(old, new)))
 
 
 def _site(

@@ -89,6 +89,8 @@ class Estate:
     """For how long its code is to be tried; None: as the settings say."""
     programs: ProgramsLeft | None = None
     """Its programs, as far as they outlive the daemon; None: it has none, or ``memory`` has them."""
+    stopped_by: str | None = None
+    """Who has stopped it, and it is to stay so; None: nobody."""
     memory: Memory | None = None
     """What is known beside this, where the daemon was not killed but replaces its own program."""
 

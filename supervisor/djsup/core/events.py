@@ -178,6 +178,23 @@ class RestartAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteStopAsked:
+    """Somebody wants one site to end, drained or at once, and to stay so until somebody starts it."""
+
+    site: SiteName
+    by: str
+    at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SiteStartAsked:
+    """Somebody wants a site to serve again that somebody has stopped."""
+
+    site: SiteName
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class RollbackAsked:
     """Somebody wants the code back that served before."""
 
@@ -303,6 +320,8 @@ Event = (
     | SettingsChanged
     | ReloadAsked
     | RestartAsked
+    | SiteStopAsked
+    | SiteStartAsked
     | RollbackAsked
     | ScaleAsked
     | RunAsked

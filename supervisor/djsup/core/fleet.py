@@ -34,6 +34,8 @@ from djsup.core.events import (
     ScaleAsked,
     SettingsChanged,
     SitesAdopted,
+    SiteStartAsked,
+    SiteStopAsked,
     SpawnFailed,
     StopAsked,
     TemplateFailed,
@@ -146,6 +148,7 @@ class Fleet:
             case (
                 ReloadAsked(site=site)
                 | RestartAsked(site=site)
+                | SiteStartAsked(site=site)
                 | RollbackAsked(site=site)
                 | ScaleAsked(site=site)
                 | RunAsked(site=site)
@@ -154,6 +157,8 @@ class Fleet:
                 | RequestWaiting(site=site)
             ):
                 out += self._tell(site, event, now)
+            case SiteStopAsked(site=site):
+                out += self._stop_site(site, event, now)
             case ListenerBound(address):
                 out += self._listener_bound(address, event, now)
             case ConnectionWaiting(address):
@@ -371,6 +376,11 @@ class Fleet:
         self._listeners.forget(pool.site.name)
         ended = pool.remove(now)
         return [notice, *self._listeners.reconcile(), *self._do(pool, ended)]
+
+    def _stop_site(self, site: SiteName, event: SiteStopAsked, now: float) -> list[Action]:
+        """Refuse new connections first, as when a site is removed."""
+        told = self._tell(site, event, now)
+        return [*self._listeners.reconcile(), *told]
 
     def _stop(self, event: StopAsked, now: float) -> list[Action]:
         out: list[Action] = []

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
 from djsup.core import plan, template, worker
-from djsup.core.actions import ForgetSite, Level, NoticeKind
+from djsup.core.actions import CloseRoute, ForgetSite, Level, NoticeKind, OpenRoute
 from djsup.core.estate import Stage
 from djsup.core.events import (
     ConnectionWaiting,
@@ -39,6 +39,8 @@ from djsup.core.events import (
     ScaleAsked,
     SettingsChanged,
     SitesAdopted,
+    SiteStartAsked,
+    SiteStopAsked,
     SpawnFailed,
     StopAsked,
     TemplateFailed,
@@ -77,6 +79,8 @@ class Mode(Enum):
     """Serve."""
     RESTART = "restart"
     """End everything, then serve again."""
+    HALT = "halt"
+    """End everything, until somebody starts it: an operator has stopped this site alone."""
     STOP = "stop"
     """End everything: the daemon ends."""
     REMOVED = "removed"
@@ -97,6 +101,10 @@ class Pool:
         """As many serve as are promised, or all has ended; and this has been said."""
         self.deadline: float | None = None
         """When it wants to be asked again, if nothing happens before."""
+        self.stopped_by: str | None = None
+        """Who has stopped this site alone; None: nobody, or it was started since."""
+        self._route_closed = False
+        """The router was told that nobody is to be passed on to it."""
         self._asked: str | None = None
         """Who wants a reload that has not begun; None: nobody."""
         self._canary_s: float | None = None
@@ -127,6 +135,8 @@ class Pool:
             self.sleep.change(bound_anew=plan.Change.LISTENERS in found)
         if self.mode is Mode.REMOVED:
             self.mode = Mode.RUN
+        elif self.mode is Mode.HALT:
+            pass  # what is configured when somebody starts it is what it loads
         elif reload or plan.needs_generation(found):
             self._asked, self._canary_s = by, canary_s
         elif plan.Change.PROGRAMS in found:
@@ -136,11 +146,12 @@ class Pool:
     def remove(self, now: float) -> list[Action]:
         """No table names this site any more."""
         self._end_all(Mode.REMOVED, "the site was removed", now)
+        self.stopped_by = None  # a site of its name that comes later is another one
         return self._reconcile(now)
 
     def addresses(self) -> tuple[Address, ...]:
         """The addresses that it needs now."""
-        return () if self.mode in {Mode.STOP, Mode.REMOVED} else self.generations.addresses()
+        return self.generations.addresses() if self.mode in {Mode.RUN, Mode.RESTART} else ()
 
     def process(self, proc: ProcId) -> Worker | Template:
         """One of its processes.
@@ -175,11 +186,11 @@ class Pool:
     # --- the daemon's own death ----------------------------------------------------------------
 
     def estate(self) -> Estate | None:
-        """What is left of it if the daemon dies now; None: nothing."""
-        if self.at_rest:
+        """What is left of it if the daemon dies now; None: nothing. That it was stopped is left even then."""
+        if self.at_rest and self.mode is not Mode.HALT:
             return None
         estate = self.generations.estate(self.workers.left(), self._asked, self._canary_s)
-        return replace(estate, programs=self.programs.left())
+        return replace(estate, programs=self.programs.left(), stopped_by=self.stopped_by)
 
     def bequest(self) -> Estate:
         """What the program needs to know that replaces the daemon's: all there is of it."""
@@ -199,7 +210,13 @@ class Pool:
             sleeps_since=self.sleep.since,
             lies_down=self.sleep.lies_down,
         )
-        return replace(estate, memory=memory, reloading=self._asked, canary_s=self._canary_s)
+        return replace(
+            estate,
+            stopped_by=self.stopped_by,
+            memory=memory,
+            reloading=self._asked,
+            canary_s=self._canary_s,
+        )
 
     def inherit(self, left: Estate, memory: Memory, now: float) -> list[Action]:
         """Go on with all that another program of this daemon has left."""
@@ -217,6 +234,8 @@ class Pool:
         if memory.removed:
             self.mode = Mode.REMOVED
         self._asked, self._canary_s = left.reloading, left.canary_s
+        if left.stopped_by is not None:
+            self.mode, self.stopped_by, self._asked = Mode.HALT, left.stopped_by, None
         return self._reconcile(now)
 
     def adopt(self, left: Estate, now: float) -> None:
@@ -232,17 +251,22 @@ class Pool:
         self.site.scaling.go_on_from(number)
         if any(left.processes):
             self.sleep.wake()  # else one that starts asleep would end what serves, or what somebody has woken
+        if left.stopped_by is not None:
+            self.mode, self.stopped_by, self._asked = Mode.HALT, left.stopped_by, None
         self._say_what_is_adopted(left, number)
         if left.programs is not None:
             self.programs.adopt(left.programs, now)
             if self._asked is None and left.programs.force != left.settings.programs:
                 self.programs.change()  # the reload that came with them was rolled back
+        self.settled = self.mode is Mode.HALT and self.at_rest
 
     def _say_what_is_adopted(self, left: Estate, workers: int) -> None:
         number = sum(each.pid is not None for each in left.helpers)
         helpers = _number(number, "program")
         text, level = f"is adopted from an earlier daemon: {_workers(workers)}", Level.INFO
-        if left.serving is not None:
+        if left.stopped_by is not None:
+            text = f"stays stopped, as {left.stopped_by} has left it"
+        elif left.serving is not None:
             text += (f", {helpers}" if number else "") + f", generation {left.serving}"
         elif any(left.processes):
             level = Level.WARNING
@@ -256,6 +280,8 @@ class Pool:
     # --- facts ---------------------------------------------------------------------------------
 
     def _record(self, event: Event, now: float) -> None:
+        if self.mode is Mode.HALT and isinstance(event, RunAsked):
+            return  # each schedule of a site that was stopped on purpose would be a warning
         if self.programs.record(event, now) or self.generations.hooks.record(event, now):
             return
         match event:
@@ -280,6 +306,13 @@ class Pool:
                 if self.mode in {Mode.RUN, Mode.RESTART}:
                     self.site.notices.say(NoticeKind.RESTART_ASKED, "restarts", by=by)
                     self._end_all(Mode.RESTART, "the site was restarted", now)
+                elif self.mode is Mode.HALT:
+                    self._start(by)  # half of a restart is done already
+            case SiteStopAsked(by=by, at_once=at_once):
+                self._halt(by, now, at_once=at_once)
+            case SiteStartAsked(by=by):
+                if self.mode is Mode.HALT:
+                    self._start(by)
             case RollbackAsked(by=by):
                 if self.mode is Mode.RUN:
                     self.generations.go_back(by, now)
@@ -305,6 +338,8 @@ class Pool:
     def _scale(self, number: int, by: str, *, relative: bool) -> None:
         """A number by hand. One more or one fewer of a site that sleeps is no reason to wake it."""
         if relative and self.site.asleep:
+            return
+        if self.mode is Mode.HALT:
             return
         if self.mode is Mode.RUN:
             self.sleep.wake(f"it is to have {_workers(number)}", by)
@@ -388,17 +423,42 @@ class Pool:
         if not again:
             self._end_all(Mode.STOP, "djsup stops", now)
         if at_once or again:
-            for each in self.workers.by_proc.values():
-                if each.state is not worker.State.KILLED:
-                    self.site.do(each.kill(now))
-            for held in self.generations.templates:
-                if held.state is not template.State.KILLED:
-                    self.site.do(held.kill(now))
-            self.programs.kill_all()
+            self._kill_all(now)
+
+    def _halt(self, by: str, now: float, *, at_once: bool) -> None:
+        """It is to end and to stay so. Asked again: nothing, but for those that are not to be waited for any more."""
+        if self.mode in {Mode.STOP, Mode.REMOVED}:
+            return
+        hurries = at_once and not self.at_rest
+        if self.mode is not Mode.HALT or hurries:
+            self.site.notices.say(NoticeKind.STOP_ASKED, "stops at once" if at_once else "stops", by=by)
+        if self.mode is not Mode.HALT:
+            self._end_all(Mode.HALT, "the site was stopped", now)
+            self.stopped_by = by
+        if hurries:
+            self._kill_all(now)
+
+    def _start(self, by: str) -> None:
+        """It was stopped, and is to serve again: when what still runs of it has ended, as at a restart.
+
+        What drains holds its addresses still, so that it could not be bound beside them.
+        """
+        self.site.notices.say(NoticeKind.START_ASKED, "starts", by=by)
+        self.mode, self.stopped_by, self.settled = Mode.RESTART, None, False
+
+    def _kill_all(self, now: float) -> None:
+        for each in self.workers.by_proc.values():
+            if each.state is not worker.State.KILLED:
+                self.site.do(each.kill(now))
+        for held in self.generations.templates:
+            if held.state is not template.State.KILLED:
+                self.site.do(held.kill(now))
+        self.programs.kill_all()
 
     def _end_all(self, mode: Mode, why: str, now: float) -> None:
         self.generations.let_go(why, now)
         self.sleep.wake()
+        self.site.scaling.look_away()  # what was needed before says nothing about what is needed then
         self.mode = mode
         self.settled = False
         self.site.error = None
@@ -421,6 +481,7 @@ class Pool:
             self.programs.end_all(now)
         self.generations.tidy(now)
         self.sleep.watch(running=self.mode is Mode.RUN)
+        self._route()
         self._say_how_it_is()
         self.deadline = min((each for each in self._deadlines() if each > now), default=None)
         return self.site.take()
@@ -443,6 +504,13 @@ class Pool:
         self.workers.cull(self.generations.making, now)
         self.generations.finish(now)
         self.workers.fill(self.generations.making, now)
+
+    def _route(self) -> None:
+        """Have the router know whether requests from shared addresses are to come here at all."""
+        closed = self.mode is Mode.HALT and bool(self.site.settings.shared)
+        if closed != self._route_closed:
+            self._route_closed = closed
+            self.site.do(CloseRoute(self.site.name) if closed else OpenRoute(self.site.name))
 
     def _say_how_it_is(self) -> None:
         """Say that it serves, or that it has stopped: once each time."""

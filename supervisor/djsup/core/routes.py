@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from djsup.core.model import SiteName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from djsup.core.model import Settings, SiteSettings
 
@@ -86,13 +86,16 @@ class Routing:
         return cls(sites, tuple((host, origin) for host, origin in raw["redirects"]), raw["acme_dir"])
 
 
-def routing_of(settings: Settings) -> Routing:
-    """What the router is to do with these settings; no sites: there is nothing for it."""
-    sites = tuple(_route(site) for site in settings.sites if site.shared)
+def routing_of(settings: Settings, closed: Collection[SiteName] = ()) -> Routing:
+    """What the router is to do with these settings; no sites: there is nothing for it.
+
+    Of a site that is closed nothing waits for a worker: once it has none, requests are answered 503 at once.
+    """
+    sites = tuple(_route(site, site.name in closed) for site in settings.sites if site.shared)
     return Routing(sites, settings.redirects, settings.acme_dir) if settings.shared else Routing()
 
 
-def _route(site: SiteSettings) -> SiteRoute:
+def _route(site: SiteSettings, closed: bool) -> SiteRoute:
     return SiteRoute(
         site.name,
         tuple(normal(host) for host in site.hosts),
@@ -101,7 +104,7 @@ def _route(site: SiteSettings) -> SiteRoute:
         bool(site.shared_tls),
         site.default,
         site.threads,
-        site.queue,
+        0 if closed else site.queue,
         site.queue_timeout_s,
         site.limits.keepalive_s,
         site.limits.header_timeout_s,

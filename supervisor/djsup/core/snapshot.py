@@ -178,6 +178,8 @@ class SiteSnapshot:
     hosts: tuple[str, ...] = ()
     error: str | None = None
     """Why it does not serve as asked, None when it does."""
+    stopped_by: str | None = None
+    """Who has stopped this site alone, so that it stays so until somebody starts it; None: nobody."""
     notes: tuple[str, ...] = ()
     """What an operator should know though it serves, as why it runs without a template."""
     next_try_s: float | None = None

@@ -226,6 +226,8 @@ class Loop:
                 site = Site(route)
             site.route = route
             self.sites[route.site] = site
+            while len(site.queue) > route.queue:
+                self._turn_away(site.queue[-1], site)
         self._table = Table(each for each in routing.sites if each.plain)
         self._tls_table = Table(each for each in routing.sites if each.tls)
         self._redirects = {normal(host): origin for host, origin in routing.redirects}

@@ -12,11 +12,11 @@ import ctypes
 import grp
 import os
 import pwd
+import re
 import signal
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from djsup import sessions
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_OOM_KILLS = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
+_CONTROL_GROUP = re.compile(rb"^0::(.*)$", re.MULTILINE)
+_PAGE_BYTES = 4096
+_FILE_MAX_BYTES = 64 * 1024
 
 
 class CannotRun(Exception):
@@ -350,19 +354,29 @@ def _signal_name(number: int) -> str:
 
 def _count_oom_kills() -> int:
     """Processes that the kernel has killed for memory: in the machine and in our own control group."""
-    count = 0
-    for path in ("/proc/vmstat", _memory_events()):
-        with suppress(OSError):
-            for line in Path(path).read_text().splitlines():
-                name, _, number = line.partition(" ")
-                if name == "oom_kill":
-                    count += int(number)
-    return count
+    # As bytes and searched at once, for this is done each second: /proc/vmstat has some two hundred lines.
+    found = (_OOM_KILLS.search(_read(path)) for path in (b"/proc/vmstat", _memory_events()))
+    return sum(int(each[1]) for each in found if each is not None)
 
 
-def _memory_events() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                return f"/sys/fs/cgroup{line[3:]}/memory.events"
-    return "/nonexistent"
+def _memory_events() -> bytes:
+    found = _CONTROL_GROUP.search(_read(b"/proc/self/cgroup"))
+    return b"/nonexistent" if found is None else b"/sys/fs/cgroup%b/memory.events" % found[1]
+
+
+def _read(path: bytes) -> bytes:
+    """A small file of the kernel's; empty where there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    content = b""
+    try:
+        # The kernel gives a page at a time of such a file.
+        while (more := os.read(fd, _PAGE_BYTES)) and len(content) < _FILE_MAX_BYTES:
+            content += more
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+    return content

@@ -13,7 +13,6 @@ import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 from operator import add
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from djsup.core.snapshot import Latency
@@ -196,8 +195,7 @@ def percentile_ms(counts: list[int], total: int, share: float) -> float:
     return round(scoreboard.bucket_middle_s(len(counts) - 1) * 1000, 3)
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """What the kernel says of one process; zeros when it is gone."""
 
     rss_bytes: int = 0
@@ -322,5 +320,9 @@ class Meter:
 
 def _memory(pid: Pid) -> dict[str, int]:
     """The sums over a process's mappings in bytes (proc(5), smaps_rollup), each only once."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    fd = os.open(f"/proc/{pid}/smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        lines = os.read(fd, _STAT_MAX_BYTES).decode().splitlines()[1:]
+    finally:
+        os.close(fd)
     return {name: int(value.split()[0]) * 1024 for name, _, value in (line.partition(":") for line in lines)}

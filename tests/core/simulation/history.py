@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from core.simulation.invariants import Judge
 from core.simulation.world import World
 from djsup.core.estate import Estate
-from djsup.core.events import Replaced, ScaleAsked, SettingsChanged, SitesAdopted
+from djsup.core.events import Replaced, ScaleAsked, SettingsChanged, SitesAdopted, SiteStartAsked
 from djsup.core.fleet import Fleet
 
 if TYPE_CHECKING:
@@ -95,6 +95,9 @@ class History:
             event = world.trials.event()
             if event is not None:
                 self.step(event)
+            event = world.stops.event()
+            if event is not None:
+                self.step(event)
         if random.random() < (0.97 if self.name.short else 0.3):  # in the middle of everything
             self.stop()
             return
@@ -108,6 +111,7 @@ class History:
             self.step(world.change_settings(world.settings, reload_all=True))
             self.rest()
             self.judge.is_as_configured()
+        self.start_all()
         self.disturb()
         self.visit(sure=True)  # whoever sleeps wakes
         self.rest()
@@ -117,6 +121,14 @@ class History:
         """From now on the visitors of each site stay as they are."""
         self.world.visitors.change(self.world.settings.sites, steady=True, sure=sure)
         self.judge.scales.steady()
+
+    def start_all(self) -> None:
+        """What somebody has stopped is started, and serves again."""
+        stopped = list(self.judge.stops.since)
+        for name in stopped:
+            self.step(SiteStartAsked(name, "bob (cli)"))
+        if stopped:
+            self.rest()
 
     def disturb(self) -> None:
         """What is asked of every site wakes none that sleeps; one that sleeps can listen elsewhere."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from core.simulation.picture import Picture
 from core.simulation.programs import ProgramJudge
 from core.simulation.scales import Scales
+from core.simulation.stops import StopJudge
 from core.simulation.trials import TrialJudge
 from core.simulation.world import NAMES, Proc, Stage, World
 from djsup.core import plan
@@ -40,6 +41,8 @@ from djsup.core.events import (
     RollbackAsked,
     ScaleAsked,
     SettingsChanged,
+    SiteStartAsked,
+    SiteStopAsked,
     SpawnFailed,
     StopAsked,
     WorkerFailed,
@@ -86,7 +89,7 @@ class Judge:
         self.settings: Settings | None = None
         self.by_hand: dict[SiteName, int] = {}
         self.ending: set[SiteName] = set()
-        """Sites that restart or were removed and still have processes."""
+        """Sites that restart or were removed and still have processes, and those that are stopped."""
         self.stopping_at: float | None = None
         self.quit = False
         self.deaths: dict[tuple[SiteName, Generation], Row] = defaultdict(Row)
@@ -104,6 +107,7 @@ class Judge:
         self.programs = ProgramJudge(world.programs, fleet, self.picture, self.check)
         self.scales = Scales(self)
         self.trials = TrialJudge(world, self.check)
+        self.stops = StopJudge(self)
 
     def check(self, ok: object, rule: str) -> None:
         if not ok:
@@ -118,11 +122,14 @@ class Judge:
         self.programs.before(event)
         self.trials.before(event)
         self.scales.before(event)
+        was_stopped = set(self.stops.since)
+        self.stops.before(event)
         match event:
             case SettingsChanged(settings=settings, reload=reload) if self.stopping_at is None:
                 self._new_settings(settings, reload)
             case ScaleAsked(site=site, workers=workers, relative=relative) if self._known(site):
-                if not (relative and self.sleeps(site)):  # one more for all wakes nobody
+                # One more for all wakes nobody, and no number starts what is stopped.
+                if not (relative and self.sleeps(site)) and site not in self.stops:
                     number = workers + (self.promise(site) if relative else 0)
                     self.by_hand[site] = self._bounded(site, number)
             case ReloadAsked(site=site) if self._known(site):
@@ -137,6 +144,10 @@ class Judge:
             case RestartAsked(site=site) if self._known(site) and self.stopping_at is None:
                 self.load_asked.add(site)
                 self._ends(site)
+            case SiteStopAsked(site=site) if site in self.stops and site not in was_stopped:
+                self._ends(site)
+            case SiteStartAsked(site=site) if site in was_stopped:
+                self.load_asked.add(site)
             case StopAsked():
                 self.stopping_at = now if self.stopping_at is None else self.stopping_at
             case WorkerFailed(proc=proc):
@@ -145,7 +156,8 @@ class Judge:
                 self._death(self.world.procs[proc], now)
             case _:
                 pass
-        self.ending -= {name for name in self.ending if self._known(name) and not self._living(name)}
+        ended = {name for name in self.ending if self._known(name) and not self._living(name)}
+        self.ending -= ended - set(self.stops.since)
 
     def after(self, actions: list[Action]) -> None:
         """Judge what comes out. The world has performed the actions already."""
@@ -155,6 +167,7 @@ class Judge:
         drained: set[SiteName] = set()
         for action in actions:
             self.trials.came(action)
+            self.stops.came(action)
             match action:
                 case StartTemplate(site=site, generation=generation):
                     self._new_generation(site.name, generation, now)
@@ -219,6 +232,7 @@ class Judge:
         if actions:
             self._books_agree(now)
         self.scales.after()
+        self.stops.after()
 
     def _ends(self, site: SiteName) -> None:
         """Nothing of it serves from here on; what follows begins anew."""
@@ -301,6 +315,7 @@ class Judge:
             boot_until = self.world.now + site.settings.limits.boot_timeout_s
             self.boot_until |= {each.proc: boot_until for each in site.workers}
         self.ending = {name for name in self.ending if not self._known(name) and name in known}
+        self.ending |= set(self.stops.since)
         for name in list(self.serving_generation):
             if name not in served:
                 self.serving_generation[name] = 0
@@ -325,7 +340,10 @@ class Judge:
         """The daemon's program was replaced: whatever an operator sees of a site is as before."""
         for shown in self.fleet.snapshot(self.world.now):
             was = before[shown.name]
-            for what in ("generation", "last_reload", "previous_generation", "workers_asked", "workers_why"):
+            for what in (
+                *("generation", "last_reload", "previous_generation", "workers_asked", "workers_why"),
+                "stopped_by",
+            ):
                 found, wanted = getattr(shown, what), getattr(was, what)
                 self.check(found == wanted, f"{shown.name}: {what} is {found} after an upgrade, was {wanted}")
             self.check(shown.failures_in_row == was.failures_in_row, f"{shown.name}: failures are counted on")
@@ -570,6 +588,8 @@ class Judge:
         wanted, waiting = set(), set()
         for site in self.settings.sites:
             name, shown = site.name, snapshot[site.name]
+            if name in self.stops:
+                continue  # nothing of it is left, nor bound: judged at every step, and below
             if self._waits_for_another(shown, snapshot):
                 waiting |= set(site.listen)
                 continue
@@ -623,6 +643,8 @@ class Judge:
         assert self.settings is not None
         for shown in self.picture.sites:
             site = self.settings.site(SiteName(shown.name))
+            if SiteName(shown.name) in self.stops:
+                continue
             if shown.generation == 0 and self.sleeps(SiteName(shown.name)):
                 continue  # what it loads when it wakes is what is configured
             loaded = self.world.generations[SiteName(shown.name), Generation(shown.generation)]

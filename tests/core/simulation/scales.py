@@ -86,7 +86,9 @@ class Scales:
         least, most = max(1, settings.workers.least), settings.workers.most
         sleeps = shown.state is SiteState.SLEEPING
         self._judge.check(
-            (shown.workers_asked == 0) if sleeps else least <= shown.workers_asked <= most,
+            (shown.workers_asked == 0)
+            if sleeps or shown.stopped_by is not None
+            else least <= shown.workers_asked <= most,
             f"{shown.name}: {shown.workers_asked} workers are asked for, {least} to {most} are configured",
         )
         self._judge.check(not sleeps or settings.workers.least == 0, f"{shown.name} sleeps though it may not")
@@ -113,7 +115,8 @@ class Scales:
             return
         up = shown.workers_asked > before.workers_asked
         samples, record.samples = record.samples, []
-        if SiteState.SLEEPING in {before.state, shown.state} or isinstance(event, SettingsChanged):
+        stops = (before.stopped_by is None) is not (shown.stopped_by is None)
+        if stops or SiteState.SLEEPING in {before.state, shown.state} or isinstance(event, SettingsChanged):
             record.turns.clear()
             return
         if name in judge.by_hand or not isinstance(event, LoadSampled):

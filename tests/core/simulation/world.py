@@ -14,18 +14,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from core.simulation.programs import ProgramWorld
+from core.simulation.stops import Stops
 from core.simulation.trials import TrialWorld
 from core.simulation.visitors import Visitors
 from djsup.core.actions import (
     BindListener,
     BootWorker,
     CloseListener,
+    CloseRoute,
     DrainWorker,
     DumpStacks,
     ForgetGeneration,
     ForgetSite,
     ForkWorker,
     KillProcess,
+    OpenRoute,
     Publish,
     Quit,
     RunHook,
@@ -173,6 +176,7 @@ class World:
         self.visitors = Visitors(seed, self)
         self.programs = ProgramWorld(seed, self)
         self.trials = TrialWorld(seed, self)
+        self.stops = Stops(seed, self)
         self.settings = self._first_settings()
         self.generations: dict[tuple[SiteName, Generation], SiteSettings] = {}
 
@@ -250,6 +254,8 @@ class World:
             case KillProcess(proc, signal):
                 self._kill(self.procs[proc], signal)
             case DumpStacks() | ForgetGeneration() | ForgetSite() | Publish() | Quit():
+                pass
+            case CloseRoute() | OpenRoute():
                 pass
 
     def _bind(self, address: Address) -> None:
@@ -597,7 +603,7 @@ class World:
             left = replace(estate, templates=templates, workers=tuple(map(self._heard_of, workers)))
             left = self.programs.adopt(left)
             if not lives:
-                if any(each.pid is not None for each in left.helpers):
+                if left.stopped_by is not None or any(each.pid is not None for each in left.helpers):
                     adopted.append(replace(left, serving=None))
                 continue
             if left.serving is not None and self.random.random() < 0.1:

@@ -62,6 +62,29 @@ export async function restartSite(name) {
   });
 }
 
+/** Stop one site; it stays stopped until somebody starts it. */
+export async function stopSite(name) {
+  const yes = await ask({
+    title: `Stop ${name}?`,
+    text: `${name} refuses new requests, finishes those that run, and ends with its programs. It stays stopped, whatever is reloaded, until somebody starts it. All other sites serve on.`,
+    yes: "Stop",
+    danger: true,
+  });
+  if (!yes) return;
+  await run(name, "stop", `sites/${encodeURIComponent(name)}/stop`, undefined, ({ state, error }) => {
+    if (state === "stopped" && !error) toast("good", `${name} is stopped`);
+    else toast("bad", `${name} is ${state}`, error ?? "");
+  });
+}
+
+/** Start a site that was stopped. */
+export function startSite(name) {
+  return run(name, "start", `sites/${encodeURIComponent(name)}/start`, undefined, ({ state, error }) => {
+    if (state === "serving" && !error) toast("good", `${name} serves`);
+    else toast("bad", `${name} is ${state}`, error ?? "");
+  });
+}
+
 /** `workers` is a number, or "+1" or "-1". */
 export function scaleSite(name, workers) {
   return run(name, "scale", `sites/${encodeURIComponent(name)}/scale`, { workers }, (result) =>
@@ -85,6 +108,9 @@ function tellReloads({ sites }) {
   }
   for (const site of sites.filter((each) => each.result === "asleep")) {
     toast("info", `${site.name} sleeps, nothing of it is loaded`, "Its next connection loads the new code.");
+  }
+  if (sites.length === 1 && sites[0].result === "stopped") {
+    toast("info", `${sites[0].name} stays stopped`, "It loads the new code when it is started.");
   }
   const done = sites.filter((site) => site.result === "done");
   if (done.length === 1) {

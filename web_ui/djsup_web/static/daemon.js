@@ -5,7 +5,7 @@ import { getJson } from "./api.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { bytes, clock, duration, figure, plural } from "./format.js";
 import { polling } from "./polling.js";
-import { store } from "./store.js";
+import { siteNamed, store } from "./store.js";
 
 const AGAIN_MS = 15_000; // the daemon reads the configuration file for it
 
@@ -145,6 +145,13 @@ function value(text) {
   return h("span", { class: "mono value" }, text === "" ? "–" : text);
 }
 
+/** Whether somebody listens on an address; that nobody does is no trouble where an operator has stopped its sites. */
+function listening({ bound, used_by: users }) {
+  if (bound) return "bound";
+  const stopped = users.length > 0 && users.every((name) => siteNamed(name)?.stopped_by);
+  return h("span", { class: stopped ? "muted" : "hot" }, stopped ? "closed, as its site is stopped" : "not bound");
+}
+
 function listenersPanel() {
   const place = h("div", {});
   return {
@@ -154,7 +161,7 @@ function listenersPanel() {
       const rows = daemon.listeners.map((each) => [
         h("span", { class: "mono" }, each.address),
         each.used_by.join(", "),
-        h("span", { class: each.bound ? "" : "hot" }, each.bound ? "bound" : "not bound"),
+        listening(each),
         each.waiting,
       ]);
       place.replaceChildren(

@@ -3,7 +3,7 @@
 import { reloadAll, resting } from "./actions.js";
 import { h, keyedList, setAttribute, setText } from "./dom.js";
 import { bytes, count, figure, plural } from "./format.js";
-import { addresses, asks, buttons, eventItem, lastReload, milliseconds, pill, problem, stepper, workersOf } from "./parts.js";
+import { addresses, asks, buttons, eventItem, lastReload, milliseconds, pill, problem, queueInWords, stepper, workersOf } from "./parts.js";
 import { sparkline, sparks } from "./sparkline.js";
 import { series, store } from "./store.js";
 
@@ -14,6 +14,7 @@ const MINUTE_S = 60;
 
 /** Whether an operator should look at a site. */
 export function isTrouble(site) {
+  if (site.stopped_by) return false; // somebody wants it so
   return !(WELL.has(site.state) || site.state === "reloading") || site.last_reload?.result === "rolled-back";
 }
 
@@ -62,11 +63,13 @@ function tiles(lines) {
     update() {
       const all = store.snapshot.sites;
       const sum = (of) => all.reduce((total, site) => total + of(site), 0);
-      const well = all.filter((site) => !isTrouble(site)).length;
+      const stopped = all.filter((site) => site.stopped_by);
+      const well = all.filter((site) => !isTrouble(site)).length - stopped.length;
       const troubles = all.filter(isTrouble);
+      const rest = stopped.length === 1 ? `${stopped[0].name} is stopped` : stopped.length ? `${stopped.length} are stopped` : "all is well";
       sites.show(
         `${well} / ${all.length}`,
-        troubles.length ? `${troubles[0].name}${troubles.length > 1 ? ` and ${troubles.length - 1} more need` : " needs"} a look` : "all is well",
+        troubles.length ? `${troubles[0].name}${troubles.length > 1 ? ` and ${troubles.length - 1} more need` : " needs"} a look` : rest,
         troubles.length ? (troubles.every((site) => WELL.has(site.state)) ? "warn" : "bad") : "",
       );
       rate.show(figure(sum((site) => site.requests_per_s)), `${count(sum((site) => site.requests))} so far`);
@@ -165,9 +168,9 @@ function siteRow({ name }, lines) {
   const listens = h("span", { class: "sub mono" });
   const generation = h("span", { class: "sub" });
   const rate = h("span", { class: "rate" });
-  const [p50, p95, p99, errors, errorsSub, memory, memorySub, busy] = Array.from({ length: 8 }, () => h("span"));
+  const [p50, p95, p99, errors, errorsSub, memory, memorySub, busy, queue] = Array.from({ length: 9 }, () => h("span"));
   for (const each of [errorsSub, memorySub]) each.className = "sub";
-  busy.className = "sub";
+  busy.className = queue.className = "sub";
   const cell = (label, kind, ...children) => h("td", { role: "cell", class: kind, "data-label": label }, ...children);
   const main = h(
     "tr",
@@ -180,7 +183,7 @@ function siteRow({ name }, lines) {
     cell("p99 ms", "number", p99),
     cell("5xx", "number", errors, errorsSub),
     cell("Memory", "number", memory, memorySub),
-    cell("Workers", "workers", steps.element, busy),
+    cell("Workers", "workers", steps.element, busy, queue),
     cell("Last reload", "reload", reload.element),
     cell("", "actions", actions.element),
   );
@@ -208,7 +211,11 @@ function siteRow({ name }, lines) {
       setText(memory, bytes(site.memory_bytes));
       setText(memorySub, `CPU ${figure(site.cpu_percent)} %`);
       const workers = workersOf(site);
-      setText(busy, workers.serving ? `${workers.busy} of ${workers.serving} busy` : "none serves");
+      setText(busy, workers.serving ? `${workers.busy} of ${workers.serving} busy` : site.stopped_by ? "" : "none serves");
+      const waits = queueInWords(site);
+      setText(queue, [site.queue.waiting ? `${count(site.queue.waiting)} wait` : "", waits.turnedAway].filter(Boolean).join(", "));
+      setAttribute(queue, "class", waits.turnedAway ? "sub hot" : "sub warm");
+      setAttribute(queue, "title", waits.waited ? `In the last minute ${waits.waited}` : "");
       steps.update(site);
       reload.update(site);
       actions.update(site);

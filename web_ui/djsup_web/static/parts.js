@@ -1,9 +1,9 @@
 // Pieces that the overview and a site's page share. Each is `{element, update(site)}`.
 
-import { reloadSite, resting, restartSite, rollBackSite, scaleSite, trySite } from "./actions.js";
+import { reloadSite, resting, restartSite, rollBackSite, scaleSite, startSite, stopSite, trySite } from "./actions.js";
 import { h, setAttribute, setText } from "./dom.js";
-import { ago, clock, duration, figure } from "./format.js";
-import { daemonNow, siteNamed, store } from "./store.js";
+import { ago, clock, count, duration, figure } from "./format.js";
+import { daemonNow, series, siteNamed, store } from "./store.js";
 
 const TONES = {
   serving: "ok", idle: "ok", loaded: "ok", ready: "ok", running: "ok",
@@ -11,6 +11,9 @@ const TONES = {
   degraded: "warn", draining: "warn", "backing-off": "warn", stopping: "warn",
   failed: "bad", overdue: "bad",
 };
+
+const ACTIONS = { restart: "Restarting", stop: "Stopping", start: "Starting" };
+const MINUTE_S = 60;
 
 /** A state, as a word in its colour. */
 export function pill() {
@@ -35,13 +38,15 @@ export function lastReload() {
       const report = site.last_reload;
       const action = store.pending.get(site.name);
       const running = report?.result === "running";
-      const busy = running || action === "reload" || action === "restart" || store.pending.has("*");
+      const doing = ACTIONS[action];
+      const stopped = Boolean(site.stopped_by) && !doing;
+      const busy = running || action === "reload" || doing || (store.pending.has("*") && !stopped);
       let tone = "none";
       if (busy) {
         tone = "running";
         const elapsed = running && report.duration_s >= 1 ? `, ${Math.floor(report.duration_s)} s` : "";
-        const doing = report?.phase === "trying" ? "Trying" : "Loading";
-        setText(result, action === "restart" ? "Restarting" : `${doing} generation ${running ? report.generation : site.generation + 1}${elapsed}`);
+        const loading = report?.phase === "trying" ? "Trying" : "Loading";
+        setText(result, doing ?? `${loading} generation ${running ? report.generation : site.generation + 1}${elapsed}`);
         setText(about, (running && report.canary) || store.progress.get(site.name)?.replace(/^site "[^"]*":? /, "") || (report?.by ? `by ${report.by}` : ""));
       } else if (!report) {
         setText(result, "None yet");
@@ -58,7 +63,7 @@ export function lastReload() {
   };
 }
 
-/** What is wrong with a site, with its traceback; hidden while nothing is. */
+/** What is wrong with a site, with its traceback, or who has stopped it; hidden while nothing is to be said. */
 export function problem() {
   const title = h("strong");
   const text = h("span", { class: "problem-text" });
@@ -70,6 +75,15 @@ export function problem() {
     element,
     /** Whether there is a problem to be seen. */
     update(site) {
+      if (site.stopped_by) {
+        setAttribute(element, "hidden", false);
+        setAttribute(element, "data-tone", "idle");
+        setText(title, site.state === "stopped" ? `Stopped by ${site.stopped_by}.` : `${site.stopped_by} has told it to stop.`);
+        const meets = site.shared.length === site.listen.length ? "Requests are answered 503" : "It refuses requests";
+        setText(text, site.state === "stopped" ? `${meets} until somebody starts it, whatever is reloaded.` : "Requests that run are finished.");
+        setAttribute(details, "hidden", true);
+        return true;
+      }
       const rolledBack = site.last_reload?.result === "rolled-back" ? site.last_reload : null;
       const error = site.error ?? rolledBack?.error;
       const shown = Boolean(error);
@@ -88,29 +102,39 @@ export function problem() {
   };
 }
 
-/** Reload, Restart and, while the former code is kept, Roll back. */
+/** Reload, Restart, Stop and, while the former code is kept, Roll back; Start alone for what is stopped. */
 export function buttons(name, { compact = false } = {}) {
   const size = compact ? " compact" : "";
   const reload = h("button", { type: "button", class: `button${size}`, onclick: () => reloadSite(name) }, "Reload");
   const restart = h("button", { type: "button", class: `button${size}`, onclick: () => restartSite(name) }, "Restart");
   const trial = compact ? null : h("button", { type: "button", class: "button", onclick: () => trySite(name) }, "Try first…", h("span", { class: "unseen" }, ` the new code of ${name} on a share of the traffic`));
   const about = h("span", { class: "unseen" }, ` ${name}`);
-  const back = h("button", { type: "button", class: `button${size}`, hidden: true, onclick: () => rollBackSite(name, siteNamed(name)?.previous_generation) }, "Roll back");
-  const labels = [reload, restart, back].map((button) => {
+  const back = h("button", { type: "button", class: `button back${size}`, hidden: true, onclick: () => rollBackSite(name, siteNamed(name)?.previous_generation) }, "Roll back");
+  const stop = h("button", { type: "button", class: "button stop", hidden: compact, onclick: () => stopSite(name) }, "Stop");
+  const start = h("button", { type: "button", class: `button start${size}`, hidden: true, onclick: () => startSite(name) }, "Start");
+  const labels = [reload, restart, back, stop, start].map((button) => {
     const label = h("span", {}, button.textContent);
     button.replaceChildren(label, about.cloneNode(true));
     return label;
   });
   return {
-    element: h("span", { class: "buttons changes" }, reload, trial, back, restart),
+    element: h("span", { class: "buttons changes" }, reload, trial, back, restart, stop, start),
     update() {
       const action = store.pending.get(name) ?? (store.pending.has("*") ? "reload" : undefined);
       const rest = resting(name);
-      for (const button of [reload, restart, back, trial]) if (button) setAttribute(button, "disabled", rest);
-      setAttribute(back, "hidden", compact || !siteNamed(name)?.previous_generation);
+      const stopped = Boolean(siteNamed(name)?.stopped_by) && action !== "stop";
+      for (const button of [reload, restart, back, trial, stop, start]) if (button) setAttribute(button, "disabled", rest);
+      for (const button of [reload, restart, trial]) if (button) setAttribute(button, "hidden", stopped);
+      setAttribute(stop, "hidden", compact || stopped);
+      setAttribute(start, "hidden", !stopped);
+      setAttribute(back, "hidden", compact || stopped || !siteNamed(name)?.previous_generation);
       setText(labels[0], action === "reload" ? "Reloading…" : "Reload");
       setText(labels[2], action === "rollback" ? "Rolling back…" : "Roll back");
       setText(labels[1], action === "restart" ? "Restarting…" : "Restart");
+      setText(labels[3], action === "stop" ? "Stopping…" : "Stop");
+      setText(labels[4], action === "start" ? "Starting…" : "Start");
+      setAttribute(stop, "aria-busy", action === "stop" ? "true" : null);
+      setAttribute(start, "aria-busy", action === "start" ? "true" : null);
       setAttribute(reload, "aria-busy", action === "reload" ? "true" : null);
       setAttribute(restart, "aria-busy", action === "restart" ? "true" : null);
     },
@@ -140,7 +164,7 @@ export function stepper(name, { editable = false } = {}) {
     element,
     update(site) {
       asked = asks(site);
-      const rest = resting(name);
+      const rest = resting(name) || Boolean(site.stopped_by);
       if (!editable) setText(number, asked);
       else if (document.activeElement !== number) number.value = asked;
       if (editable) setAttribute(number, "disabled", rest || !store.mayChange);
@@ -166,6 +190,15 @@ export function asksInWords(site) {
 export function workersOf(site) {
   const serving = site.workers.filter((worker) => worker.state === "idle" || worker.state === "busy" || worker.state === "overdue");
   return { serving: serving.length, busy: serving.filter((worker) => worker.busy > 0 || worker.state !== "idle").length };
+}
+
+/** The last minute of a site behind the router: requests that had to wait for a worker, and that were turned away. */
+export function queueInWords(site) {
+  const { waited, waitedS, turnedAway } = series(site.name).lately(MINUTE_S);
+  return {
+    waited: waited ? `${count(waited)} waited, ${figure((1000 * waitedS) / waited)} ms each` : "",
+    turnedAway: turnedAway ? `${count(turnedAway)} turned away` : "",
+  };
 }
 
 /** Where a site is to be opened in a browser, null when its address is none for browsers. */

@@ -4,7 +4,7 @@ import { pastPanels } from "./charts.js";
 import { h, keyedList, setAttribute, setText } from "./dom.js";
 import { age, bytes, count, duration, figure } from "./format.js";
 import { followLog } from "./log.js";
-import { addresses, asksInWords, buttons, eventItem, lastReload, milliseconds, pill, problem, stepper, workersOf } from "./parts.js";
+import { addresses, asksInWords, buttons, eventItem, lastReload, milliseconds, pill, problem, queueInWords, stepper, workersOf } from "./parts.js";
 import { profilePanel } from "./profile.js";
 import { programsPanel } from "./programs.js";
 import { requestsPanel } from "./requests.js";
@@ -93,21 +93,26 @@ function figures(name) {
   const reload = lastReload();
   const text = () => h("p", { class: "tile-value" });
   const sub = () => h("p", { class: "tile-sub" });
-  const [rate, memory, busy] = [text(), text(), text()];
-  const [rateSub, memorySub, busySub, answersSub] = [sub(), sub(), sub(), sub()];
+  const [rate, memory, busy, waiting] = [text(), text(), text(), text()];
+  const [rateSub, memorySub, busySub, answersSub, waitingSub, awaySub] = Array.from({ length: 6 }, sub);
   const percentiles = ["p50", "p95", "p99"].map((key) => ({ key, value: h("dd") }));
   const classes = ["2xx", "3xx", "4xx", "5xx"].map((key) => ({ key, value: h("dd") }));
+  // Requests of its shared addresses come through the router, where they wait for a worker.
+  const queue = tile("Queue", waiting, waitingSub, awaySub);
+  queue.classList.add("queue");
+  const element = h(
+    "section",
+    { class: "tiles site-tiles", "aria-label": "Figures" },
+    tile("Requests/s", rate, rateSub),
+    tile("Latency in ms", h("dl", { class: "trio" }, ...percentiles.map(({ key, value }) => h("div", {}, h("dt", {}, key), value))), h("p", { class: "tile-sub" }, "of the last minute")),
+    tile("Answers", h("dl", { class: "trio" }, ...classes.map(({ key, value }) => h("div", { "data-class": key }, h("dt", {}, key), value))), answersSub),
+    tile("Memory", memory, memorySub),
+    tile("Workers busy", busy, busySub),
+    queue,
+    tile("Last reload", reload.element),
+  );
   return {
-    element: h(
-      "section",
-      { class: "tiles site-tiles", "aria-label": "Figures" },
-      tile("Requests/s", rate, rateSub),
-      tile("Latency in ms", h("dl", { class: "trio" }, ...percentiles.map(({ key, value }) => h("div", {}, h("dt", {}, key), value))), h("p", { class: "tile-sub" }, "of the last minute")),
-      tile("Answers", h("dl", { class: "trio" }, ...classes.map(({ key, value }) => h("div", { "data-class": key }, h("dt", {}, key), value))), answersSub),
-      tile("Memory", memory, memorySub),
-      tile("Workers busy", busy, busySub),
-      tile("Last reload", reload.element),
-    ),
+    element,
     update(site) {
       setText(rate, figure(site.requests_per_s));
       setText(rateSub, `${count(site.requests)} so far`);
@@ -123,6 +128,16 @@ function figures(name) {
       const workers = workersOf(site);
       setText(busy, `${workers.busy} / ${workers.serving}`);
       setText(busySub, asksInWords(site));
+      const routed = site.shared.length > 0;
+      setAttribute(queue, "hidden", !routed);
+      setAttribute(element, "data-routed", routed);
+      if (routed) {
+        const { waited, turnedAway } = queueInWords(site);
+        setText(waiting, `${count(site.queue.waiting)} wait`);
+        setText(waitingSub, waited || "none in the last minute");
+        setText(awaySub, turnedAway);
+        setAttribute(queue, "data-tone", turnedAway ? "bad" : site.queue.waiting ? "warn" : "");
+      }
       reload.update(site);
     },
   };

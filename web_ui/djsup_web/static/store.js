@@ -2,6 +2,8 @@
 // counters for each site. Changed by stream.js and actions.js; views subscribe and are called once a frame.
 
 const HISTORY_S = 75; // a minute, and what a late snapshot may add
+/** Answers, those of them that are 5xx; requests that had to wait for a worker, how long, and that were turned away. */
+const COUNTED = ["answers", "errors", "waited", "waitedS", "turnedAway"];
 export const EVENTS_MAX = 500;
 /** States in which something goes on that ends by itself. */
 export const MOVING = new Set(["starting", "reloading", "stopping"]);
@@ -18,7 +20,7 @@ export const store = {
   mayChange: true,
   /** Newest last. */
   events: [],
-  /** Site name (or "*") to the action that this page runs: reload, restart, scale. */
+  /** Site name (or "*") to the action that this page runs: reload, restart, stop, start, scale. */
   pending: new Map(),
   /** Site name to the last progress text of its running action. */
   progress: new Map(),
@@ -49,43 +51,40 @@ export function changed() {
 export class Series {
   #points = [];
 
-  add(at, answers, errors) {
+  /** `counts` is an object of COUNTED numbers. */
+  add(at, counts) {
     const last = this.#points.at(-1);
     // Counters that fall began anew (the site was restarted): what was before says nothing about now.
-    if (last && (answers < last.answers || errors < last.errors)) this.#points = [];
-    this.#points.push({ at, answers, errors });
+    if (last && COUNTED.some((key) => counts[key] < last[key])) this.#points = [];
+    this.#points.push({ at, ...counts });
     while (this.#points[0].at < at - HISTORY_S * 1000) this.#points.shift();
   }
 
-  /** Answers and 5xx answers in the last `seconds`, and how many seconds are really known. */
+  /** What was counted in the last `seconds`, and how many seconds are really known. */
   lately(seconds) {
     const last = this.#points.at(-1);
-    if (!last) return { answers: 0, errors: 0, seconds: 0 };
-    const first = this.#points.find((point) => point.at >= last.at - seconds * 1000);
-    return {
-      answers: last.answers - first.answers,
-      errors: last.errors - first.errors,
-      seconds: (last.at - first.at) / 1000,
-    };
+    const first = last && this.#points.find((point) => point.at >= last.at - seconds * 1000);
+    const counts = Object.fromEntries(COUNTED.map((key) => [key, last ? last[key] - first[key] : 0]));
+    return { ...counts, seconds: last ? (last.at - first.at) / 1000 : 0 };
   }
 }
 
 /** A snapshot came. */
 export function take(snapshot) {
   const now = performance.now();
-  const total = { answers: 0, errors: 0 };
+  const total = Object.fromEntries(COUNTED.map((key) => [key, 0]));
   const names = new Set(["*"]);
   for (const site of snapshot.sites) {
     const answers = Object.values(site.status).reduce((sum, each) => sum + each, 0);
-    const errors = site.status["5xx"];
-    series(site.name).add(now, answers, errors);
-    total.answers += answers;
-    total.errors += errors;
+    const { waited, waited_s: waitedS, turned_away: turnedAway } = site.queue;
+    const counts = { answers, errors: site.status["5xx"], waited, waitedS, turnedAway };
+    series(site.name).add(now, counts);
+    for (const key of COUNTED) total[key] += counts[key];
     names.add(site.name);
     // Another page's action has ended; our own clears up after itself.
     if (!MOVING.has(site.state) && !store.pending.has(site.name)) store.progress.delete(site.name);
   }
-  series("*").add(now, total.answers, total.errors);
+  series("*").add(now, total);
   for (const name of store.series.keys()) if (!names.has(name)) store.series.delete(name);
   store.snapshot = snapshot;
   store.receivedAt = now;
