@@ -95,3 +95,9 @@ def test_what_is_for_shared_addresses_alone_is_said_to_have_no_effect(load: Call
     loaded = load(top + site("blog", 'listen = ["127.0.0.1:8001"]\ndefault = true'))
     keys = {each.key for each in loaded.warnings if "has no effect" in str(each)}
     assert keys == {"sites.blog.default", "redirects"}
+
+
+def test_a_host_named_default_is_asked_about(load: Callable[[str], Loaded]) -> None:
+    loaded = load(TOP + site("blog", 'hosts = ["default"]') + site("shop", 'hosts = ["x.org"]'))
+    (warning,) = [each for each in loaded.warnings if "default = true" in str(each)]
+    assert warning.key.startswith("sites.blog.hosts")

@@ -82,8 +82,12 @@ def _advice(host: str) -> str:
 
 
 def _look_for_idle(settings: Settings, documents: Documents, warnings: list[Problem]) -> None:
-    """Say what has no effect, because no site shares an address."""
+    """Say what has no effect, because no site shares an address, and what hardly has the effect that was meant."""
     for site in settings.sites:
+        if "default" in site.hosts:
+            hint = "is a host's name here; the site that answers for every other host says default = true"
+            path = ("sites", site.name, "hosts", site.hosts.index("default"))
+            warnings.append(documents.problem(path, hint=hint))
         if site.default and not site.shared:
             hint = "has no effect: no other site is on this one's addresses"
             warnings.append(documents.problem(("sites", site.name, "default"), hint=hint))
