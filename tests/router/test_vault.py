@@ -54,7 +54,7 @@ def test_all_that_was_put_in_comes_back_with_what_was_noted() -> None:
         router.line.setblocking(True)
         for each in range(1, number + 1):
             client, slot = put(router, each)
-            router.note_owner(slot, each % 3)
+            router.owners[slot] = each % 3
             clients.append(client)
         router.counted = number
         router.close()

@@ -139,6 +139,8 @@ class Loop:
         self.every_second: Callable[[], None] = lambda: None
         self._second_at = 0.0
         self._vault: Vault | None = None
+        self._owners = memoryview(b"")
+        """The vault's table: by slot, whose a connection is."""
         self.vault_lost: Callable[[], None] = lambda: None
         """Called when the vault is gone."""
         self._unclaimed: dict[int, dict[bytes, Client]] = {}
@@ -351,11 +353,12 @@ class Loop:
     def keep_in(self, vault: Vault, kept: list[Kept]) -> None:
         """Have all connections in this vault, and go on with those that a router before has left there."""
         self._vault = vault
+        self._owners = vault.owners
         vault.counted = self._numbers = max(self._numbers, vault.counted)
         for client in self._clients.values():
             self._put(client)
             if client.state is State.LENT:
-                vault.note_owner(client.slot, self._holder_of(client))
+                self._owners[client.slot] = self._holder_of(client)
         for each in kept:
             self._go_on_with(each, vault)
         self.watch(vault.line.fileno(), self._vault_ready)
@@ -481,11 +484,11 @@ class Loop:
             self._numbers += 1
             peer_ends = (peer[0], str(peer[1])) if sock.family != socket.AF_UNIX else ("", "")
             client = Client(sock, self._numbers, describe(ends, peer_ends), self._now, tls=tls)
+            self._clients[client.fd] = client
             if self._vault is not None:
                 self._vault.counted = self._numbers
                 self._put(client)
                 self._tell_vault()  # at once: until then it is ours alone
-            self._clients[client.fd] = client
             self._epoll.register(client.fd, WATCH)
             if len(self._clients) >= self.clients_max:
                 self._make_room()
@@ -741,11 +744,13 @@ class Loop:
             worker = site.choose(client.holders)
             if worker is None:
                 return False
-            self._note_owner(client, worker.name)
+            if client.slot:
+                self._owners[client.slot] = worker.name
             try:
                 self._send(client, worker)
             except OSError as error:
-                self._note_owner(client, NOBODY)
+                if client.slot:
+                    self._owners[client.slot] = NOBODY
                 if error.errno == errno.EMSGSIZE:
                     why = "a header section that is longer than this machine's sockets take at once"
                     self._tell(client, answer(431, why, self._date_line()))
@@ -767,10 +772,6 @@ class Loop:
             worker.busy += 1
             worker.lent[client.number] = client
             return True
-
-    def _note_owner(self, client: Client, name: int) -> None:
-        if client.slot and self._vault is not None:
-            self._vault.note_owner(client.slot, name)
 
     def _send(self, client: Client, worker: Worker) -> None:
         early = client.early
@@ -936,7 +937,8 @@ class Loop:
         """A connection has no request under way. There may be another already."""
         client.state = State.IDLE
         client.since = self._now
-        self._note_owner(client, NOBODY)
+        if client.slot:
+            self._owners[client.slot] = NOBODY
         if client.muted:
             client.muted = False
             self._epoll.modify(client.fd, WATCH)

@@ -109,7 +109,7 @@ class Vault:
         taken = {slot for _, slot, *_ in found}
         vault._next = max(taken, default=0) + 1
         vault._free = [slot for slot in range(1, vault._next) if slot not in taken]
-        return vault, [Kept(*each, vault.owner(each[1])) for each in found]
+        return vault, [Kept(*each, vault._words[each[1]]) for each in found]
 
     @property
     def counted(self) -> int:
@@ -120,13 +120,10 @@ class Vault:
     def counted(self, number: int) -> None:
         self._words[COUNTED] = number
 
-    def owner(self, slot: int) -> int:
-        """Whose a connection is."""
-        return self._words[slot] if slot < len(self._words) else NOBODY
-
-    def note_owner(self, slot: int, owner: int) -> None:
-        """A connection is going to be this worker's, or is the router's again."""
-        self._words[slot] = owner
+    @property
+    def owners(self) -> memoryview:
+        """Whose each connection is, by slot: to be written before it is passed on, and when it is the router's again."""
+        return self._words
 
     def put(self, fd: int, number: int, note: bytes, *, tls: bool) -> int:
         """Keep a connection, once ``flush`` is called; its slot, 0: there is none left."""
