@@ -23,6 +23,7 @@ from djsup.core.estate import Estate  # noqa: TC001 -- as all of these: the type
 from djsup.core.memory import ProcessLeft  # noqa: TC001
 from djsup.core.model import Address, Generation, Pid, ProcId, Settings, SiteName  # noqa: TC001
 from djsup.keeper.letters import Farewell  # noqa: TC001
+from djsup.router.orders import Figures as Routed  # noqa: TC001
 from djsup.shell import samples, sockets, succession
 from djsup.shell.logs import Held, Line  # noqa: TC001
 from djsup.shell.samples import Totals  # noqa: TC001
@@ -62,6 +63,7 @@ class ProcessHeld:
     tls: bool
     heir: Generation | None = None
     farewell: Farewell | None = None
+    estranged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class Holdings:
     dashboard_pid: Pid | None
     heirs: tuple[tuple[SiteName, Generation, Generation], ...] = ()
     """Which generation gets whose connections."""
+    vault: int | None = None
+    """The line to the router's vault."""
 
     @property
     def fds(self) -> Iterator[int]:
@@ -89,6 +93,8 @@ class Holdings:
         yield from (fd for _, fd in (*self.listeners, *self.named, *self.scoreboards, *self.stacks))
         for _, _, intake, outlet in self.handovers:
             yield from (intake, outlet)
+        if self.vault is not None:
+            yield self.vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,8 @@ class Figures:
     """Requests that were told of as too long, by when they began."""
     events: tuple[tuple[str | None, str, int], ...]
     """How many of each site and kind there were."""
+    routed: tuple[tuple[SiteName, Routed, Routed], ...] = ()
+    """What routers have done for each site: those that are gone, and the one that runs."""
 
 
 @dataclass(frozen=True, slots=True)

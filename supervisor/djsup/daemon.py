@@ -260,7 +260,7 @@ class Daemon:
     def _go_on(self, left: Bequest) -> None:
         """Hold what the program held that ran before in this process."""
         self._adopt_settings(left.settings, left.handed_at_wall)
-        self.performer.go_on(left.holdings)
+        self.performer.go_on(left.holdings, estranged=left.messages != digest())
         if left.series is not None:
             with suppress(OSError, ValueError):  # then the series have a gap
                 self.observer.recorder.recall(succession.read(left.series))
@@ -273,7 +273,7 @@ class Daemon:
 
     def _succeed(self, left: Bequest, settings: Settings) -> None:
         """Go on where it was, with the settings as they are now."""
-        self.performer.inherit_from_router(left.settings)
+        self.performer.inherit_from_router(left.settings, left.figures.routed)
         self._handle(upgrade.succeed(left))
         if settings != left.settings:
             self._adopt_settings(settings)
@@ -333,7 +333,7 @@ class Daemon:
             last_proc=last_proc,
             dashboard=dashboard,
             holdings=self.performer.holdings(),
-            figures=Figures(tuple(figures), tuple(overdue), counts),
+            figures=Figures(tuple(figures), tuple(overdue), counts, self.performer.router.counted),
             lines=tuple(self.log.kept(None, LINES_MAX)),
             lock=self._lock,
             control=self._control.fd,

@@ -38,7 +38,7 @@ from djsup.keeper import letters
 from djsup.keeper.letters import Farewell
 from djsup.keeper_line import KeeperLine
 from djsup.keyring import Keyring
-from djsup.router_line import RouterLine
+from djsup.router_line import EARLIER, RouterLine
 from djsup.shell import (
     access_logs,
     channels,
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from djsup.core.events import Event, Exit
     from djsup.core.model import DashboardSettings, Settings
     from djsup.program_adoption import HelperLeft
+    from djsup.router import orders
     from djsup.shell.control import Peer
     from djsup.shell.history import History
     from djsup.shell.runtime import RuntimeDirectory
@@ -117,7 +118,11 @@ class Process:
     tls: bool = False
     """Whether it, or a worker forked from it, has listeners that speak TLS."""
     router: int = 0
-    """The number of the router that it has a line to; 0: none."""
+    """The number of the router that it has a line to, or had one last; 0: none, EARLIER: of another program's, if any."""
+    drained: bool = False
+    """Whether it has said that it has finished all that it had."""
+    estranged: bool = False
+    """Whether it is of another version, which speaks otherwise with routers."""
     farewell: Farewell | None = None
     """How the keeper ends a program if nobody adopts it; None: it ends with the daemon."""
 
@@ -259,6 +264,7 @@ class Performer:
         self.listeners.close_all()
         self._surroundings.forget_all()
         self.router.close()
+        self.router.take_vault(None)
         if self.quitting:
             self._runtime.router.unlink(missing_ok=True)
             self._runtime.keeper.unlink(missing_ok=True)
@@ -397,6 +403,7 @@ class Performer:
         template = self.roster.get(action.template)
         tls = template is not None and template.tls
         process = Process(action.proc, action.site, action.generation, action.slot, capture, tls=tls)
+        process.estranged = template is not None and template.estranged
         try:
             ours, theirs, out, err = self._open(capture)
         except OSError as error:
@@ -539,8 +546,11 @@ class Performer:
                     # As the dashboard: it drops to this user when it has imported its own files.
                     user = pwd.getpwnam(DASHBOARD_USER)
                     own |= {"DJSUP_ROUTER_UID": str(user.pw_uid), "DJSUP_ROUTER_GID": str(user.pw_gid)}
-                fds = (theirs.fileno(), home.fileno())
-                command = _own_command("djsup.router", own, out, err, fds)
+                fds = [theirs.fileno(), home.fileno()]
+                if self.router.vault is not None:
+                    own["DJSUP_ROUTER_VAULT_FD"] = str(self.router.vault.fileno())
+                    fds.append(self.router.vault.fileno())
+                command = _own_command("djsup.router", own, out, err, tuple(fds))
                 pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (processes.CannotRun, OSError, KeyError) as error:
             self.router.close()
@@ -554,30 +564,47 @@ class Performer:
         self.roster[proc] = process
         process.pid = capture.pid = pid
         self._tell(events.ProcessStarted(proc, pid))
-        self.connect_to_router()
+        self.connect_to_router(anew=True)
+        self.router.tell_alive([_name(each) for each in self.roster.values() if each.slot is not None])
 
-    def connect_to_router(self) -> None:
-        """Give every worker that serves a shared address its line to the router that runs."""
+    def connect_to_router(self, *, anew: bool = False) -> None:
+        """Give every worker that serves a shared address its line to the router that runs.
+
+        If that runs ``anew``, to those, too, that may still have a connection of the one before.
+        """
         for process in list(self.roster.values()):
-            self._connect_to_router(process)
+            self._connect_to_router(process, anew=anew)
 
-    def _connect_to_router(self, process: Process) -> None:
-        if process.slot is None or not process.ready or process.channel is None:
+    def _connect_to_router(self, process: Process, *, anew: bool = False) -> None:
+        if process.slot is None or not process.ready or process.channel is None or process.estranged:
             return
-        if process.router == self.router.number or not self.router.routes(process.site):
+        if process.router == self.router.number:
             return
-        line = self.router.connect(process.site)
+        if not self.router.routes(process.site) and not (anew and process.router):
+            return
+        line = self.router.connect(process.site, _name(process))
         if line is not None:
             process.router = self.router.number
-            self._send(process.proc, messages.Route(), [line.fileno()])
+            self._send(process.proc, messages.Route(alone=not self.router.has_elder), [line.fileno()])
             line.close()
 
-    def inherit_from_router(self, settings: Settings) -> None:
-        """Take over the listeners that the router of an earlier daemon accepts from."""
+    def inherit_from_router(
+        self, settings: Settings, counted: Iterable[tuple[SiteName, orders.Figures, orders.Figures]] = ()
+    ) -> None:
+        """Take over what the router of an earlier daemon has, which ends: listeners, the line to its vault, figures."""
         by_name = {str(address): address for address in settings.shared}
-        for name, listener in heirloom.ask(self._runtime.router):
-            if name not in by_name or not self.listeners.adopt(by_name[name], listener):
-                listener.close()
+        try:
+            given, figures = heirloom.ask(self._runtime.router)
+        except TimeoutError:  # it lives, and goes on one day: what it has is its own
+            self.router.take_vault(None)
+            self.router.has_elder = True
+            given, figures = [], {}
+        for name, sock in given:
+            if name == heirloom.VAULT:
+                self.router.take_vault(sock)
+            elif name not in by_name or not self.listeners.adopt(by_name[name], sock):
+                sock.close()
+        self.router.count_on(counted, figures)
 
     # --- the keeper ---------------------------------------------------------------------------
 
@@ -697,6 +724,8 @@ class Performer:
         process = self.roster.get(proc)
         if process is None:
             return
+        if process.site == ROUTER:
+            self.router.end()
         if process.pid is None:
             process.kill_when_known = name
         else:
@@ -842,6 +871,7 @@ class Performer:
                     f"{closed} closed, {cut} requests cut"
                 )
                 level = Level.WARNING if cut else Level.INFO
+                process.drained = not cut
                 self._history.add("drained", text, level=level.value, site=process.site, pid=process.pid)
             case messages.TimedOut() as timed_out:
                 self._say_of_timeout(process, timed_out)
@@ -972,6 +1002,7 @@ class Performer:
             process = Process(left.proc, site.name, left.generation, slot, capture, pid=left.pid)
             process.adopted = True
             process.ready = worker is not None and worker.stage is not Stage.BOOTING
+            process.router = EARLIER
             process.tls = _speaks_tls(site)
             self.roster[left.proc] = process
         return self.roster[left.proc]
@@ -997,6 +1028,7 @@ class Performer:
             self._surroundings.made(),
             self.dashboard_pid,
             tuple(self.handovers.heirs),
+            None if self.router.vault is None else self.router.vault.fileno(),
         )
 
     def _held(self, process: Process, pid: Pid) -> ProcessHeld:
@@ -1021,10 +1053,11 @@ class Performer:
             process.tls,
             process.heir,
             process.farewell,
+            process.estranged,
         )
 
-    def go_on(self, holdings: Holdings) -> None:
-        """Take over what the program had that ran before in this process."""
+    def go_on(self, holdings: Holdings, *, estranged: bool = False) -> None:
+        """Take over what the program had that ran before in this process, and spoke otherwise if it is ``estranged``."""
         self.listeners.take_over(holdings.listeners)
         for name, generation, intake, outlet in holdings.handovers:
             ends = socket.socket(fileno=intake), socket.socket(fileno=outlet)
@@ -1035,19 +1068,22 @@ class Performer:
             self.adopt_stacks(name, fd)
         self._surroundings.take_over(holdings.private_folders)
         self.dashboard_pid = holdings.dashboard_pid
+        if holdings.vault is not None:
+            self.router.take_vault(socket.socket(fileno=holdings.vault))
         for held in holdings.processes:
-            self._go_on_with(held)
+            self._go_on_with(held, estranged=estranged)
         for name, generation, heir in holdings.heirs:
             self.handovers.succeed(name, generation, heir)
             self._look_for_deserted(name, generation)
 
-    def _go_on_with(self, held: ProcessHeld) -> None:
+    def _go_on_with(self, held: ProcessHeld, *, estranged: bool) -> None:
         proc = held.proc
         capture = logs.Capture.resume(self._log, held.site, held.slot, held.pid, held.capture)
         process = Process(proc, held.site, held.generation, held.slot, capture, pid=held.pid)
         process.ready, process.boots, process.spoke = held.ready, held.boots, held.spoke
         process.adopted, process.tls, process.heir = held.adopted, held.tls, held.heir
         process.farewell = held.farewell
+        process.router, process.estranged = EARLIER, held.estranged or estranged
         self.roster[proc] = process
         if held.channel is not None:
             channel = socket.socket(fileno=held.channel)
@@ -1083,6 +1119,8 @@ class Performer:
             self.dashboard_pid = None
         if process.site == ROUTER:
             self.router.close()
+        elif process.router:
+            self.router.tell_gone(_name(process), drained=process.drained)
         if process.site == KEEPER:
             self.keeper.close()
         if process.farewell is not None:
@@ -1146,6 +1184,11 @@ def _own_command(
 
 def _farewell(program: ProgramSettings) -> Farewell:
     return Farewell(f"SIG{program.stop_signal}", program.stop_timeout_s)
+
+
+def _name(worker: Process) -> int:
+    """A number that is this worker's alone: a daemon that is started anew may give the same names to others."""
+    return (worker.pid or 0) << 32 | worker.proc
 
 
 def _speaks_tls(site: SiteSettings) -> bool:

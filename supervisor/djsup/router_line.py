@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from djsup.core import events
 from djsup.core.model import SiteName
@@ -19,11 +19,16 @@ from djsup.router import orders
 from djsup.router.orders import Figures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from djsup.core.events import Event
     from djsup.core.model import Address, Settings
     from djsup.shell.sockets import Listeners
+
+
+DRAINED_KEPT = 1024
+EARLIER = -1
+"""Among the numbers of routers: one that an earlier program of the daemon has started."""
 
 
 class RouterLine:
@@ -41,6 +46,16 @@ class RouterLine:
         self._figures: dict[SiteName, Figures] = {}
         self._before: dict[SiteName, Figures] = {}
         """What routers that are gone had counted."""
+        self._unsaid: deque[tuple[dict[str, Any], list[int]]] = deque()
+        """What the channel did not take yet. The descriptors are ours."""
+        self._is_last = False
+        """Whether the router that runs was told that there will be no other."""
+        self._drained: deque[int] = deque(maxlen=DRAINED_KEPT)
+        """Workers that have ended, and left nothing undone: a router may not have lived to hear what they said last."""
+        self.has_elder = False
+        """Whether a router of an earlier daemon may live, which did not answer."""
+        self.vault: socket.socket | None = None
+        """A copy of the router's line to its vault: with it the next router goes on."""
 
     @property
     def is_open(self) -> bool:
@@ -74,6 +89,7 @@ class RouterLine:
     def open(self) -> socket.socket:
         """A channel for a new router; its end."""
         self.close()
+        self._is_last = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._channel = ours
@@ -86,16 +102,61 @@ class RouterLine:
         """The router is gone."""
         if self._channel is None:
             return
-        asyncio.get_running_loop().remove_reader(self._channel)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._channel)
+        loop.remove_writer(self._channel)
         self._channel.close()
         self._channel = None
+        for _, fds in self._unsaid:
+            for fd in fds:
+                os.close(fd)
+        self._unsaid.clear()
         for name, figures in self._figures.items():
-            before = self._before.setdefault(name, Figures())
-            before.routed += figures.routed
-            before.waited += figures.waited
-            before.waited_s += figures.waited_s
-            before.turned_away += figures.turned_away
+            self._before[name] = figures.plus(self._before.get(name) or Figures())
         self._figures.clear()
+
+    def end(self) -> None:
+        """The router is told to end, and there will be no other."""
+        self._say({"kind": "end"})
+        self._is_last = True
+        self.take_vault(None)
+
+    def take_vault(self, line: socket.socket | None) -> None:
+        """Keep this line to a vault; None: none."""
+        if self.vault is not None:
+            self.vault.close()
+        self.vault = line
+
+    def _say(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Say something, now or when the router listens. The descriptors are the caller's."""
+        if self._channel is None:
+            return
+        if not self._unsaid:
+            try:
+                orders.send(self._channel, message, fds)
+            except BlockingIOError:
+                asyncio.get_running_loop().add_writer(self._channel, self._say_the_rest)
+            except OSError:
+                return  # it is gone: the process' end tells
+            else:
+                return
+        self._unsaid.append((message, [os.dup(fd) for fd in fds or ()]))
+
+    def _say_the_rest(self) -> None:
+        channel = self._channel
+        while channel is not None and self._unsaid:
+            message, fds = self._unsaid[0]
+            try:
+                orders.send(channel, message, fds)
+            except BlockingIOError:
+                return
+            except OSError:
+                pass  # as in _say
+            self._unsaid.popleft()
+            for fd in fds:
+                os.close(fd)
+        if channel is not None:
+            asyncio.get_running_loop().remove_writer(channel)
 
     def tell_routing(self) -> None:
         """Tell the router what goes where, and give it the listeners that are bound."""
@@ -111,8 +172,7 @@ class RouterLine:
         }
         try:
             fds = [memory, *(self._listeners.fileno(address) for address in bound)]
-            with suppress(OSError):  # it is gone: the process' end tells
-                orders.send(self._channel, message, fds)
+            self._say(message, fds)
         finally:
             os.close(memory)
 
@@ -121,31 +181,50 @@ class RouterLine:
         if self._settings is not None and address in self._settings.shared:
             self.tell_routing()
 
-    def connect(self, site: SiteName) -> socket.socket | None:
-        """A line from the router to a worker of a site; the worker's end. None: there is no router."""
+    def connect(self, site: SiteName, name: int) -> socket.socket | None:
+        """A line from the router to a worker of a site; the worker's end. None: there is no router.
+
+        ``name`` is one that no other worker has, or has had.
+        """
         if self._channel is None:
             return None
         routers, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            orders.send(self._channel, {"kind": "worker", "site": site}, [routers.fileno()])
-        except OSError:
-            workers.close()
-            return None
-        finally:
-            routers.close()
+        with routers:
+            self._say({"kind": "worker", "site": site, "name": name}, [routers.fileno()])
         return workers
+
+    def tell_alive(self, names: list[int]) -> None:
+        """Tell a new router which workers live, of those that the one before may have known."""
+        self._say({"kind": "alive", "names": names, "drained": list(self._drained)})
+
+    def tell_gone(self, name: int, *, drained: bool) -> None:
+        """A worker has ended; ``drained`` says that it had finished all that it had."""
+        if drained:
+            self._drained.append(name)
+        self._say({"kind": "gone", "name": name, "drained": drained})
 
     def figures(self, site: SiteName) -> Figures:
         """What a site's queue does now, and has done since the daemon runs."""
         now = self._figures.get(site) or Figures()
         before = self._before.get(site) or Figures()
-        return Figures(
-            now.queued,
-            now.routed + before.routed,
-            now.waited + before.waited,
-            now.waited_s + before.waited_s,
-            now.turned_away + before.turned_away,
+        return now.plus(before)
+
+    @property
+    def counted(self) -> tuple[tuple[SiteName, Figures, Figures], ...]:
+        """Of each site, for another program of the daemon: what routers that are gone had counted, and this one so far."""
+        names = sorted({*self._before, *self._figures})
+        return tuple(
+            (name, self._before.get(name) or Figures(), self._figures.get(name) or Figures())
+            for name in names
         )
+
+    def count_on(self, counted: Iterable[tuple[SiteName, Figures, Figures]], last: dict[str, Any]) -> None:
+        """Go on from ``counted``; ``last`` is what the router had counted as it ended, if it has said so."""
+        for name, before, so_far in counted:
+            raw = last.pop(name, None)
+            self._before[name] = before.plus(so_far if raw is None else Figures(**raw))
+        for other, raw in last.items():
+            self._before[SiteName(other)] = Figures(**raw)
 
     def _hear(self) -> None:
         channel = self._channel
@@ -160,6 +239,8 @@ class RouterLine:
                 self.close()
                 return
             message, fds = found
+            if message["kind"] == "vault" and fds and not self._is_last:
+                self.take_vault(socket.socket(fileno=fds.pop(0)))
             for fd in fds:
                 os.close(fd)
             match message:

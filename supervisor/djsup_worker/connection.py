@@ -352,7 +352,7 @@ class Connection(Wire):
         assert body is not None
         assert head is not None
         try:
-            rest = body.feed(data)
+            rest = self._take_no_more(data, body.feed(data))
             if rest is None:
                 self.loop.watch_phase(self)
                 return False
@@ -367,6 +367,10 @@ class Connection(Wire):
         if fields.chunked:
             environ["CONTENT_LENGTH"] = str(spool.size)
         return self._serve(head, file)
+
+    def _take_no_more(self, _data: bytes, rest: Optional[bytes]) -> Optional[bytes]:
+        """Of these bytes of a body ``rest`` was too much; None: all were its own. Gives what of that is kept here."""
+        return rest
 
     def _no_room(self, error: OSError) -> Refused:
         complain(self.loop.site, "a request's body cannot be kept in a temporary file: %s" % error)

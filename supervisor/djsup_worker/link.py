@@ -1,25 +1,31 @@
 """A worker's line to the router, and the connections that come through it: one request at a time.
 
-The router (``djsup/router``) has read a request's head to know whose it is. It passes what it has read, and the
-connection's descriptor; the worker reads on, answers, and gives the connection back when it is idle. It keeps its copy
-of the descriptor then (parked), so that the next request on that connection comes by number alone. What a client has
-sent behind its request goes back too: whose the next request is, is for the router to say.
+The router (``djsup/router``) has looked at a request's head to know whose it is. It passes the connection's descriptor and
+the head's length; the worker reads that much, reads the body by its framing and no byte more, answers, and gives the
+connection back when it is idle. So what a client has sent behind its request stays in the kernel, and whose the next
+request is, is for the router to say. The worker keeps its copy of the descriptor (parked), so that the next request
+on that connection comes by number alone.
 
 A line is a ``SOCK_SEQPACKET`` socketpair. A message is as many notes as there were to say at one time: one byte that
-says what a note is, eight that name the connection, four with the length of what follows, which is the client's:
+says what a note is, eight that name the connection, four with the length of what follows:
 
-    from the router   N  a new connection, its descriptor with it, alone in its message: before the client's bytes are
-                         two with the length of a description, and that: JSON, local and peer address
-                      R  the next request of a parked one
-                      D  forget a parked one
+    from the router   N  a new connection, its descriptor with it, alone in its message. A description follows: two bytes
+                         with its length, and JSON, local and peer address; then four bytes with how much of a head is to
+                         be read, and what the router has read of that head already, which is nothing but for sockets
+                         that cannot be looked into (``router/loop.py``)
+                      R  the next request of a parked one: as N, without the description
+                      D  forget it: close the copy if it is parked, and close it after its answer if it is not
                       T  as N, a connection that is to speak TLS: the worker keeps it, and answers nothing
-    from the worker   I  it is idle, and parked; the client's bytes that were read too far follow
+    from the worker   H  it is in the worker's hands, from a router that is gone
+                      S  all of those are said (it names no connection): from now on the worker takes requests
+                      I  it is idle, and parked
                       J  as I, and not parked
                       W  its request takes no thread of ours any more, or none yet: only the client is waited for
                       C  it is closed, or ends without the router
                       L  this worker leaves: pass it nothing more (it names no connection)
 
-The line's end is the other's end.
+The line's end is the other's end. Connections live on while another process has a copy (``router/vault.py``): the
+worker goes on with the requests that it has. Whoever is to end a connection for all must shut it down (shutdown(2)).
 """
 
 from __future__ import annotations
@@ -35,7 +41,9 @@ from collections import deque
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple
 
-from djsup_worker.connection import BODY, GONE, HEAD, IDLE, RUNNING, Connection
+from djsup_worker.body import ChunkedBody, SizedBody
+from djsup_worker.connection import BODY, GONE, HEAD, IDLE, READ_BYTES, RUNNING, Connection
+from djsup_worker.limits import BYTE_NS
 from djsup_worker.scoreboard import CONNECTIONS_AT, TAKEN_AT
 from djsup_worker.wsgi import complain, describe
 
@@ -46,7 +54,7 @@ if TYPE_CHECKING:
 Secure = Callable[[socket.socket, Tuple[str, str], Tuple[str, str], str], None]
 """Takes a connection in that is to speak TLS: its local and its peer's address, and the name that it asks for."""
 NEW, RESUME, DROP, WHOLE = b"NRDT"
-IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES = b"I", b"J", b"W", b"C", b"L"
+HAS, SAID, IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES = b"H", b"S", b"I", b"J", b"W", b"C", b"L"
 NUMBER = struct.Struct("=Q")
 LENGTH = struct.Struct("=H")
 NOBODY = NUMBER.pack(0)
@@ -54,6 +62,7 @@ SIZE = struct.Struct("=I")
 SIZE_AT = 1 + NUMBER.size
 DATA_AT = SIZE_AT + SIZE.size
 NOTHING = SIZE.pack(0)
+HEAD_LENGTH = SIZE
 MESSAGE_MAX_BYTES = 192 * 1024
 """The longest message: what a socket that nobody has configured takes at once (net.core.wmem_default) is more."""
 PARKED_MAX = 256
@@ -78,11 +87,20 @@ class Routed(Connection):
     waits: bool
     """Whether the router was told that this request takes no thread."""
 
-    def begin(self, data: bytes) -> None:
-        """The router has read this of a request, and its whole head is in it."""
+    def begin(self, length: int, early: bytes) -> None:
+        """A request waits: so long is its head, and the router has read this of it."""
         hand = self.loop.poller
         self.waits = False
         self.since_ns = _monotonic_ns()
+        try:
+            data = self._recv(length)
+        except OSError:
+            data = b""
+        if len(data) != length:
+            self.close()  # they were there: the connection is broken
+            return
+        if early:
+            data = early + data
         head = self.reader.known(data, self.base)
         if head is not None:
             self.bytes_in = 0
@@ -91,7 +109,38 @@ class Routed(Connection):
         self._buffer = data
         self._advance()
         if not hand.lost and self.phase == HEAD:
-            self._want(select.EPOLLIN)
+            self.close()  # the router took it for whole
+
+    def ready(self, mask: int) -> None:
+        """The descriptor can be read, or written, or is broken."""
+        if self.phase == BODY and isinstance(self._body, ChunkedBody) and not mask & select.EPOLLHUP:
+            self._look_for_chunks(self._body)
+        else:
+            super().ready(mask)
+
+    def _look_for_chunks(self, body: ChunkedBody) -> None:
+        """Take what is there of a body of which nobody knows the end before it was read: so it is looked at first."""
+        try:
+            data = self.sock.recv(body.appetite, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self.since_ns = min(_monotonic_ns(), self.since_ns + len(data) * BYTE_NS)
+        self._feed_body(data)
+
+    def _take_no_more(self, data: bytes, rest: Optional[bytes]) -> Optional[bytes]:
+        """The next request is left where it is."""
+        if isinstance(self._body, ChunkedBody):
+            self._recv(len(data) - len(rest or b""))
+        return rest if rest is None else b""
+
+    def _appetite(self) -> int:
+        body = self._body
+        return min(body.left, body.appetite) if isinstance(body, SizedBody) else super()._appetite()
 
     def leave(self) -> bool:
         """It goes back to the router when its answer is out, and to no other worker."""
@@ -101,10 +150,18 @@ class Routed(Connection):
         """Close it, and tell the router."""
         if self.phase != GONE:
             self._tell_closed()
+            with contextlib.suppress(OSError):  # others have copies, and it is to end now
+                self.sock.shutdown(socket.SHUT_RDWR)
             super().close()
 
     def _await_body(self, head: Head, fields: Fields) -> bool:
         hand = self.loop.poller
+        # As where a head is read with what is behind it: who has sent the body already is not asked to.
+        with contextlib.suppress(OSError):
+            if fields.chunked:
+                self._buffer = self.sock.recv(READ_BYTES, socket.MSG_PEEK)
+            else:
+                self._buffer = self._recv(min(fields.length, READ_BYTES))
         served = super()._await_body(head, fields)
         if not hand.lost and self.phase == BODY:
             self._tell_waits()
@@ -112,20 +169,26 @@ class Routed(Connection):
         return served
 
     def _answered(self, now_ns: int) -> bool:
-        if self._final or not self.link.alive:
+        if self._final:
             self._finish()
             return False
-        rest, self._buffer = self._buffer, b""
         if self._mask:
             self._want(0)
         self.since_ns = now_ns
         self.phase = IDLE
-        self.link.give_back(self, rest)
+        self.link.give_back(self)
         return False
 
     def _finish(self) -> None:
         self._tell_closed()
+        if not self._linger:
+            with contextlib.suppress(OSError):  # what is unread at the end would have it reset
+                self._linger = self.sock.recv(1, socket.MSG_PEEK) != b""
         super()._finish()
+
+    def finish_alone(self) -> None:
+        """The router does not know it: its answer is its last."""
+        self._final = True
 
     def _await_writable(self) -> None:
         self._tell_waits()
@@ -145,8 +208,15 @@ class Routed(Connection):
 class Link:
     """The line to one router."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, secure: Optional[Secure] = None) -> None:
-        """``secure`` takes connections in that are to speak TLS; None: this site speaks none."""
+    def __init__(
+        self, loop: Loop, sock: socket.socket, secure: Optional[Secure] = None, *, alone: bool = True
+    ) -> None:
+        """``secure`` takes connections in that are to speak TLS; None: this site speaks none.
+
+        ``alone`` says that all routers before this one are gone. A line may tell of that later, if it was on its way to
+        one that did not live to get it: the kernel closes what is in a closed socket's queue when it has time.
+        """
+        self._alone = alone
         self._secure = secure or _refuse
         self._loop = loop
         self._sock = sock
@@ -162,37 +232,74 @@ class Link:
         self.over = False
         """Whether nothing more comes."""
         self._leaving = False
+        self._claimed = False
+        """Whether it was said what we have from a router that is gone."""
         sock.setblocking(False)
         loop.links.append(self)
         loop.watch(sock.fileno(), select.EPOLLIN, self._heard)
+        self.claim()
+
+    def claim(self) -> None:
+        """Say what we have in hand from routers that are gone, once everything is heard that they have said."""
+        loop = self._loop
+        if self._claimed or any(each.hung_up() for each in loop.links if each is not self):
+            return  # such a line's end, which comes next, calls again
+        self._claimed = True
+        for connection in list(loop.connections.values()):
+            if not isinstance(connection, Routed) or connection.link is self:
+                continue
+            if self._alone or connection.link.is_dead():
+                connection.link = self
+                if connection.told:  # it reads its last answer
+                    self.say(CLOSED, connection.number)
+                    continue
+                self.say(HAS, connection.number)
+                if connection.waits:
+                    self.say(WAITS, connection.number)
+        self.say(SAID, NOBODY)
+        if self._leaving:
+            self.say(LEAVES, NOBODY)
+
+    def hung_up(self) -> bool:
+        """Whether the router has no end of this line any more; what it has said may still be there to be read."""
+        if not self.alive:
+            return False
+        waiter = select.poll()
+        waiter.register(self._sock, 0)
+        return any(mask & select.POLLHUP for _fd, mask in waiter.poll(0))
+
+    def is_dead(self) -> bool:
+        """Whether its router is gone, and everything was heard."""
+        return self.over and (not self.alive or self.hung_up())
 
     def leave(self) -> None:
         """Ask for nothing more; what is on the way is served, and then the router ends the line."""
         self._leaving = True
-        self.say(LEAVES, NOBODY)
+        if self._claimed:
+            self.say(LEAVES, NOBODY)
 
     def close(self) -> None:
         """End the line from here."""
         self._leaving = False
         self._end()
 
-    def say(self, kind: bytes, number: bytes, rest: bytes = b"") -> None:
+    def say(self, kind: bytes, number: bytes) -> None:
         """Tell the router something, together with what else there will be to say in a moment."""
         if self.alive:
-            self._outbox += (kind, number, SIZE.pack(len(rest)) if rest else NOTHING, rest)
+            self._outbox += (kind, number, NOTHING)
             self._see_to_it()
 
-    def give_back(self, connection: Routed, rest: bytes) -> None:
-        """A connection is idle: it is the router's again."""
+    def give_back(self, connection: Routed) -> None:
+        """A connection is idle: it is the router's again, of this one or of the next."""
         loop = self._loop
         number = connection.number
         del loop.connections[connection.fd]
         loop.row.add(CONNECTIONS_AT, -1)
         if not self.over and len(self._parked) < PARKED_MAX:
             self._parked[number] = connection
-            self.say(IDLE_PARKED, number, rest)
+            self.say(IDLE_PARKED, number)
         else:
-            self.say(IDLE_GONE, number, rest)
+            self.say(IDLE_GONE, number)
             _let_go(connection)
         if loop.departure is not None:
             self._flush()
@@ -239,9 +346,7 @@ class Link:
             elif kind in (NEW, WHOLE):
                 self._take(number, data, ancillary, whole=kind == WHOLE)
             elif kind == DROP:
-                parked = self._parked.pop(number, None)
-                if parked is not None:
-                    _let_go(parked)
+                self._forget(number)
             if hand.lost:
                 return
             if todo and _monotonic_ns() - began_ns > SAY_AFTER_NS:
@@ -256,6 +361,15 @@ class Link:
                 self._sock.send(b"".join(self._outbox))
         self._outbox.clear()
 
+    def _forget(self, number: bytes) -> None:
+        parked = self._parked.pop(number, None)
+        if parked is not None:
+            _let_go(parked)
+            return
+        for connection in self._loop.connections.values():
+            if isinstance(connection, Routed) and connection.number == number:
+                connection.finish_alone()
+
     def _resume(self, number: bytes, data: bytes) -> None:
         connection = self._parked.pop(number, None)
         if connection is None:
@@ -269,7 +383,8 @@ class Link:
     def _begin(self, connection: Routed, data: bytes) -> None:
         hand = self._loop.poller
         try:
-            connection.begin(data)
+            length = HEAD_LENGTH.unpack_from(data)[0]
+            connection.begin(length, data[HEAD_LENGTH.size :])
         except Exception as error:  # noqa: BLE001  # one connection's trouble is not the others'
             text = "a mistake in the worker itself; the connection was closed\n%s" % describe(error)
             complain(self._loop.site, text)
@@ -313,6 +428,8 @@ class Link:
             _let_go(connection)
         self._parked.clear()
         loop.links.remove(self)
+        for link in list(loop.links):
+            link.claim()
         if loop.departure is not None:
             loop.departure.one_less()
 
@@ -327,7 +444,7 @@ def _refuse(sock: socket.socket, _local: Tuple[str, str], _peer: Tuple[str, str]
 
 
 def _let_go(connection: Routed) -> None:
-    """Close our copy of a connection that the router has."""
+    """Close our copy of a connection that is the router's."""
     connection.phase = GONE
     connection.told = True
     connection.sock.close()

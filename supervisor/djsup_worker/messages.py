@@ -17,8 +17,9 @@ from array import array
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union
 
-REVISION = 1
-"""Grows when a message comes to mean something else with the same fields: workers of before are replaced then."""
+REVISION = 2
+"""Grows when a message comes to mean something else with the same fields, or when a router and a worker speak otherwise
+(``link.py``): workers of before are replaced then."""
 MESSAGE_MAX_BYTES = 128 * 1024
 """The longest message; texts in it are cut to TEXT_MAX by their sender."""
 TEXT_MAX = 16 * 1024
@@ -123,6 +124,9 @@ class Route:
 
     File descriptors: its end of a line to the router (``link.py``).
     """
+
+    alone: bool = True
+    """Whether all routers before this one are gone, so that what the worker has of theirs is this one's."""
 
 
 @dataclass(frozen=True)

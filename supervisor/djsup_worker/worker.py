@@ -218,8 +218,11 @@ class Worker:
             self._loop.new_limits(self._limits)
             self._arrange()
         elif isinstance(message, Route):
-            if fds and self._loop.departure is None:
-                Link(self._loop, socket.socket(fileno=fds.pop(0)), self._secure)
+            if fds and not self._loop.ended:
+                line = socket.socket(fileno=fds.pop(0))
+                link = Link(self._loop, line, self._secure, alone=message.alone)
+                if self._loop.departure is not None:
+                    link.leave()  # it was to say what it still has from the router before
         elif isinstance(message, NewCertificates) and self._certificates is not None:
             self._renew(message, fds, self._certificates)
         elif isinstance(message, Leaving):

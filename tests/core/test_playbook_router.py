@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.playbook import BLOG, HTTP, KILLED, OTHER, SHOP, Play, Said, exited, like, settings, started
+from core.test_playbook_upgrade import upgraded
 from djsup.core.actions import BindListener, CloseListener, KillProcess, NoticeKind, Quit, StartRouter
 from djsup.core.events import ListenerBound, ListenerFailed, RequestWaiting, SettingsChanged, StopAsked
 from djsup.core.fleet import ProcessKind
@@ -85,6 +86,13 @@ def test_without_shared_addresses_the_router_is_ended() -> None:
     play >> SettingsChanged(settings(alone), "root") << ...
     assert KillProcess(proc, "SIGTERM") in play.all
     assert CloseListener(HTTP) in play.all
+
+
+def test_another_program_of_the_daemon_starts_a_router_of_its_own() -> None:
+    before, _ = opened()
+    play = upgraded(before) << BindListener(HTTP)
+    play >> ListenerBound(HTTP) << like(StartRouter)
+    play.done()
 
 
 def test_the_daemon_ends_when_the_router_has_gone() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from djsup.core.model import SiteName
 from djsup.core.routes import Routing, SiteRoute
 from djsup.router.loop import Loop as Router
+from djsup.router.vault import ENTRY, PUT, Vault, hold
 from djsup_worker import scoreboard
 from djsup_worker.limits import Limits
 from djsup_worker.link import Link
@@ -64,14 +65,81 @@ class World:
     application: Callable[[str, dict[str, Any]], bytes] = lambda site, _environ: site.encode()
 
     def __post_init__(self) -> None:
-        self.router = Router(self.called.append)
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.listener = self.opened()
         self._wake_in, self._wake_out = socket.socketpair()
         self._todo: list[Callable[[], None]] = []
+        self._workers: list[tuple[str, Loop]] = []
+        self._lines: dict[int, list[socket.socket]] = {}
+        """Lines that workers are to take, by their names."""
+        self._line: socket.socket | None = None
+        """The daemon's copy of the router's line to its vault."""
+        self._begin()
+
+    def opened(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0), backlog=128)
+
+    def _begin(self) -> None:
+        """Run a router, as its process does."""
+        self.router = Router(self.called.append)
         self.router.watch(self._wake_in.fileno(), self._woken)
         self.router.adopt(Routing(tuple(self.routes)))
+        if self._line is not None:
+            self.router.keep_in(*Vault.take_over(self._line.dup()))
         self.router.listen([(self.listener.dup(), False)])
-        self.stories.append(InThread(self.router.run, lambda: self.do(self._end)))
+        self._routing = InThread(self.router.run, lambda: self.do(self._end))
+
+    def put_into_vault(self, server: socket.socket) -> None:
+        """Have a connection in the vault that no router has."""
+        assert self._line is not None
+        entry = ENTRY.pack(900, 1 << 40, False, 0)
+        socket.send_fds(self._line, [bytes((PUT,)) + entry], [server.fileno()])
+
+    def keep_in_a_vault(self) -> None:
+        """Have a vault from now on; it runs in a thread."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        table = os.memfd_create("table")
+        os.ftruncate(table, 8 * 1000)
+        self._line = ours.dup()
+        vault = Vault(ours, os.dup(table))
+        story = InThread(lambda: hold(theirs, table), lambda: None)
+
+        def close() -> None:
+            theirs.close()
+            os.close(table)
+
+        story.close = close
+        self.stories.append(story)
+        self.do(lambda: self.router.keep_in(vault, []))
+
+    def lose_router(self) -> None:
+        """The router is gone without a word."""
+        self._routing.end()
+        self.router.leave()
+
+    def replace_router(self) -> None:
+        """It is gone, and another one goes on."""
+        self.lose_router()
+        self.begin_another()
+
+    def begin_another(self) -> None:
+        """Another router goes on where one was that is gone."""
+        self._begin()
+        for name, (site, loop) in enumerate(self._workers, 1):
+            self._connect(site, loop, name)
+        self.do(lambda: self.router.keep_only(set(range(1, len(self._workers) + 1)), set()))
+
+    def _connect(self, site: str, loop: Loop, name: int) -> None:
+        routers, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def link() -> None:
+            while lines:
+                Link(loop, lines.pop(0))
+
+        lines = self._lines.setdefault(name, [])
+        lines.append(workers)
+        loop.on_wake[2] = link
+        loop.wake(2)
+        self.do(lambda: self.router.add_worker(SiteName(site), routers, name))
 
     def _end(self) -> None:
         self.router.ended = True
@@ -87,7 +155,6 @@ class World:
         self._wake_out.send(b".")
 
     def add_worker(self, site: str) -> None:
-        routers, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         memory = os.memfd_create("scoreboard")
         os.ftruncate(memory, scoreboard.SIZE_BYTES)
         words = scoreboard.open_words(memory)
@@ -100,7 +167,6 @@ class World:
             row=scoreboard.RowWriter(words, 0, os.getpid(), 1, 2),
             errors=io.StringIO(),
         )
-        Link(loop, workers)
 
         def end() -> None:
             loop.on_wake[1] = loop.end
@@ -109,7 +175,8 @@ class World:
         story = InThread(loop.run, end)
         story.close = loop.close
         self.stories.append(story)
-        self.do(lambda: self.router.add_worker(SiteName(site), routers))
+        self._workers.append((site, loop))
+        self._connect(site, loop, len(self._workers))
 
     def _application(self, site: str) -> Callable[..., Iterable[bytes]]:
         def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -128,9 +195,12 @@ class World:
         return client
 
     def close(self) -> None:
+        self._routing.end()
+        self.router.close()
+        if self._line is not None:
+            self._line.close()
         for story in reversed(self.stories):
             story.end()
-        self.router.close()
         for each in (self.listener, self._wake_in, self._wake_out):
             each.close()
 

@@ -16,9 +16,11 @@ import psutil
 import pytest
 
 from authority import Authority
+from djsup.router.vault import NAME
+from system.crowd import Crowd, Talk, asks, is_silent, sends_many, sends_pieces, uploads
 from system.daemon import URLS, DaemonUnderTest, Project, free_port, wait_for
 from system.load import Load
-from system.test_adoption import kill
+from system.test_adoption import is_over, kill
 
 URLS_OF_SHOP = URLS.replace("return HttpResponse(VERSION)", "return HttpResponse(VERSION + request.path)", 1)
 
@@ -50,7 +52,7 @@ def connect(port: int) -> AbstractContextManager[http.client.HTTPConnection]:
 def router_of(daemon: DaemonUnderTest) -> psutil.Process | None:
     for each in daemon.family():
         with suppress(psutil.Error):  # it has just ended
-            if "djsup.router" in each.cmdline():
+            if "djsup.router" in each.cmdline() and each.name() != NAME:
                 return each
     return None
 
@@ -85,25 +87,78 @@ def test_one_connection_asks_two_sites_wakes_one_and_outlives_a_reload(
         assert router.uids().effective != 0
 
 
-def test_requests_in_workers_outlive_the_router_and_new_ones_find_the_next(
-    daemon: DaemonUnderTest, django: Path
-) -> None:
-    port = shared(daemon, django, **TWO)
+BUSY = {
+    "blog": 'hosts = ["localhost"]\nworkers = 2\nhealth.path = "/healthz"',
+    "shop": 'hosts = ["localhost"]\nmount = "/shop"\nworkers = 2',
+    "slow": 'hosts = ["localhost"]\nmount = "/slow"\nworkers = 1\nthreads = 1',
+}
+CROWD: dict[str, tuple[int, Talk]] = {
+    "asks": (4, asks("/", "blog/")),
+    "asks another": (2, asks("/shop/", "shop/shop/")),
+    "waits in a queue": (6, asks("/slow/slow?s=0.03", "slow")),
+    "sends pieces": (4, sends_pieces("/shop/", "shop/shop/")),
+    "sends many": (
+        2,
+        sends_many(("/", "blog/"), ("/shop/", "shop/shop/"), ("/slow/", "slow/slow/"), ("/", "blog/")),
+    ),
+    "uploads": (2, uploads("/shop/upload", chunked=False)),
+    "uploads chunks": (2, uploads("/upload", chunked=True)),
+    "is silent": (4, is_silent("/", "blog/")),
+}
+
+
+def vault_of(daemon: DaemonUnderTest) -> psutil.Process:
+    """The vault: the router's child, or the daemon's once the router that has forked it is gone."""
+
+    def found() -> psutil.Process | None:
+        for each in daemon.family():
+            with suppress(psutil.Error):
+                if each.name() == NAME and each.status() != psutil.STATUS_ZOMBIE:
+                    return each
+        return None
+
+    return wait_for(found, "a vault")
+
+
+def kill_router(daemon: DaemonUnderTest) -> None:
+    router = router_of(daemon)
+    assert router is not None
+    router.kill()
+    wait_for(lambda: (found := router_of(daemon)) is not None and found != router, "another router")
+
+
+def test_whatever_happens_to_the_router_no_client_notices(daemon: DaemonUnderTest, django: Path) -> None:
+    """It is killed again and again, its vault is, the sites are reloaded, the daemon is replaced, and killed."""
+    port = shared(daemon, django, **BUSY)
     daemon.start()
-    with connect(port) as busy:
-        busy.request("GET", "/slow?s=1.5", headers={"Host": "localhost"})
-        wait_for(lambda: any(each["busy"] for each in daemon.workers("blog")), "the request to run")
-        router = router_of(daemon)
-        assert router is not None
-        router.kill()
-        with Load(port, connections=4, keep_alive=False, may_fail=True) as load:
-            load.wait_for_requests(50)
-        assert busy.getresponse().read() == b"blog"
-    assert len(load.outcome.failures) <= 4, (
-        load.outcome.summary()
-    )  # what the router had accepted, and not passed on
-    assert [each for each in daemon.events() if each["kind"] == "router-died"]
-    assert router_of(daemon) != router
+    with Crowd(port, CROWD) as crowd:
+        for _ in range(3):
+            kill_router(daemon)
+            crowd.wait_for(1)
+        vault = vault_of(daemon)
+        vault.kill()
+        wait_for(lambda: vault_of(daemon) != vault, "another vault")
+        crowd.wait_for(1)
+        kill_router(daemon)
+        daemon.done("reload", "--no-wait")
+        kill_router(daemon)
+        crowd.wait_for(2)
+        wait_for(
+            lambda: all(not each["last_reload"]["error"] for each in daemon.status()["sites"]), "the reload"
+        )
+        daemon.done("upgrade")
+        crowd.wait_for(2)
+        kill_router(daemon)
+        crowd.wait_for(1)
+        vault = vault_of(daemon)
+        kill(daemon)
+        crowd.wait_for(1)
+        daemon.start()
+        crowd.wait_for(2)
+    assert len([each for each in daemon.events() if each["kind"] == "router-died"]) == 6
+    wait_for(lambda: vault.num_fds() < 10, "the vault to be empty")
+    daemon.stop()
+    wait_for(lambda: is_over(vault.pid), "the vault to end")
 
 
 def test_the_next_daemon_takes_the_shared_address_over(daemon: DaemonUnderTest, django: Path) -> None:

@@ -330,6 +330,7 @@ class Fleet:
         self._dashboard.remember(replaced.dashboard)
         if replaced.dashboard.proc is not None:
             self._owners[replaced.dashboard.proc] = None
+        self._router.change(replaced.settings.shared)  # a new one: it goes on where the one before was
         ended = self._dashboard.end(now) if replaced.dashboard_anew else None
         out += [] if ended is None else [ended]
         if replaced.keeper is not None and replaced.keeper.proc is not None:

@@ -2,7 +2,7 @@
 
 Knows one process and what it listens on, as ``program.py`` and ``listeners.py`` see them; what it routes where stands in
 ``routes.py``, and is given to it by the shell. One router serves all shared addresses. It holds nothing that
-would be lost with it but idle connections, so one that dies is started again at once, if it had lived for a moment.
+would be lost with it, so one that dies is started again at once, if it had lived for a moment.
 """
 
 from __future__ import annotations

@@ -40,18 +40,22 @@ class Client:
     """One connection."""
 
     __slots__ = (
-        "data",
+        "early",
+        "ended",
         "fd",
         "hinted",
         "holders",
-        "local",
+        "is_head",
+        "length",
+        "looks",
         "muted",
+        "note",
         "number",
-        "peer",
         "recv",
         "server_name",
         "since",
         "site",
+        "slot",
         "sock",
         "state",
         "tls",
@@ -59,35 +63,52 @@ class Client:
     )
 
     def __init__(
-        self, sock: socket.socket, number: int, local: Ends, peer: Ends, now: float, *, tls: bool = False
+        self, sock: socket.socket, number: int, note: bytes, now: float, *, tls: bool = False
     ) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.recv = sock.recv
         self.number = NUMBER.pack(number)
-        self.local = local
-        self.peer = peer
+        self.note = note
+        """What a worker that does not have it has to know of it, as JSON: ``describe``."""
         self.state = State.FRESH
         self.since = now
         """When the state began."""
-        self.data = b""
-        """What was read of a request that no worker has yet."""
+        self.length = 0
+        """How much of its request's head is to be read."""
+        self.early = b""
+        """What was read of that head already: nothing, but for Unix sockets, and heads that came there in pieces."""
+        self.is_head = False
+        """Whether its request asks for no body."""
+        self.looks = 0
+        """How often its head was looked at and was not whole."""
+        self.ended = False
+        """Whether nothing more will come."""
         self.hinted = False
-        """Whether something came while a worker had it."""
+        """Whether there may be something to look at that nobody will be told of."""
         self.muted = False
-        """Whether the kernel may hold bytes that nobody will be told of, so that it has to be asked again."""
+        """Whether the kernel was told to say no more of it."""
         self.site: Site | None = None
         """Whose its request is, or was."""
         self.holders: list[Worker] = []
         """Who keeps a copy of its descriptor."""
+        self.slot = 0
+        """Where the vault has it; 0: nowhere."""
         self.waits = False
         """Whether its worker only waits for the client."""
         self.tls = tls
         self.server_name = ""
         """The name that it has asked for as it began TLS."""
 
-    @property
-    def note(self) -> bytes:
-        """What a worker that does not have it has to know of it."""
-        note = json.dumps({"local": self.local, "peer": self.peer, "name": self.server_name}).encode()
-        return LENGTH.pack(len(note)) + note
+
+def describe(local: Ends, peer: Ends) -> bytes:
+    """What a worker has to know of a connection that it has never seen."""
+    return json.dumps({"local": local, "peer": peer}).encode()
+
+
+def noted(client: Client) -> bytes:
+    """The same, as it goes with a connection's first request, and with the name that it has asked for in TLS."""
+    note = client.note
+    if client.tls:
+        note = json.dumps({**json.loads(note), "name": client.server_name}).encode()
+    return LENGTH.pack(len(note)) + note

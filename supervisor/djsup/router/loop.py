@@ -1,8 +1,13 @@
 """The router's loop: one thread, one epoll, and every connection that waits for its client.
 
-Descriptors of clients are watched edge-triggered, so that a request costs no call of epoll_ctl(2). What comes while
-a worker has the connection is none of our business: the first such event is remembered, the second mutes the
-descriptor, and both have it asked again when the connection is back. Whoever reads less than there may be, mutes it too.
+Rule 1: nothing of a request may be here alone, for a router that is killed is to lose none. So what clients send is looked
+at (MSG_PEEK) and stays in the kernel, for the worker or for the next router; and the vault has each connection too.
+The exception is a head that comes in pieces through a Unix socket: the kernel holds a few dozen pieces there, and nobody
+could send more before the first were read.
+
+Descriptors of clients are watched edge-triggered, so that a request costs no call of epoll_ctl(2), and an incomplete
+head none until there is more of it. What comes while a worker has the connection is none of our business: the first
+such event is remembered, the second mutes the descriptor, and both have it looked at when the connection is back.
 """
 
 from __future__ import annotations
@@ -19,20 +24,25 @@ from functools import partial
 from traceback import format_exc
 from typing import TYPE_CHECKING
 
-from djsup.core.routes import Routing, Table, normal
+from djsup.core.routes import Routing, SiteRoute, Table, normal
 from djsup.router import head, hello, pages
-from djsup.router.clients import Client, State
+from djsup.router.clients import Client, State, describe, noted
 from djsup.router.sites import Site, Worker
+from djsup.router.vault import NOBODY
 from djsup_worker.link import (
     CLOSED,
     DATA_AT,
     DROP,
+    HAS,
+    HEAD_LENGTH,
     IDLE_GONE,
     IDLE_PARKED,
     LEAVES,
     MESSAGE_MAX_BYTES,
     NEW,
+    NUMBER,
     RESUME,
+    SAID,
     SIZE,
     SIZE_AT,
     WAITS,
@@ -47,10 +57,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from djsup.core.model import SiteName
+    from djsup.router.vault import Kept, Vault
 
 READ_BYTES = 8 * 1024
 HEAD_MAX_BYTES = 128 * 1024
 """The longest head that fits into a message; a site's ``max_header`` may be more on an address of its own."""
+LOOKS_AT_ONCE = 16
+"""How often an incomplete head is looked at as soon as there is more of it. A look begins at the head's beginning."""
+LOOK_AGAIN_S = 0.01
+"""How often it is after that: a head in tiny pieces costs its sender's time, and not ours."""
+ROOM_WANTED_BYTES = 16 * 1024
+"""The kernel lets as much in unread as a socket holds at first, some 64 KiB. A longer head that is to stay there needs more."""
 EVENTS_MAX = 128
 ACCEPT_MAX = 64
 """Connections that one listener lets in at a time."""
@@ -61,6 +78,8 @@ EVICT_AGE_S = 1.0
 EVICT_SHARE = 32
 """Where there is no room for new connections, this part of the idle ones makes it."""
 LINGER_S = 2.0
+LEAVE_S = 1.0
+"""How long the vault may take to hear the last of it."""
 SWEEP_S = 0.5
 QUEUE_TICK_S = 0.05
 """How often deadlines are looked at while requests wait for a worker."""
@@ -74,10 +93,12 @@ BROKEN = select.EPOLLHUP | select.EPOLLERR
 ENDED = BROKEN | select.EPOLLRDHUP
 NEW_BYTE, RESUME_BYTE, WHOLE_BYTE, DROP_BYTE = (bytes((each,)) for each in (NEW, RESUME, WHOLE, DROP))
 pack_size, size_of = SIZE.pack, SIZE.unpack_from
+pack_length, HEAD_BYTES = HEAD_LENGTH.pack, SIZE.pack(HEAD_LENGTH.size)
+PEEK = socket.MSG_PEEK
 HEADS_KEPT = 1024
 HEAD_KEPT_MAX_BYTES = 2 * 1024
-IDLE_KIND, GONE_KIND, WAITS_KIND, CLOSED_KIND, LEAVES_KIND = (
-    each[0] for each in (IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES)
+IDLE_KIND, GONE_KIND, WAITS_KIND, CLOSED_KIND, LEAVES_KIND, HAS_KIND, SAID_KIND = (
+    each[0] for each in (IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES, HAS, SAID)
 )
 ANY_HOST = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound to
 _monotonic = time.monotonic
@@ -100,6 +121,8 @@ class Loop:
         self._listeners: list[tuple[socket.socket, bool]] = []
         self._listening = False
         self._listen_at = 0.0
+        self._knocked: list[Callable[[], None]] = []
+        """Doors at which somebody waits: let in when the events at hand are done, so that no descriptor means two of them."""
         self._numbers = 0
         self._queued: set[Site] = set()
         self._talkative: set[Worker] = set()
@@ -112,11 +135,20 @@ class Loop:
         self._header_timeout_s = 10.0
         self._head_max_bytes = HEAD_MAX_BYTES
         soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._clients_max = max(16, soft - DESCRIPTORS_KEPT)
+        self.clients_max = max(16, soft - DESCRIPTORS_KEPT)
         self.every_second: Callable[[], None] = lambda: None
         self._second_at = 0.0
-        self._leaving = False
-        """Whether another router accepts."""
+        self._vault: Vault | None = None
+        self._owners = memoryview(b"")
+        """The vault's table: by slot, whose a connection is."""
+        self.vault_lost: Callable[[], None] = lambda: None
+        """Called when the vault is gone."""
+        self._unclaimed: dict[int, dict[bytes, Client]] = {}
+        """Connections that a router before had noted for workers that have not called yet, by the workers' names."""
+        self._late: set[Client] = set()
+        """There is more of their heads, and they are to be looked at in a moment."""
+        self._late_at = 0.0
+        self._longest_keepalive_s = 0.0
         self._restless = False
         """Whether a request came since figures were told."""
         self.ended = False
@@ -145,6 +177,13 @@ class Loop:
                     self._trouble(fd)
             if self._talkative:
                 self._talk()
+            if self._knocked:
+                try:
+                    self._let_in()
+                except Exception:  # noqa: BLE001 -- as above
+                    self._trouble(-1)
+            if self._vault is not None and self._vault.is_behind:
+                self._tell_vault()
             self._look_at_the_clock()
 
     def _trouble(self, fd: int) -> None:
@@ -157,15 +196,27 @@ class Loop:
             self._worker_gone(worker)
 
     def close(self) -> None:
-        """Close what is open, once ``run`` has returned."""
+        """The end, once ``run`` has returned: nobody comes after us. What workers have they end."""
         for client in list(self._clients.values()):
-            self._drop(client)
+            self._drop(client, shut=client.state is not State.LENT)
+        self.leave()
+
+    def leave(self) -> None:
+        """Stop at once, once ``run`` has returned: whoever comes after us finds everything in the vault."""
         for worker in self._lines.values():
             worker.sock.close()
         self._lines.clear()
         for sock, _tls in self._listeners:
             sock.close()
+        for client in self._clients.values():
+            client.sock.close()
+        self._clients.clear()
         self._epoll.close()
+        if self._vault is not None:
+            self._vault.line.settimeout(LEAVE_S)
+            with suppress(OSError):
+                self._vault.flush()
+            self._vault.close()
 
     def _talk(self) -> None:
         """Say to workers what has come together while these events were handled."""
@@ -194,6 +245,8 @@ class Loop:
             self._epoll.unregister(fd)
 
     def _patience_s(self) -> float | None:
+        if self._late:
+            return LOOK_AGAIN_S
         if self._queued:
             return QUEUE_TICK_S
         if self._listeners and not self._listening:
@@ -202,6 +255,9 @@ class Loop:
 
     def _look_at_the_clock(self) -> None:
         now = self._now
+        if self._late and now >= self._late_at:
+            self._late_at = now + LOOK_AGAIN_S
+            self._look_at_late_ones()
         if self._queued:
             self._end_waits(now)
         if now >= self._sweep_at:
@@ -233,6 +289,7 @@ class Loop:
         self._redirects = {normal(host): origin for host, origin in routing.redirects}
         self._acme_dir = routing.acme_dir
         self._header_timeout_s = max((each.header_timeout_s for each in routing.sites), default=10.0)
+        self._longest_keepalive_s = max((each.keepalive_s for each in routing.sites), default=0.0)
         longest = max((each.max_header_bytes for each in routing.sites), default=HEAD_MAX_BYTES)
         self._head_max_bytes = min(HEAD_MAX_BYTES, longest)
         for site in before.values():
@@ -253,22 +310,33 @@ class Loop:
         self._listeners = listeners
         self._open_doors()
 
-    def add_worker(self, name: SiteName, sock: socket.socket) -> None:
-        """Pass requests of a site to this worker, too."""
+    def add_worker(self, name: SiteName, sock: socket.socket, worker_name: int = 0) -> None:
+        """Pass requests of a site to this worker, too, once it has said what it has."""
         site = self.sites.get(name)
-        if site is None:
+        if site is None and worker_name not in self._unclaimed:
             sock.close()
             return
-        worker = Worker(sock, site)
+        worker = Worker(
+            sock, site or Site(SiteRoute(name, keepalive_s=self._longest_keepalive_s)), worker_name
+        )
+        worker.unclaimed = self._unclaimed.pop(worker_name, {})
         self._lines[worker.fd] = worker
         self._epoll.register(worker.fd, select.EPOLLIN)
-        site.workers.append(worker)
-        self._serve_queue(site)
+        if site is not None:
+            site.workers.append(worker)
 
-    def give_up_listeners(self) -> None:
-        """Somebody else accepts from now on: serve who is here, and let idle connections go."""
-        self._leaving = True
-        self.listen([])
+    def keep_only(self, alive: set[int], drained: set[int]) -> None:
+        """Of the workers of before only these live, and those have left nothing undone."""
+        for name in self._unclaimed.keys() - alive:
+            self.forget_worker(name, drained=name in drained)
+
+    def forget_worker(self, name: int, *, drained: bool) -> None:
+        """A worker is gone that a router before us knew. What it had is ours again, or ends with it."""
+        for client in self._unclaimed.pop(name, {}).values():
+            if drained:
+                self._is_ours(client)
+            else:
+                self._drop(client)
 
     def stay_awake(self) -> None:
         """Have ``every_second`` called in a moment, whatever comes."""
@@ -280,15 +348,90 @@ class Loop:
             for client in list(site.queue):
                 self._turn_away(client, site)
 
-    @property
-    def has_work(self) -> bool:
-        """Whether a request is under way, or may be."""
-        return any(each.state is not State.TOLD for each in self._clients.values())
+    # --- the vault ----------------------------------------------------------------------------
+
+    def keep_in(self, vault: Vault, kept: list[Kept]) -> None:
+        """Have all connections in this vault, and go on with those that a router before has left there."""
+        self._vault = vault
+        self._owners = vault.owners
+        vault.counted = self._numbers = max(self._numbers, vault.counted)
+        for client in self._clients.values():
+            self._put(client)
+            if client.state is State.LENT:
+                self._owners[client.slot] = self._holder_of(client)
+        for each in kept:
+            self._go_on_with(each, vault)
+        self.watch(vault.line.fileno(), self._vault_ready)
+        self._tell_vault()
+
+    def _put(self, client: Client) -> None:
+        if self._vault is not None:
+            number = NUMBER.unpack(client.number)[0]
+            client.slot = self._vault.put(client.fd, number, client.note, tls=client.tls)
+
+    def _holder_of(self, client: Client) -> int:
+        for worker in self._lines.values():
+            if client.number in worker.lent or client.number in worker.unclaimed:
+                return worker.name
+        return next((name for name, some in self._unclaimed.items() if client.number in some), NOBODY)
+
+    def _go_on_with(self, kept: Kept, vault: Vault) -> None:
+        sock = socket.socket(fileno=kept.fd)
+        sock.setblocking(False)
+        is_told = False
+        try:
+            sock.send(b"")
+        except OSError:  # it was shut down: it has got its last answer
+            is_told = True
+        if kept.owner and (kept.tls or is_told):
+            vault.drop(kept.slot)  # a worker has it for good
+            sock.close()
+            return
+        client = Client(sock, kept.number, kept.note, self._now, tls=kept.tls)
+        client.slot = kept.slot
+        self._clients[client.fd] = client
+        if kept.owner:
+            client.state = State.LENT
+            self._unclaimed.setdefault(kept.owner, {})[client.number] = client
+        elif is_told:
+            client.state = State.TOLD
+        elif not kept.tls:
+            client.state = State.IDLE
+        self._epoll.register(client.fd, WATCH)  # tells of what is there already
+
+    def _tell_vault(self) -> None:
+        vault = self._vault
+        if vault is None:
+            return
+        try:
+            vault.flush()
+        except BlockingIOError:
+            self._epoll.modify(vault.line.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        except OSError as error:
+            if error.errno not in (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM):
+                self._lose_vault()  # else it is said when these events and the next are done
+
+    def _vault_ready(self, mask: int) -> None:
+        if self._vault is None:
+            return
+        if mask & ~select.EPOLLOUT:  # it says nothing unasked
+            self._lose_vault()
+            return
+        self._epoll.modify(self._vault.line.fileno(), select.EPOLLIN)
+
+    def _lose_vault(self) -> None:
+        vault, self._vault = self._vault, None
+        if vault is not None:
+            self.unwatch(vault.line.fileno())
+            vault.close()
+            for client in self._clients.values():
+                client.slot = 0
+            self.vault_lost()
 
     # --- doors --------------------------------------------------------------------------------
 
     def _open_doors(self) -> None:
-        if len(self._clients) >= self._clients_max or self._listening:
+        if len(self._clients) >= self.clients_max or self._listening:
             return
         self._listening = True
         for sock, tls in self._listeners:
@@ -298,17 +441,26 @@ class Loop:
             elif sock.getsockname()[0] not in ANY_HOST:
                 host, port = sock.getsockname()[:2]
                 local = (host, str(port))
-            self.watch(sock.fileno(), partial(self._let_in, sock, local, tls))
+            self.watch(sock.fileno(), partial(self._knock, partial(self._let_some_in, sock, local, tls)))
+
+    def _knock(self, let_in: Callable[[], None], _mask: int) -> None:
+        self._knocked.append(let_in)
 
     def close_doors(self, for_s: float = 0.0) -> None:
         """Accept nothing for so long."""
         self._listen_at = self._now + for_s
+        self._knocked.clear()
         if self._listening:
             self._listening = False
             for sock, _tls in self._listeners:
                 self.unwatch(sock.fileno())
 
-    def _let_in(self, listener: socket.socket, local: tuple[str, str] | None, tls: bool, _mask: int) -> None:
+    def _let_in(self) -> None:
+        knocked, self._knocked = self._knocked, []
+        for let_in in knocked:
+            let_in()
+
+    def _let_some_in(self, listener: socket.socket, local: tuple[str, str] | None, tls: bool) -> None:
         for _ in range(ACCEPT_MAX):
             try:
                 sock, peer = listener.accept()
@@ -331,10 +483,14 @@ class Loop:
             sock.setblocking(False)
             self._numbers += 1
             peer_ends = (peer[0], str(peer[1])) if sock.family != socket.AF_UNIX else ("", "")
-            client = Client(sock, self._numbers, ends, peer_ends, self._now, tls=tls)
+            client = Client(sock, self._numbers, describe(ends, peer_ends), self._now, tls=tls)
             self._clients[client.fd] = client
+            if self._vault is not None:
+                self._vault.counted = self._numbers
+                self._put(client)
+                self._tell_vault()  # at once: until then it is ours alone
             self._epoll.register(client.fd, WATCH)
-            if len(self._clients) >= self._clients_max:
+            if len(self._clients) >= self.clients_max:
                 self._make_room()
                 self.close_doors(ACCEPT_PAUSE_S)
                 return
@@ -354,6 +510,8 @@ class Loop:
     # --- clients ------------------------------------------------------------------------------
 
     def _client_ready(self, client: Client, mask: int) -> None:
+        if mask & ENDED:
+            client.ended = True
         state = client.state
         if state is State.LENT or state is State.QUEUED:
             if state is State.QUEUED and mask & BROKEN:
@@ -363,19 +521,40 @@ class Loop:
             elif not client.muted:
                 client.muted = True
                 self._epoll.modify(client.fd, MUTE)
-            return
-        if state is State.TOLD:
+        elif state is State.TOLD:
             self._discard(client)
+        elif mask & select.EPOLLHUP:
+            self._drop(client)
+        elif client.looks >= LOOKS_AT_ONCE:
+            self._late.add(client)
         elif client.tls:
-            self._peek(client, mask)
+            self._look_for_name(client)
         else:
-            self._read(client)
+            self._look(client)
 
-    def _read(self, client: Client) -> None:
-        """Read until a head is whole, or nothing more is there."""
+    def _look_at_late_ones(self) -> None:
+        late, self._late = self._late, set()
+        for client in late:
+            if client.state not in (State.FRESH, State.IDLE, State.HEAD):
+                continue
+            if client.tls:
+                self._look_for_name(client)
+            else:
+                self._look(client)
+
+    def _look(self, client: Client) -> None:
+        """Look at what a client has sent, from the beginning of a request on."""
         while True:
             try:
-                data = client.recv(READ_BYTES)
+                data = client.recv(READ_BYTES, PEEK)
+                site = self._known.get(data)
+                if site is not None and not client.early:
+                    client.site = site
+                    client.length = len(data)
+                    self._pass(client, site)
+                    return
+                if len(data) == READ_BYTES and head.END not in data:
+                    data = client.recv(self._head_max_bytes + READ_BYTES, PEEK)
             except BlockingIOError:
                 return
             except OSError:
@@ -383,41 +562,34 @@ class Loop:
             if not data:
                 self._drop(client)
                 return
-            client.muted = len(data) == READ_BYTES  # there may be more, and no event for it
-            site = self._known.get(data)
-            if site is not None and not client.data:
-                client.site = site
-                self._pass(client, site, data)
-                return
-            if self._took(client, client.data + data if client.data else data) or not client.muted:
+            if data.startswith(b"\r\n") and not client.early:
+                # RFC 9112, 2.2: before a request empty lines are ignored. They are none of it, so they may be read.
+                empty = head.EMPTY_LINES.match(data)
+                client.recv(empty.end() if empty is not None else 0)
+                continue
+            if self._took(client, data):
                 return
 
-    def _took(self, client: Client, data: bytes) -> bool:
-        """A client has sent this, from the beginning of a request on; whether its head is whole."""
-        if data.startswith(b"\r\n"):  # RFC 9112, 2.2: before a request empty lines are ignored
-            empty = head.EMPTY_LINES.match(data)
-            data = data[empty.end() :] if empty is not None else data
+    def _took(self, client: Client, seen: bytes) -> bool:
+        """A client has sent this, and what was read early before it; whether there is nothing more to look at now."""
+        data = client.early + seen if client.early else seen
+        client.is_head = data.startswith(b"HEAD ")
         end = data.find(head.END)
         try:
             if end < 0:
-                client.data = data
-                if data and data != b"\r":
-                    head.look_at_part(data, self._head_max_bytes)
-                    if client.state is not State.HEAD:
-                        client.state = State.HEAD
-                        client.since = self._now
-                return False
+                head.look_at_part(data, self._head_max_bytes)
+                return self._await_more(client, data, seen)
             if end > self._head_max_bytes:
                 raise Refused(431, f"a header section of more than {self._head_max_bytes} bytes")
             host, path, target = head.read(data[: end + 2])
         except Refused as refused:
-            is_head = data.startswith(b"HEAD ")
-            self._tell(client, answer(refused.status, refused.why, self._date_line(), body=not is_head))
+            said = answer(refused.status, refused.why, self._date_line(), body=not client.is_head)
+            self._tell(client, said)
             return True
-        client.data = b""
+        client.length = end + 4 - len(client.early)
+        client.hinted = client.length < len(seen)
         if self._acme_dir is not None and path.startswith(pages.ACME_PATH):
-            is_head = data.startswith(b"HEAD ")
-            found = pages.challenge(self._date_line(), self._acme_dir, path, is_head=is_head)
+            found = pages.challenge(self._date_line(), self._acme_dir, path, is_head=client.is_head)
             if found is not None:
                 self._tell(client, found)
                 return True
@@ -426,15 +598,41 @@ class Loop:
             return True
         site = None if name is None else self.sites.get(name)
         if site is None:
-            self._tell(client, pages.not_found(self._date_line(), is_head=data.startswith(b"HEAD ")))
+            self._tell(client, pages.not_found(self._date_line(), is_head=client.is_head))
         else:
             client.site = site
             if end + 4 == len(data) <= HEAD_KEPT_MAX_BYTES:
                 if len(self._known) >= HEADS_KEPT:
                     self._known.clear()
                 self._known[data] = site
-            self._pass(client, site, data)
+            self._pass(client, site)
         return True
+
+    def _await_more(self, client: Client, data: bytes, seen: bytes) -> bool:
+        """A head is not whole; whether there is nothing more to look at now."""
+        if client.ended:
+            self._drop(client)
+            return True
+        if data == b"\r":  # of an empty line, perhaps: no request has begun
+            return True
+        if client.state is not State.HEAD:
+            client.state = State.HEAD
+            client.since = self._now
+        if client.sock.family == socket.AF_UNIX:
+            client.early = data
+            client.recv(len(seen))
+            return False
+        client.looks += 1
+        if len(data) >= ROOM_WANTED_BYTES:
+            self._make_room_for(client)
+        return True
+
+    def _make_room_for(self, client: Client) -> None:
+        """Have the kernel hold a long head until it is whole: it holds as much as it is asked to wait for (tcp(7))."""
+        with suppress(OSError):
+            wanted = self._head_max_bytes + READ_BYTES
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     def _redirect(self, client: Client, host: bytes, target: bytes, data: bytes) -> bool:
         origin = self._redirects.get(normal(host.decode("latin-1")))
@@ -445,24 +643,20 @@ class Loop:
         self._tell(client, pages.moved(self._date_line(), origin, below, data.partition(b" ")[0]))
         return True
 
-    def _peek(self, client: Client, mask: int) -> None:
-        """Look at what a client says before it is inside TLS; the bytes stay for the worker that answers."""
+    def _look_for_name(self, client: Client) -> None:
+        """Look at what a client says before it is inside TLS."""
         try:
-            data = client.recv(hello.MOST_BYTES, socket.MSG_PEEK)
+            data = client.recv(hello.MOST_BYTES, PEEK)
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        if not data or (mask & ENDED and len(data) == len(client.data)):
-            self._drop(client)  # what was there before is all that there will be
-            return
-        client.data = data
         name = hello.server_name(data)
         if name is None:
-            if len(data) >= hello.MOST_BYTES:
+            client.looks += 1
+            if not data or client.ended or len(data) >= hello.MOST_BYTES:
                 self._drop(client)
             return
-        client.data = b""
         found = self._tls_table.find(name, b"/")
         site = None if found is None else self.sites.get(found)
         if site is None:
@@ -473,7 +667,7 @@ class Loop:
             return
         client.site = site
         client.server_name = normal(name.decode("latin-1"))
-        self._pass(client, site, b"")
+        self._pass(client, site)
 
     def _discard(self, client: Client) -> None:
         """What a client sends on that has got its last answer is read and forgotten."""
@@ -493,7 +687,7 @@ class Loop:
             self._unqueue(client, client.site)
         client.state = State.TOLD
         client.since = self._now
-        client.data = b""
+        client.early = b""
         try:
             client.sock.send(said)
             client.sock.shutdown(socket.SHUT_WR)
@@ -502,8 +696,8 @@ class Loop:
             return
         self._epoll.modify(client.fd, WATCH)  # and hear of what is there already
 
-    def _drop(self, client: Client) -> None:
-        """A connection ends here."""
+    def _drop(self, client: Client, *, shut: bool = True) -> None:
+        """A connection ends here; for all who have it, if it is ``shut``."""
         if client.state is State.GONE:
             return
         if client.state is State.QUEUED and client.site is not None:
@@ -511,51 +705,52 @@ class Loop:
         client.state = State.GONE
         del self._clients[client.fd]
         self._epoll.unregister(client.fd)  # while others have copies, the kernel would not forget it
-        if client.holders:
+        if shut and (client.holders or client.slot):
             with suppress(OSError):
                 client.sock.shutdown(socket.SHUT_RDWR)  # not only when the others close their copies
-            for holder in client.holders:
-                holder.outbox += (DROP_BYTE, client.number, NO_DATA, b"")
-                self._talkative.add(holder)
-            client.holders.clear()
+        for holder in client.holders:
+            holder.outbox += (DROP_BYTE, client.number, NO_DATA, b"")
+            self._talkative.add(holder)
+        client.holders.clear()
+        self._close(client)
+
+    def _close(self, client: Client) -> None:
+        if client.slot and self._vault is not None:
+            self._vault.drop(client.slot)
+        client.slot = 0
         client.sock.close()
 
     # --- passing on ---------------------------------------------------------------------------
 
-    def _pass(self, client: Client, site: Site, data: bytes) -> None:
+    def _pass(self, client: Client, site: Site) -> None:
         """Give a request to a worker, or let it wait for one."""
         self._restless = True
-        if not site.queue and self._lend(client, site, data):
+        client.looks = 0
+        if not site.queue and self._lend(client, site):
             return
         if len(site.queue) >= site.route.queue:
             self._turn_away(client, site)
             return
         client.state = State.QUEUED
         client.since = self._now
-        client.data = data
         site.queue.append(client)
         site.figures.queued = len(site.queue)
         self._queued.add(site)
         self._call_if_empty(site)
 
-    def _lend(self, client: Client, site: Site, data: bytes) -> bool:
+    def _lend(self, client: Client, site: Site) -> bool:
         """Give a request to the least busy worker; False: none has room."""
         while True:
             worker = site.choose(client.holders)
             if worker is None:
                 return False
+            if client.slot:
+                self._owners[client.slot] = worker.name
             try:
-                if worker in client.holders:
-                    worker.outbox += (RESUME_BYTE, client.number, pack_size(len(data)), data)
-                    self._talkative.add(worker)
-                else:
-                    if worker.outbox:
-                        worker.flush()  # what it is to forget goes first
-                    kind = WHOLE_BYTE if client.tls else NEW_BYTE
-                    note = client.note
-                    message = (kind, client.number, pack_size(len(note) + len(data)), note, data)
-                    socket.send_fds(worker.sock, [b"".join(message)], [client.fd])
+                self._send(client, worker)
             except OSError as error:
+                if client.slot:
+                    self._owners[client.slot] = NOBODY
                 if error.errno == errno.EMSGSIZE:
                     why = "a header section that is longer than this machine's sockets take at once"
                     self._tell(client, answer(431, why, self._date_line()))
@@ -573,25 +768,43 @@ class Loop:
                 client.holders.append(worker)
             client.state = State.LENT
             client.waits = False
-            client.data = b""
+            client.early = b""
             worker.busy += 1
             worker.lent[client.number] = client
             return True
+
+    def _send(self, client: Client, worker: Worker) -> None:
+        early = client.early
+        size = pack_size(HEAD_LENGTH.size + len(early)) if early else HEAD_BYTES
+        if worker in client.holders:
+            data = pack_length(client.length) + early
+            worker.outbox += (RESUME_BYTE, client.number, size, data)
+            self._talkative.add(worker)
+            return
+        if worker.outbox:
+            worker.flush()  # what it is to forget goes first
+        kind, data = NEW_BYTE, noted(client)
+        if client.tls:
+            kind = WHOLE_BYTE
+        else:
+            data += pack_length(client.length) + early
+        message = (kind, client.number, pack_size(len(data)), data)
+        socket.send_fds(worker.sock, [b"".join(message)], [client.fd])
 
     def _part_with(self, client: Client) -> None:
         """A worker has it for good."""
         client.state = State.GONE
         del self._clients[client.fd]
         self._epoll.unregister(client.fd)
-        client.sock.close()
+        self._close(client)
 
     def _turn_away(self, client: Client, site: Site) -> None:
         site.figures.turned_away += 1
-        is_head = client.data.startswith(b"HEAD ")
         if client.tls:
             self._drop(client)
         else:
-            self._tell(client, pages.unavailable(self._date_line(), RETRY_AFTER_S, is_head=is_head))
+            said = pages.unavailable(self._date_line(), RETRY_AFTER_S, is_head=client.is_head)
+            self._tell(client, said)
 
     def _unqueue(self, client: Client, site: Site) -> None:
         with suppress(ValueError):
@@ -605,8 +818,10 @@ class Loop:
         queue = site.queue
         while queue:
             client = queue[0]
-            if not self._lend(client, site, client.data):
+            if not self._lend(client, site):
                 break
+            if not queue or queue[0] is not client:
+                continue  # it was refused
             queue.popleft()
             site.figures.waited += 1
             site.figures.waited_s += self._now - client.since
@@ -647,13 +862,13 @@ class Loop:
         while at < len(data):
             begins = at + DATA_AT
             ends = begins + size_of(data, at + SIZE_AT)[0]
-            self._told(worker, data[at], data[at + 1 : at + SIZE_AT], data[begins:ends])
+            self._told(worker, data[at], data[at + 1 : at + SIZE_AT])
             at = ends
         site = worker.site
         if site.queue:
             self._serve_queue(site)
 
-    def _told(self, worker: Worker, kind: int, number: bytes, rest: bytes) -> None:
+    def _told(self, worker: Worker, kind: int, number: bytes) -> None:
         """A worker says something of a connection that it has."""
         if kind == LEAVES_KIND:
             self._let_go(worker)
@@ -664,37 +879,73 @@ class Loop:
                 client.waits = True
                 worker.busy -= 1
             return
+        if kind == HAS_KIND:
+            self._claimed(worker, number)
+            return
+        if kind == SAID_KIND:
+            self._said(worker)
+            return
         client = worker.lent.pop(number, None)
         if client is None:
+            client = worker.unclaimed.pop(number, None)
+            if client is not None and kind == CLOSED_KIND:
+                self._drop(client, shut=False)
             return
         if not client.waits:
             worker.busy -= 1
         if kind == CLOSED_KIND:
             client.holders.remove(worker)
-            client.state = State.IDLE
-            self._drop(client)
+            self._drop(client, shut=False)  # it may still be read from, for what was said to be read
         elif kind in (IDLE_KIND, GONE_KIND):
-            self._came_back(client, worker, rest, parked=kind == IDLE_KIND)
+            self._came_back(client, worker, parked=kind == IDLE_KIND)
 
-    def _came_back(self, client: Client, worker: Worker, rest: bytes, *, parked: bool) -> None:
+    def _claimed(self, worker: Worker, number: bytes) -> None:
+        """A worker has this from a router before us."""
+        client = worker.unclaimed.pop(number, None)
+        if client is None:  # the vault had it not
+            worker.outbox += (DROP_BYTE, number, NO_DATA, b"")
+            self._talkative.add(worker)
+            return
+        client.site = worker.site
+        client.holders = [worker]
+        client.waits = False
+        worker.busy += 1
+        worker.lent[number] = client
+
+    def _said(self, worker: Worker) -> None:
+        """What it has not claimed is ours again."""
+        unclaimed, worker.unclaimed = worker.unclaimed, {}
+        if not worker.said and worker in worker.site.workers:
+            worker.said = worker.open = True
+        for client in unclaimed.values():
+            client.site = worker.site
+            self._is_ours(client)
+        if worker.open:
+            self._serve_queue(worker.site)
+
+    def _came_back(self, client: Client, worker: Worker, *, parked: bool) -> None:
         if not parked:
             client.holders.remove(worker)
-        client.state = State.IDLE
-        client.since = self._now
         site = worker.site
         if site.queue:
             self._serve_queue(site)  # they have waited for longer than what follows on this connection
-        if not site.route.keepalive_s and not rest:
+        self._is_ours(client)
+        if not site.route.keepalive_s and client.state is State.IDLE:
             self._drop(client)
-            return
-        if rest and self._took(client, rest):
-            return
+
+    def _is_ours(self, client: Client) -> None:
+        """A connection has no request under way. There may be another already."""
+        client.state = State.IDLE
+        client.since = self._now
+        if client.slot:
+            self._owners[client.slot] = NOBODY
         if client.muted:
-            client.muted = client.hinted = False
-            self._epoll.modify(client.fd, WATCH)  # tells of what is there already
-        elif client.hinted:
+            client.muted = False
+            self._epoll.modify(client.fd, WATCH)
+            client.hinted = True
+        if client.hinted or client.ended:
             client.hinted = False
-            self._read(client)
+            self._look(client)
 
     def _has_room(self, worker: Worker) -> None:
         """A line that was full takes more."""
@@ -703,7 +954,9 @@ class Loop:
         except OSError:
             return  # full, or gone: then its line's end tells
         self._epoll.modify(worker.fd, select.EPOLLIN)
-        if worker in worker.site.workers:
+        if worker.ends:
+            self._say_no_more(worker)
+        if worker in worker.site.workers and worker.said:
             worker.open = True
             self._serve_queue(worker.site)
 
@@ -712,11 +965,23 @@ class Loop:
         worker.open = False
         if worker in worker.site.workers:
             worker.site.workers.remove(worker)
-        with suppress(OSError):
-            worker.sock.shutdown(socket.SHUT_WR)
+        try:
+            worker.flush()  # it may be going to get a request: that is its last
+        except BlockingIOError:
+            worker.ends = True
+            self._is_full(worker)
+        except OSError:
+            worker.outbox.clear()  # it is gone: its line's end tells
+        else:
+            self._say_no_more(worker)
         for client in self._clients.values():
             if worker in client.holders and client.number not in worker.lent:
                 client.holders.remove(worker)
+
+    @staticmethod
+    def _say_no_more(worker: Worker) -> None:
+        with suppress(OSError):
+            worker.sock.shutdown(socket.SHUT_WR)
 
     def _worker_gone(self, worker: Worker) -> None:
         """Its process has ended: what it was about ends with it."""
@@ -729,6 +994,8 @@ class Loop:
             client.holders.remove(worker)
             self._drop(client)
         worker.lent.clear()
+        if worker.unclaimed:  # it has not said what it had: the daemon tells how it has ended
+            self._unclaimed[worker.name] = worker.unclaimed
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -737,20 +1004,16 @@ class Loop:
         for client in list(self._clients.values()):
             state = client.state
             age_s = now - client.since
-            if state is State.IDLE and self._leaving:
-                self._read(client)  # it may have sent a request this very moment
-                if client.state is State.IDLE:
-                    self._drop(client)
-            elif state is State.IDLE:
-                keepalive_s = client.site.route.keepalive_s if client.site is not None else 0.0
+            if state is State.IDLE:
+                longest_s = self._longest_keepalive_s  # it is from a router before us
+                keepalive_s = client.site.route.keepalive_s if client.site is not None else longest_s
                 if age_s >= keepalive_s:
                     self._drop(client)
             elif state is State.FRESH and age_s >= self._header_timeout_s:
                 self._drop(client)
             elif state is State.HEAD and age_s >= self._header_timeout_s:
-                is_head = client.data.startswith(b"HEAD ")
                 why = "the request did not arrive in time"
-                self._tell(client, answer(408, why, self._date_line(), body=not is_head))
+                self._tell(client, answer(408, why, self._date_line(), body=not client.is_head))
             elif state is State.TOLD and age_s >= LINGER_S:
                 self._drop(client)
 

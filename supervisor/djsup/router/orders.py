@@ -4,12 +4,17 @@ From the daemon:
 
     {"kind": "routing", "listeners": [ADDRESS, ...],     a memfd with the Routing as JSON, then those listeners;
      "tls": [ADDRESS, ...]}                              those of them that speak TLS
-    {"kind": "worker", "site": NAME}                     the router's end of a line to a worker of that site
+    {"kind": "worker", "site": NAME, "name": NUMBER}     the router's end of a line to a worker of that site
+    {"kind": "alive", "names": [NUMBER, ...],            all workers that live, though some have no line yet; and those
+     "drained": [NUMBER, ...]}                           that have ended of late, and had finished all that they had
+    {"kind": "gone", "name": NUMBER, "drained": BOOL}    a worker has ended
+    {"kind": "end"}                                      there will be no other router: end with what you have
 
 From the router:
 
     {"kind": "waiting", "site": NAME}                    a request waits, and the site has no worker
     {"kind": "figures", "sites": {NAME: {...}}}          see ``Figures``; only what has changed
+    {"kind": "vault"}                                    the line to the vault, for the next router
 """
 
 from __future__ import annotations
@@ -41,6 +46,16 @@ class Figures:
     """How long, all together."""
     turned_away: int = 0
     """Requests that were answered 503: the queue was full, or its time over."""
+
+    def plus(self, before: Figures) -> Figures:
+        """With what was done before; what waits now, only ours do."""
+        return Figures(
+            self.queued,
+            self.routed + before.routed,
+            self.waited + before.waited,
+            self.waited_s + before.waited_s,
+            self.turned_away + before.turned_away,
+        )
 
 
 def as_json(figures: Figures) -> dict[str, Any]:

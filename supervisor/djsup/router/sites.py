@@ -21,20 +21,41 @@ NOTE_PARTS = 4
 class Worker:
     """A line to one worker."""
 
-    __slots__ = ("busy", "fd", "lent", "open", "outbox", "recv", "site", "sock")
+    __slots__ = (
+        "busy",
+        "ends",
+        "fd",
+        "lent",
+        "name",
+        "open",
+        "outbox",
+        "recv",
+        "said",
+        "site",
+        "sock",
+        "unclaimed",
+    )
 
-    def __init__(self, sock: socket.socket, site: Site) -> None:
+    def __init__(self, sock: socket.socket, site: Site, name: int = 0) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
         self.recv = sock.recv
         self.site = site
+        self.name = name
+        """As it stands in the vault's table; no other worker has it, before or after this one."""
         self.busy = 0
         """Its requests that take a thread, as far as is known."""
         self.lent: dict[bytes, Client] = {}
         """The connections that it has, by number."""
-        self.open = True
-        """Whether it takes requests: it has not said that it leaves, and its line is not full."""
+        self.unclaimed: dict[bytes, Client] = {}
+        """Those that a router before had noted for it, until it has said whether it has them."""
+        self.said = False
+        """Whether it has said what it has: before that it gets nothing."""
+        self.open = False
+        """Whether it takes requests: it has said what it has, not that it leaves, and its line is not full."""
+        self.ends = False
+        """Whether its line is to end once all is said."""
         self.outbox: list[bytes] = []
         """Notes that are to be sent when the events at hand are done."""
 
