@@ -70,7 +70,7 @@ def _shared(launch: Launch) -> list[str]:
     """Have djsup run it as a site that shares its address with another that sleeps: so there is a router."""
     command = ours.command(launch)
     path = Path(command[command.index("-c") + 1])
-    text = path.read_text().replace(f'listen = ["{launch.address}"]', 'default = true')
+    text = path.read_text().replace(f'listen = ["{launch.address}"]', "default = true")
     neighbour = (
         f'[sites.neighbour]\ndirectory = "{launch.application.directory}"\nwsgi = "{launch.application.wsgi}"\n'
         'hosts = ["neighbour.localhost"]\nworkers = { min = 0, max = 1 }\nscaling = { start_asleep = true }\n'
