@@ -45,6 +45,8 @@ class Planted:
     """It shows only where a daemon is killed and another adopts what is left."""
     upgrades: bool = False
     """It shows only where the daemon replaces its own program."""
+    shown_by: str = ""
+    """A history that shows it, and is played first, where one comes to it late; others are played if it does not."""
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the wrong line in place of the right one."""
@@ -122,6 +124,7 @@ PLANTED = [
         "self._late_at = now + self.manners.stop_timeout_s",
         "pass",
         daemon_dies=True,
+        shown_by="116d",
     ),
     Planted(
         "an adopted program may boot for ever",
@@ -130,6 +133,7 @@ PLANTED = [
         "self._late_at = now + self.manners.start_timeout_s",
         "pass",
         daemon_dies=True,
+        shown_by="73d",
     ),
     Planted(
         "the keeper ends before the programs",
@@ -144,6 +148,7 @@ PLANTED = [
         "keep",
         "if self.process.may_start(now):",
         "if self.process.may_start(now) and not self.process.backoff.count:",
+        shown_by="29",
     ),
     Planted(
         "more workers are on trial than were asked for",
@@ -165,6 +170,7 @@ PLANTED = [
         "deadlines",
         "yield from self.rollout.trial.deadlines()",
         "pass",
+        shown_by="20",
     ),
     Planted(
         "a command around a reload may run for ever",
@@ -277,6 +283,7 @@ PLANTED = [
         "give_up",
         "    self.loads.failed(now)\n",
         "    pass\n",
+        shown_by="11",
     ),
     Planted(
         "a draining worker is never killed",
@@ -291,6 +298,7 @@ PLANTED = [
         "became_overdue",
         "if self.state is State.OVERDUE",
         "if False",
+        shown_by="164",
     ),
     Planted(
         "a template that hangs at import is waited for without end",
@@ -334,6 +342,7 @@ PLANTED = [
         "_bind",
         "if self._listeners.ready(self._site.name, listen):",
         "if True:",
+        shown_by="9",
     ),
     Planted(
         "an address is closed while the old generation serves on it",
@@ -362,6 +371,7 @@ PLANTED = [
         "template_ended",
         "if self.builds(generation.number):",
         "if False:",
+        shown_by="13",
     ),
     Planted(
         "a reload is not given up when its worker dies",
@@ -390,6 +400,7 @@ PLANTED = [
         "tell_limits",
         "if plan.must_tell(each.limits, limits):",
         "if False:",
+        shown_by="41",
     ),
     Planted(
         "a number asked for by hand outlives a change of the configuration",
@@ -404,6 +415,7 @@ PLANTED = [
         "cull",
         "going += [each for each in surplus if each.serving]",
         "pass",
+        shown_by="20",
     ),
     Planted(
         "a worker that has had enough stays",
@@ -411,6 +423,7 @@ PLANTED = [
         "_retiree",
         "each.serving and each.retiring",
         "False",
+        shown_by="14",
     ),
     Planted(
         "a restart does not wait for the old processes",
@@ -443,6 +456,7 @@ PLANTED = [
         "kill_if_late",
         "if self.state is State.RUNNING:",
         "if False:",
+        shown_by="13",
     ),
     Planted(
         "a program that ignores its stop signal is never killed",
@@ -464,6 +478,7 @@ PLANTED = [
         "_keep",
         "each.settings in self._force and each.number < each.settings.instances",
         "True",
+        shown_by="22",
     ),
     Planted(
         "a program with other settings is not replaced",
@@ -471,6 +486,7 @@ PLANTED = [
         "_keep",
         "not _alike(each.runs_with, each.settings)",
         "False",
+        shown_by="483",
     ),
     Planted(
         "two runs of a scheduled command overlap",
@@ -499,6 +515,7 @@ PLANTED = [
         "kill",
         "if not self.unborn:",
         "if True:",
+        shown_by="119",
     ),
     Planted(
         "one busy sample brings a worker more",
@@ -513,6 +530,7 @@ PLANTED = [
         "look_away",
         "self._saturated, self._less_since = 0, None",
         "self._less_since = None",
+        shown_by="19",
     ),
     Planted(
         "workers go as soon as they are not needed",
@@ -527,6 +545,7 @@ PLANTED = [
         "_shrink",
         "self._peak = max(self._peak, load)",
         "self._peak = load",
+        shown_by="88",
     ),
     Planted(
         "so many workers go that the rest are busy at once",
@@ -534,6 +553,7 @@ PLANTED = [
         "_shrink",
         "self.wanted = clamp(ceil(self._peak / FULL), count)",
         "self.wanted = clamp(int(self._peak), count)",
+        shown_by="15",
     ),
     Planted(
         "workers never go",
@@ -541,6 +561,7 @@ PLANTED = [
         "_shrink",
         "now - self._less_since >= down_after_s",
         "False",
+        shown_by="15",
     ),
     Planted(
         "waiting connections are no load",
@@ -548,6 +569,7 @@ PLANTED = [
         "weigh",
         "(sample.busy_threads + sample.waiting) / threads",
         "(sample.busy_threads - 0.1) / threads",
+        shown_by="15",
     ),
     Planted(
         "more workers come than max",
@@ -596,6 +618,7 @@ PLANTED = [
         "change",
         "if self._site.settings.workers.least > 0:",
         "if False:",
+        shown_by="1468",
     ),
     Planted(
         "a number by hand does not keep a site awake",
@@ -603,6 +626,7 @@ PLANTED = [
         "weigh",
         " or site.by_hand is not None",
         "",
+        shown_by="164",
     ),
     Planted(
         "a change of the configuration starts what is stopped",
