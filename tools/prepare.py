@@ -44,15 +44,17 @@ def _prepare(verb: str) -> None:
             _introduce()
         case "test":
             programs = {"chromium": "chromium", "slowhttptest": "slowhttptest", "wrk": "wrk"}
-            # The proxies that djsup stands behind. The tests run these programs by themselves. The packages nginx-light,
-            # haproxy and caddy bring a service, too, and Debian starts it where systemd runs: nginx or Caddy, whichever
-            # comes first, then answers on port 80. "systemctl disable --now nginx haproxy caddy" ends them.
+            # The proxies that djsup stands behind, and what watches it; the tests run these programs by themselves. The
+            # packages nginx-light, haproxy, caddy and prometheus bring a service, too, and Debian starts it where systemd
+            # runs: nginx or Caddy, whichever comes first, then answers on port 80. "systemctl disable --now nginx haproxy
+            # caddy prometheus" ends them.
             programs |= {
                 "apache2": "apache2-bin",
                 "caddy": "caddy",
                 "curl": "curl",
                 "haproxy": "haproxy",
                 "nginx": "nginx-light",
+                "prometheus": "prometheus",
             }
             debian.want_programs(programs, LOG / "apt.log", "tests that need them are skipped")
             axe.want(ROOT / ".cache/axe", LOG / "axe.log")
