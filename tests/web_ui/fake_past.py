@@ -28,7 +28,8 @@ from djsup_worker.scoreboard import bucket_of
 
 PATHS = ("/", "/orders/1042/", "/api/v1/items", "/search", '/<img src=x onerror="alert(1)">')
 DAY_S, HOUR_S = 24 * 3600, 3600
-AFRESH_S = 240
+AFRESH_S = 5
+"""Younger than a chart's step: else its last value would be missing, as where nothing is measured any more."""
 AWAY_S = (9 * HOUR_S, 8.5 * HOUR_S)
 """From how long ago to how long ago no daemon was there."""
 
@@ -65,7 +66,7 @@ class FakeRecorder:
 
 @lru_cache(maxsize=128)
 def _made_up(site: str, load: float, _when: int, *, brief: bool) -> SiteSeries:
-    """Kept for some minutes, for the tests that follow: it takes a tenth of a second."""
+    """Kept for some seconds, for the requests that follow: it takes a tenth of a second."""
     series, dice = SiteSeries(), random.Random(site)
     now = int(time.time())
     times = (
