@@ -20,7 +20,7 @@ from djsup.shell.control import Peer, Refused
 from djsup.shell.tail import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
     from pathlib import Path
 
     from djsup.core.events import Event
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from djsup.profiler import Profiler
     from djsup.shell.archive import Archive
     from djsup.shell.history import Entry, History
-    from djsup.shell.logs import Logs
+    from djsup.shell.logs import Line, Logs
     from djsup.tracer import Tracer
     from djsup.upgrade import Upgrades
 
@@ -339,14 +339,16 @@ class Desk:
                     "a run of it is not over yet" if before.state != "waiting" else "its site does not serve"
                 )
                 raise Refused(f'site "{site}": program {name} is not run: {reason}', 1)
-            now: ProgramSnapshot | None = begun
-            while now is not None and now.runs == before.runs and request.get("wait", True) is not False:
-                await self._daemon.change()
+            while True:
+                for line in self._printed(log, site, name):
+                    yield line
+                # Looked at last: what happens while a line is on its way must not be waited for.
                 now = next((each for each in self._programs(site) if each.name == name), None)
-                while not log.empty():
-                    line = log.get_nowait()
-                    if line.site == site and line.program == f"{name}/0":
-                        yield {"log": line.to_json()}
+                if now is None or now.runs != before.runs or request.get("wait", True) is False:
+                    break
+                await self._daemon.change()
+            for line in self._printed(log, site, name):
+                yield line
             if now is None:
                 gone = "the site was stopped, or its table taken away, while it ran"
                 raise Refused(f'site "{site}": program {name} was ended: {gone}', 1)
@@ -355,6 +357,14 @@ class Desk:
             yield {"result": {"site": site, "program": name, "ended": ended, **outcome}}
         finally:
             self._daemon.log.unfollow(log)
+
+    @staticmethod
+    def _printed(log: asyncio.Queue[Line], site: SiteName, name: str) -> Iterator[dict[str, Any]]:
+        """What a scheduled command has printed since this was asked last."""
+        while not log.empty():
+            line = log.get_nowait()
+            if line.site == site and line.program == f"{name}/0":
+                yield {"log": line.to_json()}
 
     async def stop(self, request: dict[str, Any], by: str) -> Answer:
         """Drain and end everything, or end at once; ``delay_s`` is how long it is before that begins."""
