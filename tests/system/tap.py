@@ -67,10 +67,11 @@ class Tap:
                 ready, _, _ = select.select(waits_for, [], [])
                 if djsup in ready:
                     data = djsup.recv(65536)
-                    if not data:
+                    if data:
+                        proxy.sendall(data)
+                        answered_at = time.monotonic()
+                    else:
                         waits_for.remove(djsup)  # the proxy hears nothing of it
-                    proxy.sendall(data)
-                    answered_at = time.monotonic()
                     continue
                 data = proxy.recv(65536)
                 if data and answered_at is not None:
