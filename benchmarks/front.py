@@ -20,7 +20,7 @@ from tools.say import Failure
 
 from benchmarks import ours
 from benchmarks.launch import Launch
-from benchmarks.load import Clients, ClientsResult
+from benchmarks.load import Clients, ClientsResult, Manner
 from benchmarks.running import NotRunning, free_port, running
 from benchmarks.servers import BY_NAME, Server
 from benchmarks.workloads import Application, Session, Workload
@@ -118,7 +118,7 @@ def measure(server: Server, seconds: float, *, behind: bool) -> ClientsResult:
 
 
 def _load(port: int, seconds: float) -> ClientsResult:
-    with Clients(port, "/", CLIENTS, slow="/slow") as clients:
+    with Clients(port, "/", CLIENTS, Manner(slow="/slow")) as clients:
         time.sleep(seconds)
     return clients.result
 

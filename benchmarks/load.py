@@ -4,6 +4,7 @@ wrk reconnects without a word when a server closes an idle connection; ``Clients
 """
 
 import asyncio
+import functools
 import gc
 import json
 import multiprocessing
@@ -32,6 +33,8 @@ CLOSE_S = 1.0
 """How long a server may take to answer and to close, in seconds."""
 ARRIVES = 0.4
 """The part of the load after which a newcomer arrives."""
+PIECES = 8
+"""What a slow client sends a request in."""
 ANSWER_S = 30.0
 """After this long without an answer a request counts as failed."""
 
@@ -154,6 +157,7 @@ def closes(host: str, port: int, path: str, context: ssl.SSLContext | None) -> b
     return True
 
 
+@functools.cache
 def trusting() -> ssl.SSLContext:
     """What a client of the benchmark's own certificate needs: nobody vouches for it."""
     context = ssl.create_default_context()
@@ -180,16 +184,56 @@ class ClientsResult:
         return self.latencies_ms[int(len(self.latencies_ms) * share)] if self.latencies_ms else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How clients of ours ask."""
+
+    keep_alive: bool = True
+    tls: bool = False
+    unix: str = ""
+    """The path of a Unix socket to connect to, instead of the port."""
+    body_bytes: int = 0
+    """Sent as a POST when there is any."""
+    at_once: int = 1
+    """Requests that are sent before the first of them is answered."""
+    takes_s: float = 0.0
+    """How long it takes to send a request, in PIECES; 0: it is sent whole."""
+    slow: str = ""
+    """A path that is asked for now and then instead, and takes its time; only the others' time counts."""
+
+    def request(self, host: str, path: str) -> bytes:
+        """What is sent."""
+        method = "POST" if self.body_bytes else "GET"
+        length = f"Content-Length: {self.body_bytes}\r\n" if self.body_bytes else ""
+        close = "" if self.keep_alive else "Connection: close\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{length}{close}\r\n"
+        return (head.encode() + bytes(self.body_bytes)) * self.at_once
+
+    async def connect(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A new connection.
+
+        Raises:
+            OSError: it is refused, or its handshake fails.
+        """
+        if self.unix:
+            return await asyncio.open_unix_connection(self.unix)
+        if self.tls:
+            return await asyncio.open_connection(
+                "127.0.0.1", port, ssl=trusting(), ssl_shutdown_timeout=CLOSE_S
+            )
+        return await asyncio.open_connection("127.0.0.1", port)
+
+
+PLAIN = Manner()
+
+
 class Clients:
     """Clients in a process of their own, from entering the block to its end."""
 
-    def __init__(
-        self, port: int, path: str, connections: int, *, keep_alive: bool = True, slow: str = ""
-    ) -> None:
-        """``slow``: a path that is asked for now and then instead, and takes its time; only the others' time counts."""
+    def __init__(self, port: int, path: str, connections: int, manner: Manner = PLAIN) -> None:
         self._near, far = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("spawn").Process(
-            target=_clients, args=(far, port, path, connections, keep_alive, slow), daemon=True
+            target=_clients, args=(far, port, path, connections, manner), daemon=True
         )
         self.result = ClientsResult()
 
@@ -208,16 +252,14 @@ class Clients:
         self._process.kill()
 
 
-def _clients(pipe: Connection, port: int, path: str, connections: int, keep_alive: bool, slow: str) -> None:
+def _clients(pipe: Connection, port: int, path: str, connections: int, manner: Manner) -> None:
     result = ClientsResult()
 
     async def run() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_reader(pipe.fileno(), stop.set)
         pipe.send("ready")
-        await asyncio.gather(
-            *(_client(port, path, result, stop, keep_alive=keep_alive, slow=slow) for _ in range(connections))
-        )
+        await asyncio.gather(*(_client(port, path, result, stop, manner) for _ in range(connections)))
 
     gc.collect()
     gc.freeze()  # a full collection would cost some ten milliseconds, and all clients would take them for the server's
@@ -226,34 +268,33 @@ def _clients(pipe: Connection, port: int, path: str, connections: int, keep_aliv
     pipe.send(result)
 
 
-async def _client(
-    port: int, path: str, result: ClientsResult, stop: asyncio.Event, *, keep_alive: bool, slow: str
-) -> None:
+async def _client(port: int, path: str, result: ClientsResult, stop: asyncio.Event, manner: Manner) -> None:
     """One connection after another, one request after another; its time counts the connecting that it needed."""
-    close = "" if keep_alive else "Connection: close\r\n"
-    quick, other = (
-        f"GET {each} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{close}\r\n".encode() for each in (path, slow)
-    )
+    quick, other = (manner.request(f"127.0.0.1:{port}", each) for each in (path, manner.slow))
     while not stop.is_set():
         begin = time.monotonic()
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await manner.connect(port)
         except OSError:
             result.failed += 1
             await asyncio.sleep(PAUSE_S)
             continue
-        if keep_alive:
+        if manner.keep_alive:
             begin = time.monotonic()
         try:
             while not stop.is_set():
-                counts = not slow or random.random() >= SLOW_SHARE
-                keep = await asyncio.wait_for(_ask(reader, writer, quick if counts else other), ANSWER_S)
-                took_ms = (time.monotonic() - begin) * 1000
-                result.requests += 1
-                if counts:
-                    result.worst_ms = max(result.worst_ms, took_ms)
-                    result.latencies_ms.append(took_ms)
-                if not keep_alive:
+                counts = not manner.slow or random.random() >= SLOW_SHARE
+                await _send(writer, quick if counts else other, manner.takes_s)
+                for _ in range(manner.at_once):
+                    keep = await asyncio.wait_for(_answer(reader), ANSWER_S)
+                    took_ms = (time.monotonic() - begin) * 1000
+                    result.requests += 1
+                    if counts:
+                        result.worst_ms = max(result.worst_ms, took_ms)
+                        result.latencies_ms.append(took_ms)
+                    if not keep:
+                        break
+                if not manner.keep_alive:
                     await asyncio.sleep(PAUSE_S)
                     break
                 if not keep:
@@ -266,19 +307,37 @@ async def _client(
                 begin = time.monotonic()
         except (OSError, EOFError, ValueError, TimeoutError):
             result.failed += 1
-            result.closed += keep_alive
+            result.closed += manner.keep_alive
         finally:
             writer.close()
+            if manner.tls:  # its goodbye takes a few turns of the loop
+                with suppress(OSError):
+                    await writer.wait_closed()
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bool:
-    """One request and its whole answer; False when the server closes the connection after it.
+async def _send(writer: asyncio.StreamWriter, request: bytes, takes_s: float) -> None:
+    """Send what is asked, at once or in pieces.
+
+    Raises:
+        OSError: the connection was reset.
+    """
+    if not takes_s:
+        writer.write(request)
+        await writer.drain()
+        return
+    step = -(-len(request) // PIECES)
+    for begin in range(0, len(request), step):
+        writer.write(request[begin : begin + step])
+        await asyncio.sleep(takes_s / PIECES)
+
+
+async def _answer(reader: asyncio.StreamReader) -> bool:
+    """One whole answer; False when the server closes the connection after it.
 
     Raises:
         ValueError: not a 200.
         EOFError, OSError: no whole answer.
     """
-    writer.write(request)
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     if b" 200 " not in head.split(b"\r\n", 1)[0]:
         raise ValueError(head)

@@ -9,10 +9,13 @@ CAN_STATIC = "static" in SiteTable.model_fields
 PROGRAM = str(ROOT / ".venv/bin/djsup")
 
 
-def command(launch: Launch) -> list[str]:
-    """Write the configuration, and say how the daemon is started with it."""
+def command(launch: Launch, *, listen: str = "", more: str = "", tables: str = "") -> list[str]:
+    """Write the configuration, and say how the daemon is started with it.
+
+    ``listen`` is one address more, ``more`` are lines of the site's table, ``tables`` stand below all.
+    """
     config = launch.folder / "djsup.toml"
-    config.write_text(_config(launch))
+    config.write_text(_config(launch, listen, more) + tables)
     return [PROGRAM, "start", "-c", str(config)]
 
 
@@ -21,9 +24,10 @@ def reload(folder: str) -> list[str]:
     return [PROGRAM, "reload", "-c", f"{folder}/djsup.toml"]
 
 
-def _config(launch: Launch) -> str:
+def _config(launch: Launch, listen: str, more: str) -> str:
     static = f'static = {{ "{STATIC_URL}/" = "{STATIC_FOLDER}" }}' if launch.static else ""
-    where = f'listen = ["{launch.address}"]'
+    addresses = ", ".join(f'"{each}"' for each in (launch.address, listen) if each)
+    where = f"listen = [{addresses}]"
     if launch.tls is not None:
         where = f'tls = {{ {where}, certificate = "{launch.tls.certificate}", key = "{launch.tls.key}" }}'
     return f"""
@@ -37,6 +41,7 @@ wsgi = "{launch.application.wsgi}"
 workers = {launch.workers}
 threads = {launch.threads}
 {static}
+{more}
 
 [sites.bench.reload]
 keep_previous = 0

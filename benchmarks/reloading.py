@@ -22,7 +22,7 @@ from tools.say import Failure
 
 from benchmarks import publish
 from benchmarks.launch import Launch
-from benchmarks.load import Clients, ClientsResult, trusting
+from benchmarks.load import Clients, ClientsResult, Manner, trusting
 from benchmarks.running import NotRunning, Running, running
 from benchmarks.servers import BY_NAME, Server
 from benchmarks.workloads import ROOT, Application, Session, Workload
@@ -124,7 +124,7 @@ def measure(way: Way, *, keep_alive: bool, reloads: int) -> Seen:
                 for number in range(1, reloads + 1):
                     deploy(code, number)
                     way.tell(runs)
-                    done += _answers(runs, number)
+                    done += answers(runs, number)
                     time.sleep(BETWEEN_S)
             code.write_text(BROKEN)
             with _clients(runs, keep_alive=keep_alive) as broken:
@@ -134,19 +134,19 @@ def measure(way: Way, *, keep_alive: bool, reloads: int) -> Seen:
             return Seen(done, steady.result, during.result, _after_broken(runs, broken.result, reloads))
 
 
-def deploy(code: Path, number: int) -> None:
+def deploy(code: Path, number: int, text: str = APPLICATION) -> None:
     """Write new code. Its name changes hands, so that nobody reads half of it, and no older .pyc is taken for it."""
     new = code.with_suffix(".new")
-    new.write_text(APPLICATION.replace("{number}", str(number)))
+    new.write_text(text.replace("{number}", str(number)))
     os.utime(new, (time.time() + number, time.time() + number))
     new.replace(code)
 
 
 def _clients(runs: Running, *, keep_alive: bool) -> Clients:
-    return Clients(runs.launch.port, "/", CLIENTS, keep_alive=keep_alive)
+    return Clients(runs.launch.port, "/", CLIENTS, Manner(keep_alive=keep_alive))
 
 
-def _answers(runs: Running, number: int) -> bool:
+def answers(runs: Running, number: int) -> bool:
     """Wait until every answer is of this code; whether that came to pass."""
     end = time.monotonic() + NEW_S
     in_a_row = 0
@@ -179,41 +179,43 @@ def _after_broken(runs: Running, clients: ClientsResult, last: int) -> str:
     return f"{state}; {clients.failed:,} failed in {BROKEN_S:.0f} s"
 
 
+LATENCIES = "p99.9 steady, ms | reloading | worst steady, ms | reloading | ratio"
 HEAD = (
-    "| | connections | reloads | failed | closed | p99.9 steady, ms | reloading | worst steady, ms | reloading "
-    "| ratio | broken code |\n"
+    f"| | connections | reloads | failed | closed | {LATENCIES} | broken code |\n"
     "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
 )
 
 
 def row(way: Way, seen: Seen, *, keep_alive: bool) -> str:
     """A line of the table."""
-    steady, during = seen.steady, seen.during
-    before_ms, after_ms = (each.percentile_ms(0.999) for each in (steady, during))
+    during = seen.during
     cells = [
         way.name,
         "kept" if keep_alive else "new",
         str(seen.done),
         f"{during.failed:,} of {during.requests + during.failed:,}",
         f"{during.closed:,}" if keep_alive else "-",
-        f"{before_ms:.1f}",
-        f"{after_ms:.1f}",
-        f"{steady.worst_ms:.1f}",
-        f"{during.worst_ms:.1f}",
-        f"{during.worst_ms / before_ms:.1f}" if before_ms else "-",
+        *latencies(seen.steady, during),
         seen.broken,
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def where() -> str:
+def latencies(steady: ClientsResult, during: ClientsResult) -> list[str]:
+    """The cells below LATENCIES."""
+    before_ms, after_ms = (each.percentile_ms(0.999) for each in (steady, during))
+    ratio = f"{during.worst_ms / before_ms:.1f}" if before_ms else "-"
+    return [f"{each:.1f}" for each in (before_ms, after_ms, steady.worst_ms, during.worst_ms)] + [ratio]
+
+
+def where(clients: int = CLIENTS, workers: int = WORKERS, steady_s: float = STEADY_S) -> str:
     """When and on what it was measured."""
     day = time.strftime("%Y-%m-%d")
     uname = os.uname()
     version = ".".join(map(str, sys.version_info[:3]))
     return (
-        f"Measured on {day}: {os.cpu_count()} cores, Linux {uname.release}, Python {version}; {CLIENTS} clients, "
-        f"{WORKERS} workers, {STEADY_S:.0f} s steady, then the reloads."
+        f"Measured on {day}: {os.cpu_count()} cores, Linux {uname.release}, Python {version}; {clients} clients, "
+        f"{workers} workers, {steady_s:.0f} s steady, then the reloads."
     )
 
 

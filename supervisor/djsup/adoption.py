@@ -276,7 +276,10 @@ class Adoption:
                 workers.append(replace(left, stage=Stage.LEAVING))
             self._performer.take_over(left, estate.settings, os.dup(orphan.pidfd))
         taken = replace(estate, templates=tuple(templates), workers=tuple(workers))
-        return taken if complete else replace(taken, serving=None)
+        if not complete:
+            return replace(taken, serving=None)
+        self._performer.lead_on(taken)
+        return taken
 
 
 def _is_sane(estate: Estate) -> bool:

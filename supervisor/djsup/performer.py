@@ -61,6 +61,7 @@ from djsup_worker.stacks import TRACE_SIGNAL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from djsup.core.estate import Estate
     from djsup.core.events import Event, Exit
     from djsup.core.model import DashboardSettings, Settings
     from djsup.program_adoption import HelperLeft
@@ -707,6 +708,32 @@ class Performer:
                 again = messages.Drain(0.0)  # its deadline stands
                 self._send(each.proc, again, [self.handovers.sending_end(each.site, heir)])
 
+    def lead_on(self, left: Estate) -> None:
+        """An earlier daemon led connections on, and nobody knows whose to whom: all go to who serves now.
+
+        So does what lies in the socket of a generation that has no workers any more.
+        """
+        name, heir = left.settings.name, left.serving
+        if heir is None:
+            return
+        for each in left.generations:
+            if (name, each.number) in self.handovers:
+                self.handovers.succeed(name, each.number, heir)
+        serves = any(each.generation == heir for each in left.workers if each.stage is not Stage.LEAVING)
+        for worker in left.workers:
+            process = self.roster.get(worker.proc)
+            if serves and process is not None and worker.stage is Stage.LEAVING:
+                process.heir = heir
+                self._lead_on(process, worker.limits.drain_timeout_s)
+        for each in left.generations:
+            self._look_for_deserted(name, each.number)
+
+    def _lead_on(self, orphan: Process, timeout_s: float) -> None:
+        """Tell one that leaves who comes after it: it has its time for that if it had not heard that it is to go."""
+        if orphan.heir is not None and (orphan.site, orphan.heir) in self.handovers:
+            outlet = self.handovers.sending_end(orphan.site, orphan.heir)
+            self._send(orphan.proc, messages.Drain(timeout_s), [outlet])
+
     def _dump_stacks(self, action: actions.DumpStacks) -> None:
         process = self.roster.get(action.proc)
         if process is None or process.pid is None:
@@ -951,6 +978,8 @@ class Performer:
         os.close(err)
         if process.new_limits is not None:
             self._send(process.proc, process.new_limits)
+        if isinstance(left, WorkerLeft):
+            self._lead_on(process, left.limits.drain_timeout_s)
         self._give_certificates(process)
         self._begin_access(process)
 

@@ -99,15 +99,24 @@ class Departure:
         return True
 
     def redirect(self, handover: socket.socket) -> None:
-        """Those who were to take connections over leave too: from now on this socket leads to who comes after them."""
-        if self._over or self._handover is None:
+        """Those who were to take connections over leave too: from now on this socket leads to who comes after them.
+
+        Or there was nobody, or nobody any more: connections that have not been closed since can go there.
+        """
+        if self._over:
             handover.close()
             return
+        alone = self._handover is None
         self._stop_waiting()
-        self._handover.close()
+        if self._handover is not None:
+            self._handover.close()
         self._handover = handover
         if self._waiting:
             self._send_waiting()
+        if alone:
+            self._loop.stays = True
+            for connection in list(self._loop.connections.values()):
+                self.answered(connection)
 
     def one_less(self) -> None:
         """A connection has ended: perhaps it was the last."""

@@ -5,12 +5,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from benchmarks.load import Newcomer, Wrk, WrkResult, closes, read_summary
+from benchmarks.load import (
+    PLAIN,
+    Clients,
+    ClientsResult,
+    Manner,
+    Newcomer,
+    Wrk,
+    WrkResult,
+    closes,
+    read_summary,
+)
 
 SUMMARY = """\
 Running 1s test @ http://127.0.0.1:38555/
@@ -158,3 +168,42 @@ def test_newcomer_that_is_answered_only_after_the_load_counts_as_never_answered(
 
     with raw_server(late) as port:
         assert newcomers_wait(port, time.monotonic(), load_s=0.2) is None
+
+
+def clients_see(port: int, manner: Manner, enough: Callable[[], bool]) -> ClientsResult:
+    with Clients(port, "/", 2, manner) as clients:
+        end = time.monotonic() + 30
+        while not enough() and time.monotonic() < end:
+            time.sleep(0.01)
+    return clients.result
+
+
+def test_clients_send_bodies_and_several_requests_at_once_and_slowly() -> None:
+    with http_server() as (url, seen):
+        port = int(url.rsplit(":", 1)[1].rstrip("/"))
+        manner = Manner(body_bytes=1000, at_once=3, takes_s=0.2)
+        result = clients_see(port, manner, lambda: len(seen) >= 12)
+        assert (result.failed, result.closed) == (0, 0)
+        assert result.requests == len(seen) >= 12
+        assert result.requests % 3 == 0
+        assert set(seen) == {(1000, None)}
+        assert result.latencies_ms[0] >= 200
+
+
+def test_clients_count_what_is_closed_and_what_fails() -> None:
+    """One connection after another has one answer, and is cut in the middle of the next."""
+    cuts = []
+
+    def cut(connection: socket.socket) -> None:
+        with suppress(OSError):  # at the end the client is quicker
+            ok(connection)
+            if connection.recv(65536):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+                cuts.append(connection)
+            connection.shutdown(socket.SHUT_RDWR)
+
+    with raw_server(cut) as port:
+        result = clients_see(port, PLAIN, lambda: len(cuts) >= 4)
+    assert len(cuts) >= 4
+    assert result.failed == result.closed == len(cuts)
+    assert result.requests >= result.failed

@@ -6,11 +6,11 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +25,7 @@ from authority import Authority, PairFiles
 from system.daemon import WAIT_S, DaemonUnderTest, Project, free_port
 from system.load import Load
 from system.proxy import PROGRAMS, config_of, running
+from system.tap import Tap
 
 UNIX = {"apache", "haproxy"}
 """Those that reach djsup by its Unix socket; the others by TCP."""
@@ -34,9 +35,16 @@ MAX_BODY = 2 * 1024 * 1024
 MAX_HEADER = 32 * 1024
 KEEPALIVE_S = 1.5
 """djsup's; it ends an idle connection up to a second later. The proxies end theirs after 1 s."""
-PAUSES_S = (1.0, 1.5, 1.8, 2.2)
-"""Between bursts: about the moments at which either end may give an idle connection up."""
-BURST = 8
+PAUSE_S = 1.8
+"""Between two requests: longer than a proxy may keep an idle connection, and far shorter than it does with a wrong time."""
+WRONG = {
+    "nginx": ("nginx", r"keepalive_timeout \d+s;", "keepalive_timeout 30s;"),
+    "apache": ("apache", r" ttl=\d+ ", " ttl=30 "),
+    "caddy": ("caddy", r"keepalive \d+s", "keepalive 30s"),
+    "haproxy-once": ("haproxy", "retry-on conn-failure empty-response", "retry-on conn-failure"),
+    "haproxy-again": ("haproxy", "http-reuse never\n    option http-server-close\n", "http-reuse always\n"),
+}
+"""In what each proxy is told of idle connections, a mistake."""
 RELOADS = 2
 CONNECTIONS = 4
 HASHED = "site.0123456789ab.css"
@@ -302,38 +310,87 @@ def test_static_files_are_sent_as_djsup_sends_them_and_nothing_else_is(
             assert ask(connection, "/static/link.txt").status in (403, 404)
 
 
-def test_an_idle_connection_that_either_end_gives_up_fails_no_request(stand: Stand) -> None:
-    body = b"x" * 1000
-    right = hashlib.sha256(body).hexdigest().encode()
-    failures: list[str] = []
+@dataclass
+class Watched:
+    """What was seen of a proxy whose visitor rests for longer than djsup keeps a connection."""
 
-    def visit(name: str, method: str, meeting: threading.Barrier) -> None:
-        posts = method == "POST"
-        with connect(stand, stand.fronts[name].https) as connection:
-            for number, pause_s in enumerate((0.0, *PAUSES_S)):
-                meeting.wait(WAIT_S)
-                time.sleep(pause_s)  # nothing tells when a proxy or djsup gives a connection up
+    tap: Tap
+    failures: list[str] = field(default_factory=list)
+
+    def visit(self, port: int) -> None:
+        """Ask at once, so that a kept connection is used again, and after the pause."""
+        body = b"x" * 1000
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)) as connection:
+            for method, pause_s in (*(("GET", 0), ("POST", 0)) * 2, ("GET", PAUSE_S)):
+                time.sleep(pause_s)
+                posts = method == "POST"
                 try:
                     answer = ask(
                         connection, "/upload" if posts else "/", method=method, body=body if posts else None
                     )
                 except (OSError, http.client.HTTPException) as error:
-                    failures.append(f"{name} {method} burst {number}: {error!r}")
+                    self.failures.append(f"{method}: {error!r}")
                     connection.close()
                     continue
-                if answer.status != 200 or (posts and answer.body != right):
-                    failures.append(f"{name} {method} burst {number}: {answer.status} {answer.body[:200]!r}")
+                right = hashlib.sha256(body).hexdigest().encode() if posts else answer.body
+                if (answer.status, answer.body) != (200, right):
+                    self.failures.append(f"{method}: {answer.status} {answer.body[:200]!r}")
 
-    with ThreadPoolExecutor(BURST * len(HERE)) as pool:
-        meetings = {name: threading.Barrier(BURST) for name in HERE}
-        visits = [
-            pool.submit(visit, name, ("GET", "POST")[number % 2], meeting)
-            for name, meeting in meetings.items()
-            for number in range(BURST)
-        ]
-    for each in visits:
-        each.result()
-    assert failures == []
+    def mistakes(self, proxy: str) -> list[str]:
+        """What can fail, or has, because djsup ends the connection that a request is sent on."""
+        if proxy == "haproxy":  # which sends GET once more, and has to send all else on new connections
+            return self.failures + [f"{each}" for each in self.tap.reuses if each.method == "POST"]
+        return self.failures + [f"{each}" for each in self.tap.reuses if each.idle_s >= KEEPALIVE_S]
+
+
+@pytest.fixture(scope="module")
+def watched(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
+    """Each proxy behind a tap: as printed, by its name, and with each mistake."""
+    daemon = stand.daemon
+    by_port, by_unix = f"127.0.0.1:{daemon.ports['blog']}", f"unix:{daemon.folder}/blog.sock"
+    config = daemon.folder / "tapped.toml"
+    found, ports = {}, []
+    as_printed = {proxy: (proxy, "", "") for proxy in HERE}
+    planted = {f"{name}, wrong": mistake for name, mistake in WRONG.items() if mistake[0] in HERE}
+    with ExitStack() as cleanup, ThreadPoolExecutor(len(as_printed) + len(planted)) as pool:
+        for name, (proxy, right, wrong) in {**as_printed, **planted}.items():
+            folder = tmp_path_factory.mktemp("tap")
+            folder.chmod(0o755)
+            where: Path | int = folder / "tap.sock" if proxy in UNIX else free_port()
+            mine = f'"unix:{where}"' if proxy in UNIX else f'"127.0.0.1:{where}"'
+            text = daemon.config.read_text().replace(f'"{by_port}", "{by_unix}"', mine)
+            # Without the proxies' own questions, which may use the kept connections, too.
+            config.write_text(text.replace('health.path = "/healthz"\n', ""))
+            ports.append(free_port())
+            text = config_of(config, proxy, f"http://127.0.0.1:{ports[-1]}")
+            if right:
+                text, number = re.subn(right, wrong, text)
+                assert number == 1, text
+            tap = Tap(where, daemon.ports["blog"], cuts="GET" if proxy == "haproxy" else "")
+            found[name] = Watched(cleanup.enter_context(tap))
+            cleanup.enter_context(running(proxy, folder / proxy, text, ports[-1]))
+        list(pool.map(Watched.visit, found.values(), ports))
+    return found
+
+
+def test_no_request_is_sent_on_a_connection_that_djsup_may_just_be_ending(
+    watched: dict[str, Watched], proxy: str
+) -> None:
+    seen = watched[proxy]
+    assert seen.tap.reuses, "no connection was kept at all"
+    assert seen.tap.cut > 0 or proxy != "haproxy"
+    assert seen.mistakes(proxy) == []
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_mistake_in_what_is_printed_would_be_seen(watched: dict[str, Watched], mistake: str) -> None:
+    """What the test above is worth."""
+    proxy = WRONG[mistake][0]
+    if proxy not in HERE:
+        pytest.skip(f"{PROGRAMS[proxy]} is not installed")
+    seen = watched[f"{mistake}, wrong"]
+    print(seen)
+    assert seen.mistakes(proxy)
 
 
 def test_reloads_behind_all_of_them_fail_no_request(stand: Stand) -> None:

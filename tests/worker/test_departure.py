@@ -178,6 +178,37 @@ def test_a_worker_that_drains_can_be_led_to_a_later_generation(make_site: MakeSi
     assert new.row().taken_over == 1
 
 
+@pytest.mark.parametrize("had_one", [False, True])
+def test_a_worker_that_leaves_alone_can_be_given_an_heir(
+    make_site: MakeSite, tmp_path: Path, *, had_one: bool
+) -> None:
+    old = make_site(BLOCKING, threads=2)
+    gone, new = make_site.another(old), make_site.another(old)  # type: ignore[attr-defined]
+    gone.handover_in.close()
+    leaving = old.start_worker()
+    with contextlib.closing(Gate(tmp_path / "gate")) as gate, client(old) as user, client(old) as partial:
+        block(user, gate)
+        busy(old, 1)
+        partial.send(b"GET /part HTTP/1.1\r\n")
+        old.wait_for(lambda row: row.connections == 2)
+        time.sleep(0.05)  # the first part is read: it stays, and so does the worker
+        with client(old) as idle:
+            old.wait_for(lambda row: row.connections == 3)
+            new.start_worker()
+            old.drain(leaving, to=gone if had_one else None, timeout_s=WAIT_S)
+            old.wait_for(lambda row: row.state == "draining")
+            old.drain(leaving, to=new, timeout_s=0.0)
+            new.wait_for(lambda row: row.taken_over == 1)
+            assert idle.get().status == 200
+        partial.send(b"Host: a\r\n\r\n")
+        assert partial.answer().header("Connection") is None
+        gate.open()
+        assert user.answer().status == 200
+        assert (drained(leaving).handed_over, new.row().taken_over) == (3, 3)
+        assert user.get().status == 200
+        assert partial.get().status == 200
+
+
 def test_bytes_that_arrive_while_a_connection_is_on_its_way_are_read_by_the_next(
     generations: tuple[Site, Site],
 ) -> None:

@@ -1,0 +1,298 @@
+"""``python -m benchmarks.conditions [--publish] [CONDITION...]``: what clients notice of djsup's reloads, whatever else goes on.
+
+An application that takes a second to import, two workers, eight plain clients that rest 5 ms between requests, and beside
+them what the condition says: first a while without a reload, then three reloads under the same load. Failed requests and
+closed connections are counted of all clients; the latency is that of the plain ones.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from benchmarks import ours, publish
+from benchmarks.launch import Launch
+from benchmarks.load import PLAIN, Clients, ClientsResult, Manner
+from benchmarks.reloading import LATENCIES, NEW_S, PAGE, answers, deploy, latencies, where
+from benchmarks.running import NotRunning, Running, running
+from benchmarks.servers import BY_NAME, OURS
+from benchmarks.workloads import MIB, Application, Session
+from djsup.client import Client
+
+COMMAND = "python -m benchmarks.conditions"
+BOOT_S = 1.0
+APPLICATION = f"""\
+import time
+
+time.sleep({BOOT_S})
+NUMBER = b"{{number}}"
+
+
+def stream():
+    for _ in range(20):
+        yield NUMBER
+        time.sleep(0.1)
+
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/stream":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return stream()
+    if path == "/long":
+        time.sleep(1.5)
+    elif path == "/upload":
+        while environ["wsgi.input"].read(65536):
+            pass
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(NUMBER)))])
+    return [NUMBER]
+"""
+CRASHES = "import os\n\nos.abort()\n"
+LOOP = """\
+import os
+import threading
+
+threading.Timer(0.2, os._exit, (1,)).start()
+
+
+def application(environ, start_response):
+    start_response("204 No Content", [])
+    return []
+"""
+"""A worker of it dies again and again, as often as djsup starts it."""
+LOOPING = """
+[sites.loop]
+directory = "{directory}"
+python = "{environment}"
+wsgi = "loop:application"
+preload = false
+listen = ["unix:{folder}/loop.sock"]
+"""
+PROGRAMS = """
+[sites.bench.programs.helper]
+command = "sleep 3600"
+instances = 2
+"""
+UNIX = "bench.sock"
+CLIENTS, WORKERS, THREADS = 8, 2, 8
+RELOADS = 3
+STEADY_S = 5.0
+BETWEEN_S = 0.5
+
+Act = Callable[[Running, Callable[[], None]], None]
+"""Makes a reload happen; the function deploys the new code."""
+
+
+def _plainly(runs: Running, deploys: Callable[[], None]) -> None:
+    deploys()
+    runs.reload()
+
+
+def _ask(runs: Running, verb: str, **arguments: object) -> None:
+    Client(f"{runs.launch.folder}/run").call(verb, NEW_S, **arguments)
+
+
+def _while_it_scales(runs: Running, deploys: Callable[[], None]) -> None:
+    deploys()
+    _ask(runs, "reload", sites=["bench"], wait=False)
+    for workers in (WORKERS * 2, 1, WORKERS):
+        time.sleep(BOOT_S / 2)
+        _ask(runs, "scale", site="bench", workers=workers)
+
+
+def _while_another_runs(runs: Running, deploys: Callable[[], None]) -> None:
+    _ask(runs, "reload", sites=["bench"], wait=False)
+    time.sleep(BOOT_S / 2)
+    _plainly(runs, deploys)
+
+
+def _after_one_that_crashes(runs: Running, deploys: Callable[[], None]) -> None:
+    (runs.launch.application.directory / "slow.py").write_text(CRASHES)
+    runs.reload()
+    _plainly(runs, deploys)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What goes on during reloads."""
+
+    name: str
+    beside: tuple[tuple[str, int, Manner], ...] = ()
+    """Other clients: what they ask for, how many they are, and how they ask."""
+    plain: Manner = PLAIN
+    """How the clients ask whose latency counts."""
+    more: str = ""
+    """Lines of the site's table."""
+    tables: str = ""
+    """Tables below it."""
+    act: Act = _plainly
+    templates: int = 1
+
+
+CONDITIONS = (
+    Condition("nothing else"),
+    Condition("TLS", plain=Manner(tls=True)),
+    Condition("Unix socket", plain=Manner(unix=UNIX)),
+    Condition("4 new connections at a time", (("/", 4, Manner(keep_alive=False)),)),
+    Condition("4 streams of 2 s", (("/stream", 4, PLAIN),)),
+    Condition("4 requests of 1.5 s", (("/long", 4, PLAIN),)),
+    Condition("2 uploads of 8 MiB", (("/upload", 2, Manner(body_bytes=8 * MIB)),)),
+    Condition("4 clients with 8 requests at once", (("/", 4, Manner(at_once=8)),)),
+    Condition("16 clients that send for 2 s", (("/", 16, Manner(takes_s=2.0)),)),
+    Condition("no template", more="preload = false", templates=0),
+    Condition("scaled meanwhile", act=_while_it_scales),
+    Condition("another reload runs", act=_while_another_runs),
+    Condition("after code that crashes", act=_after_one_that_crashes),
+    Condition("a site in a crash loop beside", tables=LOOPING),
+    Condition("2 programs", tables=PROGRAMS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What clients saw of one condition: the plain ones, and those beside them."""
+
+    done: int
+    """Reloads after which the new code answered."""
+    steady: ClientsResult
+    during: ClientsResult
+    others: tuple[ClientsResult, ...]
+    """During the reloads, too."""
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print, and publish if that is asked for."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    names = ", ".join(f'"{each.name}"' for each in CONDITIONS)
+    parser.add_argument(
+        "conditions", nargs="*", metavar="CONDITION", help=f"the beginning of one of: {names}"
+    )
+    parser.add_argument("--publish", action="store_true", help=f"write the rows into {PAGE.name}")
+    given = parser.parse_args(arguments)
+    beginnings = tuple(given.conditions or [""])
+    chosen = [each for each in CONDITIONS if each.name.startswith(beginnings)]
+    if not chosen:
+        parser.error(f"there is no such condition; there are {names}")
+    rows = {}
+    for condition in chosen:
+        sys.stderr.write(f"  {condition.name}\n")
+        try:
+            rows[condition.name] = row(condition, measure(condition))
+        except (NotRunning, OSError, psutil.Error) as error:
+            sys.stderr.write(f"  not measured: {error}\n")
+            continue
+        print(rows[condition.name], flush=True)
+    if given.publish:
+        PAGE.write_text(published(PAGE.read_text(), where(CLIENTS, WORKERS, STEADY_S), rows))
+    return 0
+
+
+def measure(condition: Condition) -> Seen:
+    """Run djsup under one condition.
+
+    Raises:
+        NotRunning: it does not answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="djsup-conditions-") as name:
+        folder = Path(name)
+        code = folder / "slow.py"
+        deploy(code, 0, APPLICATION)
+        (folder / "loop.py").write_text(LOOP)
+        application = Application("slow", folder, "slow:application")
+        server = replace(
+            BY_NAME[OURS], command=partial(_command, condition=condition), extra=condition.templates
+        )
+        session = Session(application, WORKERS, THREADS, tls=condition.plain.tls)
+        with running(server, session) as runs:
+            steady, _ = _under_load(condition, runs, lambda: time.sleep(STEADY_S))
+            done = 0
+
+            def reload() -> None:
+                nonlocal done
+                for number in range(1, RELOADS + 1):
+                    condition.act(runs, partial(deploy, code, number, APPLICATION))
+                    done += answers(runs, number)
+                    time.sleep(BETWEEN_S)
+
+            during, others = _under_load(condition, runs, reload)
+            return Seen(done, steady, during, others)
+
+
+def _command(launch: Launch, condition: Condition) -> list[str]:
+    tables = condition.tables.format(
+        directory=launch.application.directory, environment=launch.environment, folder=launch.folder
+    )
+    listen = f"unix:{launch.folder}/{UNIX}" if condition.plain.unix else ""
+    return ours.command(launch, listen=listen, more=condition.more, tables=tables)
+
+
+def _under_load(
+    condition: Condition, runs: Running, act: Callable[[], None]
+) -> tuple[ClientsResult, tuple[ClientsResult, ...]]:
+    """Do something while all clients ask; what the plain ones saw, and the others."""
+    plain = condition.plain
+    if plain.unix:
+        plain = replace(plain, unix=str(runs.launch.folder / plain.unix))
+    port = runs.launch.port
+    with ExitStack() as stack:
+        others = [
+            stack.enter_context(Clients(port, path, number, manner))
+            for path, number, manner in condition.beside
+        ]
+        with Clients(port, "/", CLIENTS, plain) as clients:
+            act()
+    return clients.result, tuple(each.result for each in others)
+
+
+HEAD = (
+    f"| beside | reloads | failed | closed | {LATENCIES} |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+)
+
+
+def row(condition: Condition, seen: Seen) -> str:
+    """A line of the table."""
+    everybody = (seen.during, *seen.others)
+    failed, requests, closed = (
+        sum(getattr(each, what) for each in everybody) for what in ("failed", "requests", "closed")
+    )
+    cells = [
+        condition.name,
+        str(seen.done),
+        f"{failed:,} of {requests + failed:,}",
+        f"{closed:,}",
+        *latencies(seen.steady, seen.during),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def published(page: str, where_measured: str, rows: dict[str, str]) -> str:
+    """The page with these rows by their names, beside those of other conditions that were measured at the same place and day.
+
+    Raises:
+        ValueError: the page has no markers.
+    """
+    first, last = publish.marks(COMMAND)
+    before = page.partition(first)[2].partition(last)[0]
+    known = dict(_rows(before)) if where_measured in before else {}
+    known.update(rows)
+    lines = [known[each.name] for each in CONDITIONS if each.name in known]
+    return publish.replaced(page, "\n".join((where_measured, "", HEAD, *lines, "")), COMMAND)
+
+
+def _rows(section: str) -> Iterable[tuple[str, str]]:
+    for line in section.splitlines():
+        if found := re.match(r"\| ([^|]+) \| \d", line):
+            yield found[1], line
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
