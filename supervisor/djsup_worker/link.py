@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import socket
 import struct
@@ -69,6 +70,7 @@ PARKED_MAX = 256
 """The most descriptors that are kept for idle connections."""
 SAY_AFTER_NS = 300_000
 """What was done is told after so long, though there is more to do."""
+PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _FDS = array("i")
 _ROOM = socket.CMSG_SPACE(_FDS.itemsize)
 _size_of = SIZE.unpack_from
@@ -86,6 +88,26 @@ class Routed(Connection):
     """Whether the router was told that it gets it back no more."""
     waits: bool
     """Whether the router was told that this request takes no thread."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        base: Dict[str, Any],
+        peer_host: str,
+        peer_port: str,
+        now_ns: int,
+    ) -> None:
+        super().__init__(loop, sock, base, peer_host, peer_port, now_ns)
+        # Not by O_NONBLOCK: another site's worker may have this connection, too, and can clear it.
+        recv, send = sock.recv, sock.send
+        self._recv = lambda size: recv(size, socket.MSG_DONTWAIT)
+        self._send = lambda data: send(data, socket.MSG_DONTWAIT)
+
+    def send_file(self, fd: int, offset: int, count: int) -> Optional[int]:
+        """As ``Wire`` says."""
+        os.set_blocking(self.fd, False)  # as above; sendfile(2) has no flag for it
+        return super().send_file(fd, offset, count)
 
     def begin(self, length: int, early: bytes) -> None:
         """A request waits: so long is its head, and the router has read this of it."""
@@ -121,7 +143,7 @@ class Routed(Connection):
     def _look_for_chunks(self, body: ChunkedBody) -> None:
         """Take what is there of a body of which nobody knows the end before it was read: so it is looked at first."""
         try:
-            data = self.sock.recv(body.appetite, socket.MSG_PEEK)
+            data = self.sock.recv(body.appetite, PEEK)
         except BlockingIOError:
             return
         except OSError:
@@ -159,7 +181,7 @@ class Routed(Connection):
         # As where a head is read with what is behind it: who has sent the body already is not asked to.
         with contextlib.suppress(OSError):
             if fields.chunked:
-                self._buffer = self.sock.recv(READ_BYTES, socket.MSG_PEEK)
+                self._buffer = self.sock.recv(READ_BYTES, PEEK)
             else:
                 self._buffer = self._recv(min(fields.length, READ_BYTES))
         served = super()._await_body(head, fields)
@@ -183,7 +205,7 @@ class Routed(Connection):
         self._tell_closed()
         if not self._linger:
             with contextlib.suppress(OSError):  # what is unread at the end would have it reset
-                self._linger = self.sock.recv(1, socket.MSG_PEEK) != b""
+                self._linger = self.sock.recv(1, PEEK) != b""
         super()._finish()
 
     def finish_alone(self) -> None:

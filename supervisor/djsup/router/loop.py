@@ -94,7 +94,9 @@ ENDED = BROKEN | select.EPOLLRDHUP
 NEW_BYTE, RESUME_BYTE, WHOLE_BYTE, DROP_BYTE = (bytes((each,)) for each in (NEW, RESUME, WHOLE, DROP))
 pack_size, size_of = SIZE.pack, SIZE.unpack_from
 pack_length, HEAD_BYTES = HEAD_LENGTH.pack, SIZE.pack(HEAD_LENGTH.size)
-PEEK = socket.MSG_PEEK
+AT_ONCE = socket.MSG_DONTWAIT
+"""For each call on a client's socket: O_NONBLOCK is shared with the workers that have had it, and any of them can clear it."""
+PEEK = socket.MSG_PEEK | AT_ONCE
 HEADS_KEPT = 1024
 HEAD_KEPT_MAX_BYTES = 2 * 1024
 IDLE_KIND, GONE_KIND, WAITS_KIND, CLOSED_KIND, LEAVES_KIND, HAS_KIND, SAID_KIND = (
@@ -380,7 +382,7 @@ class Loop:
         sock.setblocking(False)
         is_told = False
         try:
-            sock.send(b"")
+            sock.send(b"", AT_ONCE)
         except OSError:  # it was shut down: it has got its last answer
             is_told = True
         if kept.owner and (kept.tls or is_told):
@@ -565,7 +567,7 @@ class Loop:
             if data.startswith(b"\r\n") and not client.early:
                 # RFC 9112, 2.2: before a request empty lines are ignored. They are none of it, so they may be read.
                 empty = head.EMPTY_LINES.match(data)
-                client.recv(empty.end() if empty is not None else 0)
+                client.recv(empty.end() if empty is not None else 0, AT_ONCE)
                 continue
             if self._took(client, data):
                 return
@@ -620,7 +622,7 @@ class Loop:
             client.since = self._now
         if client.sock.family == socket.AF_UNIX:
             client.early = data
-            client.recv(len(seen))
+            client.recv(len(seen), AT_ONCE)
             return False
         client.looks += 1
         if len(data) >= ROOM_WANTED_BYTES:
@@ -662,7 +664,7 @@ class Loop:
         if site is None:
             # RFC 6066, 3: fatal unrecognized_name(112), in a record of the version that every client reads.
             with suppress(OSError):
-                client.sock.send(b"\x15\x03\x01\x00\x02\x02\x70")
+                client.sock.send(b"\x15\x03\x01\x00\x02\x02\x70", AT_ONCE)
             self._drop(client)
             return
         client.site = site
@@ -673,7 +675,7 @@ class Loop:
         """What a client sends on that has got its last answer is read and forgotten."""
         for _ in range(ACCEPT_MAX):
             try:
-                if not client.recv(READ_BYTES * 8):
+                if not client.recv(READ_BYTES * 8, AT_ONCE):
                     break
             except BlockingIOError:
                 return
@@ -689,7 +691,7 @@ class Loop:
         client.since = self._now
         client.early = b""
         try:
-            client.sock.send(said)
+            client.sock.send(said, AT_ONCE)
             client.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop(client)
