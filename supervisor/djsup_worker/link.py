@@ -72,6 +72,7 @@ SAY_AFTER_NS = 300_000
 """What was done is told after so long, though there is more to do."""
 PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _FDS = array("i")
+_LINGER_NOT = struct.pack("ii", 0, 0)
 _ROOM = socket.CMSG_SPACE(_FDS.itemsize)
 _size_of = SIZE.unpack_from
 _monotonic_ns = time.monotonic_ns
@@ -174,6 +175,7 @@ class Routed(Connection):
             self._tell_closed()
             with contextlib.suppress(OSError):  # others have copies, and it is to end now
                 self.sock.shutdown(socket.SHUT_RDWR)
+            _linger_not(self.sock)
             super().close()
 
     def _await_body(self, head: Head, fields: Fields) -> bool:
@@ -469,4 +471,11 @@ def _let_go(connection: Routed) -> None:
     """Close our copy of a connection that is the router's."""
     connection.phase = GONE
     connection.told = True
+    _linger_not(connection.sock)
     connection.sock.close()
+
+
+def _linger_not(sock: socket.socket) -> None:
+    """Have close(2) wait for nothing. Another site's worker that has had the connection may have said otherwise."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)

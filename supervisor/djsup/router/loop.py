@@ -28,7 +28,7 @@ from djsup.core.routes import Routing, SiteRoute, Table, normal
 from djsup.router import head, hello, pages
 from djsup.router.clients import Client, State, describe, noted
 from djsup.router.sites import Site, Worker
-from djsup.router.vault import NOBODY
+from djsup.router.vault import NOBODY, close
 from djsup_worker.link import (
     CLOSED,
     DATA_AT,
@@ -200,6 +200,8 @@ class Loop:
     def close(self) -> None:
         """The end, once ``run`` has returned: nobody comes after us. What workers have they end."""
         for client in list(self._clients.values()):
+            if client.state is State.TOLD:
+                self._discard(client)  # what is unread would reset the answer
             self._drop(client, shut=client.state is not State.LENT)
         self.leave()
 
@@ -211,7 +213,7 @@ class Loop:
         for sock, _tls in self._listeners:
             sock.close()
         for client in self._clients.values():
-            client.sock.close()
+            close(client.sock)
         self._clients.clear()
         self._epoll.close()
         if self._vault is not None:
@@ -387,13 +389,14 @@ class Loop:
             is_told = True
         if kept.owner and (kept.tls or is_told):
             vault.drop(kept.slot)  # a worker has it for good
-            sock.close()
+            close(sock)
             return
         client = Client(sock, kept.number, kept.note, self._now, tls=kept.tls)
         client.slot = kept.slot
         self._clients[client.fd] = client
         if kept.owner:
             client.state = State.LENT
+            client.hinted = True
             self._unclaimed.setdefault(kept.owner, {})[client.number] = client
         elif is_told:
             client.state = State.TOLD
@@ -459,6 +462,7 @@ class Loop:
 
     def _let_in(self) -> None:
         knocked, self._knocked = self._knocked, []
+        self._tell_vault()  # a slot that is dropped is to be had again when that is said
         for let_in in knocked:
             let_in()
 
@@ -553,6 +557,7 @@ class Loop:
                 if site is not None and not client.early:
                     client.site = site
                     client.length = len(data)
+                    client.is_head = data.startswith(b"HEAD ")
                     self._pass(client, site)
                     return
                 if len(data) == READ_BYTES and head.END not in data:
@@ -589,7 +594,7 @@ class Loop:
             self._tell(client, said)
             return True
         client.length = end + 4 - len(client.early)
-        client.hinted = client.length < len(seen)
+        client.hinted = client.length < len(seen) or len(seen) == READ_BYTES  # no more was looked at
         if self._acme_dir is not None and path.startswith(pages.ACME_PATH):
             found = pages.challenge(self._date_line(), self._acme_dir, path, is_head=client.is_head)
             if found is not None:
@@ -720,7 +725,7 @@ class Loop:
         if client.slot and self._vault is not None:
             self._vault.drop(client.slot)
         client.slot = 0
-        client.sock.close()
+        close(client.sock)
 
     # --- passing on ---------------------------------------------------------------------------
 
@@ -1007,8 +1012,10 @@ class Loop:
             state = client.state
             age_s = now - client.since
             if state is State.IDLE:
-                longest_s = self._longest_keepalive_s  # it is from a router before us
-                keepalive_s = client.site.route.keepalive_s if client.site is not None else longest_s
+                if client.site is not None:
+                    keepalive_s = client.site.route.keepalive_s
+                else:  # it is from a router before us, and may be new
+                    keepalive_s = max(self._longest_keepalive_s, self._header_timeout_s)
                 if age_s >= keepalive_s:
                     self._drop(client)
             elif state is State.FRESH and age_s >= self._header_timeout_s:

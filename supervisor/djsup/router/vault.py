@@ -54,6 +54,8 @@ NOBODY = 0
 """What stands in the table for a connection that no worker has."""
 NAME = "djsup-vault"
 FD_MAX = 1 << 30
+LINGER_NOT = struct.pack("ii", 0, 0)
+"""SO_LINGER: close(2) waits for nothing, and what is unsent is sent on. A worker that has had the connection may have said otherwise."""
 _PR_SET_NAME = 15  # prctl(2)
 _LIBC = ctypes.CDLL(None)
 _FD = array("i")
@@ -86,7 +88,7 @@ class Vault:
         self._words = memoryview(self._map).cast("Q")
         self._next = 1
         self._free: list[int] = []
-        """Slots below ``_next`` that are empty."""
+        """Slots below ``_next`` that are empty, and the vault knows that they are."""
         self._puts: dict[int, tuple[int, bytes]] = {}
         """What is not said yet: by slot a descriptor and its entry."""
         self._drops: list[int] = []
@@ -139,11 +141,14 @@ class Vault:
         return slot
 
     def drop(self, slot: int) -> None:
-        """Keep it no longer, once ``flush`` is called."""
-        self._words[slot] = NOBODY
-        self._free.append(slot)
+        """Keep it no longer, once ``flush`` is called.
+
+        Until then the vault has it, and the next router might get it: so its owner stands, and nobody else gets the slot.
+        """
         if self._puts.pop(slot, None) is None:
             self._drops.append(slot)
+        else:
+            self._free.append(slot)
 
     @property
     def is_behind(self) -> bool:
@@ -157,11 +162,11 @@ class Vault:
             BlockingIOError: the line is full; what is left is said later.
             OSError: the vault is gone; or there are too many descriptors on their way, and it goes later.
         """
-        # A slot that is empty and taken again is in both: so what is dropped goes first.
         while self._drops:
             slots = self._drops[:DROPS_MAX]
             self.line.send(bytes((DROP,)) + b"".join(map(SLOT.pack, slots)))
             del self._drops[: len(slots)]
+            self._free += slots
         while self._puts:
             some = list(self._puts.items())[:FDS_MAX]
             text = bytes((PUT,)) + b"".join(entry for _, (_, entry) in some)
@@ -237,12 +242,12 @@ def hold(line: socket.socket, table: int) -> None:
                     continue
                 for fd, (slot, number, tls, note) in zip(fds, entries, strict=True):
                     if slot in held:
-                        os.close(held[slot][0])
+                        _close([held[slot][0]])
                     held[slot] = fd, ENTRY.pack(slot, number, tls, len(note)) + note
             elif kind == DROP:
                 for (slot,) in SLOT.iter_unpack(rest):
                     if slot in held:
-                        os.close(held.pop(slot)[0])
+                        _close([held.pop(slot)[0]])
             elif kind == HAND:
                 with suppress(BrokenPipeError):
                     _hand_over(line, rest, table, held)
@@ -321,4 +326,18 @@ def _entries(data: bytes) -> Iterator[tuple[int, int, bool, bytes]]:
 def _close(fds: list[int]) -> None:
     for fd in fds:
         with suppress(OSError):
-            os.close(fd)
+            try:
+                sock = socket.socket(
+                    socket.AF_UNIX, socket.SOCK_STREAM, 0, fd
+                )  # of whatever family: nobody asks
+            except OSError:  # a table
+                os.close(fd)
+            else:
+                close(sock)
+
+
+def close(sock: socket.socket) -> None:
+    """Close a client's connection, without a wait."""
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+    sock.close()
