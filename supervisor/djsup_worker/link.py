@@ -31,6 +31,7 @@ worker goes on with the requests that it has. Whoever is to end a connection for
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -44,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tu
 
 from djsup_worker.body import ChunkedBody, SizedBody
 from djsup_worker.connection import BODY, GONE, HEAD, IDLE, READ_BYTES, RUNNING, Connection
-from djsup_worker.limits import BYTE_NS
+from djsup_worker.limits import BYTE_NS, SECOND_NS
 from djsup_worker.scoreboard import CONNECTIONS_AT, TAKEN_AT
 from djsup_worker.wsgi import complain, describe
 
@@ -68,6 +69,10 @@ MESSAGE_MAX_BYTES = 192 * 1024
 """The longest message: what a socket that nobody has configured takes at once (net.core.wmem_default) is more."""
 PARKED_MAX = 256
 """The most descriptors that are kept for idle connections."""
+PARTS_MAX = MESSAGE_MAX_BYTES // DATA_AT * 3
+"""The parts of as many notes as fit into one message; a note of ours has three: kind, number, length."""
+AGAIN_NS = SECOND_NS // 50
+"""When a line is tried again that was full: its router is busy with something else, and there is no hurry."""
 SAY_AFTER_NS = 300_000
 """What was done is told after so long, though there is more to do."""
 PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
@@ -251,6 +256,8 @@ class Link:
         self._outbox: List[bytes] = []
         self._waits = False
         """Whether the poller is going to work."""
+        self._is_full = False
+        """Whether the line took no more, and is to be tried again."""
         self.alive = True
         """Whether the router is there, and takes connections back."""
         self.over = False
@@ -327,7 +334,8 @@ class Link:
             _let_go(connection)
         if loop.departure is not None:
             self._flush()
-            loop.departure.one_less()
+            if not self._is_full:
+                loop.departure.one_less()
 
     def _see_to_it(self) -> None:
         """Have the poller, whoever that is then, work when the events at hand are done."""
@@ -379,11 +387,26 @@ class Link:
         self._waits = False
 
     def _flush(self) -> None:
-        """It awaits an answer to each request, and few of them: there is room."""
-        if self._outbox and self.alive:
-            with contextlib.suppress(OSError):  # it is gone: the line's end tells
-                self._sock.send(b"".join(self._outbox))
-        self._outbox.clear()
+        """Say what there is to say. What a full line does not take is said later: the router awaits each note."""
+        outbox = self._outbox
+        if self._is_full:
+            return
+        try:
+            while outbox and self.alive:
+                self._sock.send(b"".join(outbox[:PARTS_MAX]))
+                del outbox[:PARTS_MAX]
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM):
+                self._is_full = True
+                self._loop.at(_monotonic_ns() + AGAIN_NS, self._try_again)
+                return
+        outbox.clear()  # or it is gone: the line's end tells
+
+    def _try_again(self) -> None:
+        self._is_full = False
+        self._flush()
+        if self._loop.departure is not None and not self._is_full:
+            self._loop.departure.one_less()
 
     def _forget(self, number: bytes) -> None:
         parked = self._parked.pop(number, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
 
 import pytest
@@ -11,8 +10,6 @@ import pytest
 from djsup_worker.link import Routed
 from router.test_routing import A, B, get, wait_until
 from router.world import World, answers, world
-
-LINGER = struct.pack("ii", 1, 30)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from djsup.core.routes import Routing, SiteRoute, Table, normal
 from djsup.router import head, hello, pages
 from djsup.router.clients import Client, State, describe, noted
-from djsup.router.sites import Site, Worker
+from djsup.router.sites import NOTE_PARTS, Site, Worker
 from djsup.router.vault import NOBODY, close
 from djsup_worker.link import (
     CLOSED,
@@ -66,6 +66,8 @@ LOOKS_AT_ONCE = 16
 """How often an incomplete head is looked at as soon as there is more of it. A look begins at the head's beginning."""
 LOOK_AGAIN_S = 0.01
 """How often it is after that: a head in tiny pieces costs its sender's time, and not ours."""
+LATE_LOOKS_S = 0.005
+"""How long such looks may take together before others have their turn."""
 ROOM_WANTED_BYTES = 16 * 1024
 """The kernel lets as much in unread as a socket holds at first, some 64 KiB. A longer head that is to stay there needs more."""
 EVENTS_MAX = 128
@@ -147,7 +149,7 @@ class Loop:
         """Called when the vault is gone."""
         self._unclaimed: dict[int, dict[bytes, Client]] = {}
         """Connections that a router before had noted for workers that have not called yet, by the workers' names."""
-        self._late: set[Client] = set()
+        self._late: dict[Client, None] = {}
         """There is more of their heads, and they are to be looked at in a moment."""
         self._late_at = 0.0
         self._longest_keepalive_s = 0.0
@@ -532,25 +534,30 @@ class Loop:
         elif mask & select.EPOLLHUP:
             self._drop(client)
         elif client.looks >= LOOKS_AT_ONCE:
-            self._late.add(client)
+            self._late[client] = None
         elif client.tls:
             self._look_for_name(client)
         else:
             self._look(client)
 
     def _look_at_late_ones(self) -> None:
-        late, self._late = self._late, set()
-        for client in late:
+        late, self._late = self._late, {}
+        until = _monotonic() + LATE_LOOKS_S
+        while late and _monotonic() < until:
+            client = next(iter(late))
+            del late[client]
             if client.state not in (State.FRESH, State.IDLE, State.HEAD):
                 continue
             if client.tls:
                 self._look_for_name(client)
             else:
                 self._look(client)
+        late.update(self._late)  # those that have waited go first
+        self._late = late
 
     def _look(self, client: Client) -> None:
         """Look at what a client has sent, from the beginning of a request on."""
-        while True:
+        for _ in range(LOOKS_AT_ONCE):
             try:
                 data = client.recv(READ_BYTES, PEEK)
                 site = self._known.get(data)
@@ -576,6 +583,7 @@ class Loop:
                 continue
             if self._took(client, data):
                 return
+        self._late[client] = None  # empty lines without end, or a head in many pieces: others have their turn
 
     def _took(self, client: Client, seen: bytes) -> bool:
         """A client has sent this, and what was read early before it; whether there is nothing more to look at now."""
@@ -878,7 +886,9 @@ class Loop:
     def _told(self, worker: Worker, kind: int, number: bytes) -> None:
         """A worker says something of a connection that it has."""
         if kind == LEAVES_KIND:
-            self._let_go(worker)
+            if not worker.leaves:
+                worker.leaves = True
+                self._let_go(worker)
             return
         if kind == WAITS_KIND:
             client = worker.lent.get(number)
@@ -908,6 +918,8 @@ class Loop:
 
     def _claimed(self, worker: Worker, number: bytes) -> None:
         """A worker has this from a router before us."""
+        if worker.said or len(worker.outbox) > NOTE_PARTS * (self.clients_max + DESCRIPTORS_KEPT):
+            raise ValueError(f"{worker.site.route.site}: a worker claims what it cannot have")
         client = worker.unclaimed.pop(number, None)
         if client is None:  # the vault had it not
             worker.outbox += (DROP_BYTE, number, NO_DATA, b"")
@@ -922,8 +934,9 @@ class Loop:
     def _said(self, worker: Worker) -> None:
         """What it has not claimed is ours again."""
         unclaimed, worker.unclaimed = worker.unclaimed, {}
-        if not worker.said and worker in worker.site.workers:
-            worker.said = worker.open = True
+        if not worker.said:
+            worker.said = True
+            worker.open = worker in worker.site.workers
         for client in unclaimed.values():
             client.site = worker.site
             self._is_ours(client)

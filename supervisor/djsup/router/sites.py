@@ -25,6 +25,7 @@ class Worker:
         "busy",
         "ends",
         "fd",
+        "leaves",
         "lent",
         "name",
         "open",
@@ -52,6 +53,8 @@ class Worker:
         """Those that a router before had noted for it, until it has said whether it has them."""
         self.said = False
         """Whether it has said what it has: before that it gets nothing."""
+        self.leaves = False
+        """Whether it has said that it leaves."""
         self.open = False
         """Whether it takes requests: it has said what it has, not that it leaves, and its line is not full."""
         self.ends = False

@@ -22,15 +22,18 @@ The line is a ``SOCK_SEQPACKET`` socketpair. A message is one byte and what foll
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import mmap
 import os
 import signal
 import socket
 import struct
+import time
 from array import array
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -53,7 +56,8 @@ COUNTED = 0
 NOBODY = 0
 """What stands in the table for a connection that no worker has."""
 NAME = "djsup-vault"
-FD_MAX = 1 << 30
+AGAIN_S = 0.01
+"""When the kernel is tried again that has too many descriptors on their way, or no memory: nothing tells when."""
 LINGER_NOT = struct.pack("ii", 0, 0)
 """SO_LINGER: close(2) waits for nothing, and what is unsent is sent on. A worker that has had the connection may have said otherwise."""
 _PR_SET_NAME = 15  # prctl(2)
@@ -214,9 +218,10 @@ def _be(line: socket.socket, table: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
-        keep = sorted((line.fileno(), table))
-        for begin, end in zip((0, keep[0] + 1, keep[1] + 1), (*keep, FD_MAX), strict=True):
-            os.closerange(begin, end)
+        for fd in [int(each.name) for each in Path("/proc/self/fd").iterdir()]:
+            if fd not in (line.fileno(), table):
+                with suppress(OSError):  # that was the folder's
+                    os.close(fd)
         for _ in range(3):
             os.open(os.devnull, os.O_RDWR)
         _LIBC.prctl(
@@ -249,19 +254,32 @@ def hold(line: socket.socket, table: int) -> None:
                     if slot in held:
                         _close([held.pop(slot)[0]])
             elif kind == HAND:
-                with suppress(BrokenPipeError):
+                with suppress(BrokenPipeError, ConnectionResetError):
                     _hand_over(line, rest, table, held)
     _close([fd for fd, _ in held.values()])
 
 
 def _hand_over(line: socket.socket, token: bytes, table: int, held: dict[int, tuple[int, bytes]]) -> None:
-    socket.send_fds(line, [bytes((BEGIN,)) + token], [table])
+    _send(line, bytes((BEGIN,)) + token, [table])
     everything = list(held.values())
     for at in range(0, len(everything), FDS_MAX):
         some = everything[at : at + FDS_MAX]
         text = bytes((PUT,)) + b"".join(entry for _, entry in some)
-        socket.send_fds(line, [text], [fd for fd, _ in some])
-    line.send(bytes((END,)) + token)
+        _send(line, text, [fd for fd, _ in some])
+    _send(line, bytes((END,)) + token, [])
+
+
+def _send(line: socket.socket, text: bytes, fds: list[int]) -> None:
+    """Say this, though it take a while: who holds others' connections does not die of a want of memory."""
+    while True:
+        try:
+            socket.send_fds(line, [text], fds)
+        except OSError as error:
+            if error.errno not in (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM):
+                raise
+            time.sleep(AGAIN_S)
+        else:
+            return
 
 
 # --- messages ---------------------------------------------------------------------------------------
