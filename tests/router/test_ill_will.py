@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from djsup_worker.link import Routed
+from djsup.router import hello
+from djsup_worker.link import HAS, LEAVES, NOBODY, NOTHING, NUMBER, SAID, Routed
 from router.test_routing import A, B, get, wait_until
-from router.world import World, answers, world
+from router.world import WAIT_S, World, answers, world
 
 
 @pytest.fixture
@@ -44,3 +51,93 @@ def test_a_worker_that_has_calls_wait_on_a_connection_has_nobody_else_wait(two: 
         client.sendall(b"BAD\r\n\r\n")
         assert client.recv(4096).startswith(b"HTTP/1.1 400 ")
         is_served(two)
+
+
+@contextlib.contextmanager
+def another_worker(made: World) -> Iterator[socket.socket]:
+    """A line to the router, and whoever has it says what it likes."""
+    routers, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made.do(lambda: made.router.add_worker(A.site, routers, 99))
+    ours.settimeout(WAIT_S)
+    with ours:
+        yield ours
+
+
+def claims(number: int) -> bytes:
+    return b"".join(HAS + NUMBER.pack(each) + NOTHING for each in range(number))
+
+
+def test_a_worker_that_claims_without_end_and_does_not_listen_is_given_up(two: World) -> None:
+    two.router.clients_max = 5000
+    with another_worker(two) as line, pytest.raises(OSError, match=r"Broken pipe|reset by peer"):  # noqa: PT012
+        for _ in range(30):
+            line.send(claims(14_000))
+    is_served(two)
+
+
+def test_a_worker_that_claims_once_more_is_given_up(two: World) -> None:
+    with another_worker(two) as line:
+        line.send(SAID + NOBODY + NOTHING)
+        line.send(claims(1))
+        assert line.recv(1) == b""
+    is_served(two)
+
+
+def test_a_worker_may_say_often_that_it_leaves(two: World) -> None:
+    with contextlib.ExitStack() as idle, another_worker(two) as line:
+        for _ in range(300):
+            idle.enter_context(two.connect())
+        wait_until(lambda: len(two.router._clients) == 300)
+        line.send((LEAVES + NOBODY + NOTHING) * 14_000)
+        began = time.monotonic()
+        is_served(two)
+        assert time.monotonic() - began < 0.5
+
+
+def test_a_router_that_does_not_listen_for_a_while_hears_it_all_later(two: World) -> None:
+    link = two._workers[0][1].links[0]
+    link._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    go = threading.Event()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(two.connect()) for _ in range(40)]
+        for client in clients:
+            client.sendall(get("a.example", body=b"xy")[:-1])
+        (worker,) = two.router.sites[A.site].workers
+        wait_until(lambda: len(worker.lent) == len(clients))
+        two.do(lambda: go.wait(WAIT_S) and None)
+        for client in clients:
+            client.sendall(b"y")
+            assert answers(client, 1) == [(200, b"a")]
+        assert link._is_full
+        go.set()
+        wait_until(lambda: not worker.lent)
+        assert worker.busy == 0
+        for client in clients:
+            client.sendall(get("b.example"))
+            assert answers(client, 1) == [(200, b"b")]
+
+
+STORY = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as client:
+    while True:
+        client.sendall(b"\\r\\n" * (1 << 20))
+"""
+
+
+def test_a_client_that_sends_empty_lines_without_end_delays_nobody(two: World) -> None:
+    port = str(two.listener.getsockname()[1])
+    with subprocess.Popen([sys.executable, "-c", STORY, port], stderr=subprocess.DEVNULL) as flood:
+        try:
+            wait_until(lambda: two.router._clients)
+            time.sleep(0.2)
+            for _ in range(3):
+                is_served(two)
+        finally:
+            flood.kill()
+
+
+def test_a_client_hello_in_tiny_records_is_none() -> None:
+    record = b"\x16\x03\x01\x00\x01"
+    assert hello.server_name((record + b"\x01") + (record + b"\xff") * (hello.RECORDS_MAX - 2)) is None
+    assert hello.server_name((record + b"\x01") + (record + b"\xff") * hello.RECORDS_MAX) == hello.NO_NAME

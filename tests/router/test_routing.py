@@ -193,6 +193,7 @@ def test_whether_an_answer_has_a_body_is_for_its_own_request_to_say() -> None:
             for sent in (get("a.example"), get("a.example").replace(b"GET", b"HEAD")):
                 client.sendall(sent)  # from now on the router knows it at sight
                 assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            wait_until(lambda: not any(each.lent for each in made.router._lines.values()))
             busy.sendall(get("a.example", "/slow"))
             assert slow.busy.acquire(timeout=WAIT_S)
             client.sendall(get("a.example"))

@@ -204,3 +204,37 @@ assert all(client.recv(1) == b"" for client in clients)
 def test_a_process_holds_connections_and_nothing_else() -> None:
     """As the router makes it: forked, with a name of its own, and no descriptor but its own."""
     subprocess.run([sys.executable, "-c", STORY], check=True, timeout=60)  # for this one has threads
+
+
+CROWDED = """
+import os, resource, socket, threading, time
+from djsup.router import vault
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65533, 65533, 65533)
+made = vault.start(128)
+made.line.setblocking(True)
+pairs = [socket.socketpair() for _ in range(40)]
+for number, (_, server) in enumerate(pairs, 1):
+    made.put(server.fileno(), number, b"", tls=False)
+made.flush()
+time.sleep(0.2)  # until the vault has them, they are on their way as well
+sent, unread = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+try:
+    for _ in range(20):
+        socket.send_fds(sent, [b"."], [sent.fileno()] * 60)
+    raise SystemExit("this kernel counts no descriptors")
+except OSError as error:
+    assert error.errno == 109, error
+threading.Timer(0.5, lambda: (sent.close(), unread.close())).start()
+began = time.monotonic()
+assert len(vault.Vault.take_over(made.line.dup())[1]) == 40
+assert time.monotonic() - began > 0.3
+"""
+
+
+def test_a_vault_waits_until_the_kernel_takes_more_descriptors() -> None:
+    """ETOOMANYREFS: so many of one user's are on their way, whoever sends them."""
+    subprocess.run([sys.executable, "-c", CROWDED], check=True, timeout=60)
