@@ -26,10 +26,10 @@ import errno
 import gc
 import mmap
 import os
+import select
 import signal
 import socket
 import struct
-import time
 from array import array
 from contextlib import suppress
 from dataclasses import dataclass
@@ -277,7 +277,10 @@ def _send(line: socket.socket, text: bytes, fds: list[int]) -> None:
         except OSError as error:
             if error.errno not in (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM):
                 raise
-            time.sleep(AGAIN_S)
+            waiter = select.poll()
+            waiter.register(line, 0)
+            if waiter.poll(AGAIN_S * 1000):
+                raise BrokenPipeError from error  # nobody is there to be told
         else:
             return
 
