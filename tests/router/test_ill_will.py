@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -98,6 +99,27 @@ def test_a_worker_that_says_often_that_it_leaves_is_let_go_once(
         assert line.recv(1) == b""
         is_served(two)
         assert gone == [99]
+
+
+def test_a_descriptor_that_a_worker_sends_is_closed_without_a_wait(two: World) -> None:
+    with (
+        another_worker(two) as line,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        server, _ = listener.accept()
+        with server:
+            server.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    server.send(b"x" * 65536)
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 20))
+            fd = os.dup(server.fileno())
+        socket.send_fds(line, [SAID + NOBODY + NOTHING], [fd])
+        os.close(fd)
+        is_served(two)
+        assert line.recv(1) == b""
+        assert client.recv(1) == b"x"
 
 
 def test_a_router_that_does_not_listen_for_a_while_hears_it_all_later(two: World) -> None:

@@ -38,7 +38,6 @@ from djsup_worker.link import (
     IDLE_GONE,
     IDLE_PARKED,
     LEAVES,
-    MESSAGE_MAX_BYTES,
     NEW,
     NUMBER,
     RESUME,
@@ -865,7 +864,7 @@ class Loop:
         if not mask & ~select.EPOLLOUT:
             return
         try:
-            data = worker.recv(MESSAGE_MAX_BYTES)
+            data = worker.hear()
         except (BlockingIOError, ConnectionResetError):
             return  # reset: what it has said before is still to be read (unix(7))
         except OSError:

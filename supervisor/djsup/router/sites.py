@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
+from djsup.router import vault
 from djsup.router.orders import Figures
 from djsup_worker.link import MESSAGE_MAX_BYTES
 
 if TYPE_CHECKING:
-    import socket
-
     from djsup.core.routes import SiteRoute
     from djsup.router.clients import Client
 
+_ROOM = socket.CMSG_SPACE(253 * 4)
+"""For as many descriptors as a message can have (SCM_MAX_FD)."""
 NOTE_PARTS = 4
 """Kind, number, length, data."""
 
@@ -30,7 +32,7 @@ class Worker:
         "name",
         "open",
         "outbox",
-        "recv",
+        "recvmsg",
         "said",
         "site",
         "sock",
@@ -41,7 +43,7 @@ class Worker:
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
-        self.recv = sock.recv
+        self.recvmsg = sock.recvmsg
         self.site = site
         self.name = name
         """As it stands in the vault's table; no other worker has it, before or after this one."""
@@ -61,6 +63,19 @@ class Worker:
         """Whether its line is to end once all is said."""
         self.outbox: list[bytes] = []
         """Notes that are to be sent when the events at hand are done."""
+
+    def hear(self) -> bytes:
+        """What it says; empty: it is gone.
+
+        Raises:
+            ValueError: it sends a descriptor. Left to the kernel, its close(2) would be ours, and might wait (SO_LINGER).
+            OSError: as recvmsg(2).
+        """
+        data, ancillary, _, _ = self.recvmsg(MESSAGE_MAX_BYTES, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        if ancillary:
+            vault.close_all(vault.fds_in(ancillary))
+            raise ValueError(f"{self.site.route.site}: a worker sends a descriptor")
+        return data
 
     def flush(self) -> None:
         """Send what there is to say.

@@ -109,7 +109,7 @@ class Vault:
         try:
             vault = cls(line, _take_all(line, found))
         except (OSError, ValueError) as error:
-            _close([fd for fd, *_ in found])
+            close_all([fd for fd, *_ in found])
             raise OSError(f"the vault cannot be had: {error}") from error
         line.setblocking(False)
         taken = {slot for _, slot, *_ in found}
@@ -243,20 +243,20 @@ def hold(line: socket.socket, table: int) -> None:
             if kind == PUT:
                 entries = list(_entries(rest))
                 if len(fds) != len(entries):  # no descriptor was free for some of them
-                    _close(fds)
+                    close_all(fds)
                     continue
                 for fd, (slot, number, tls, note) in zip(fds, entries, strict=True):
                     if slot in held:
-                        _close([held[slot][0]])
+                        close_all([held[slot][0]])
                     held[slot] = fd, ENTRY.pack(slot, number, tls, len(note)) + note
             elif kind == DROP:
                 for (slot,) in SLOT.iter_unpack(rest):
                     if slot in held:
-                        _close([held.pop(slot)[0]])
+                        close_all([held.pop(slot)[0]])
             elif kind == HAND:
                 with suppress(BrokenPipeError, ConnectionResetError):
                     _hand_over(line, rest, table, held)
-    _close([fd for fd, _ in held.values()])
+    close_all([fd for fd, _ in held.values()])
 
 
 def _hand_over(line: socket.socket, token: bytes, table: int, held: dict[int, tuple[int, bytes]]) -> None:
@@ -303,7 +303,7 @@ def _take_all(line: socket.socket, found: list[tuple[int, int, int, bool, bytes]
                 entries = list(_entries(rest))
                 found += ((fd, *entry) for fd, entry in zip(fds, entries, strict=False))
                 fds = fds[len(entries) :]
-            _close(fds)  # what an earlier router had asked for, and did not live to read
+            close_all(fds)  # what an earlier router had asked for, and did not live to read
             if kind == END and rest == token and table >= 0:
                 return table
     except EOFError as error:
@@ -324,10 +324,11 @@ def _receive(line: socket.socket) -> tuple[bytes, list[int]]:
             continue  # what was said before is still to be read (unix(7))
         if not data:
             raise EOFError
-        return data, _fds(ancillary)
+        return data, fds_in(ancillary)
 
 
-def _fds(ancillary: list[Any]) -> list[int]:
+def fds_in(ancillary: list[Any]) -> list[int]:
+    """The descriptors that came with a message."""
     fds = array("i")
     for level, kind, value in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -344,7 +345,8 @@ def _entries(data: bytes) -> Iterator[tuple[int, int, bool, bytes]]:
         at += length
 
 
-def _close(fds: list[int]) -> None:
+def close_all(fds: list[int]) -> None:
+    """Close these, and wait for none."""
     for fd in fds:
         with suppress(OSError):
             try:
