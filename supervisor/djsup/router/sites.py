@@ -29,10 +29,11 @@ class Worker:
         "fd",
         "leaves",
         "lent",
+        "message",
         "name",
         "open",
         "outbox",
-        "recvmsg",
+        "recvmsg_into",
         "said",
         "site",
         "sock",
@@ -43,7 +44,9 @@ class Worker:
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
-        self.recvmsg = sock.recvmsg
+        self.recvmsg_into = sock.recvmsg_into
+        self.message = memoryview(bytearray(MESSAGE_MAX_BYTES))
+        """Where each message is read into: a new buffer for each would cost more than all the rest (mmap(2))."""
         self.site = site
         self.name = name
         """As it stands in the vault's table; no other worker has it, before or after this one."""
@@ -71,11 +74,11 @@ class Worker:
             ValueError: it sends a descriptor. Left to the kernel, its close(2) would be ours, and might wait (SO_LINGER).
             OSError: as recvmsg(2).
         """
-        data, ancillary, _, _ = self.recvmsg(MESSAGE_MAX_BYTES, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        size, ancillary, _, _ = self.recvmsg_into([self.message], _ROOM, socket.MSG_CMSG_CLOEXEC)
         if ancillary:
             vault.close_all(vault.fds_in(ancillary))
             raise ValueError(f"{self.site.route.site}: a worker sends a descriptor")
-        return data
+        return bytes(self.message[:size])
 
     def flush(self) -> None:
         """Send what there is to say.
