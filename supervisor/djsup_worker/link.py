@@ -31,7 +31,9 @@ worker goes on with the requests that it has. Whoever is to end a connection for
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import select
 import socket
 import struct
@@ -43,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tu
 
 from djsup_worker.body import ChunkedBody, SizedBody
 from djsup_worker.connection import BODY, GONE, HEAD, IDLE, READ_BYTES, RUNNING, Connection
-from djsup_worker.limits import BYTE_NS
+from djsup_worker.limits import BYTE_NS, SECOND_NS
 from djsup_worker.scoreboard import CONNECTIONS_AT, TAKEN_AT
 from djsup_worker.wsgi import complain, describe
 
@@ -67,9 +69,15 @@ MESSAGE_MAX_BYTES = 192 * 1024
 """The longest message: what a socket that nobody has configured takes at once (net.core.wmem_default) is more."""
 PARKED_MAX = 256
 """The most descriptors that are kept for idle connections."""
+PARTS_MAX = MESSAGE_MAX_BYTES // DATA_AT * 3
+"""The parts of as many notes as fit into one message; a note of ours has three: kind, number, length."""
+AGAIN_NS = SECOND_NS // 50
+"""When a line is tried again that was full: its router is busy with something else, and there is no hurry."""
 SAY_AFTER_NS = 300_000
 """What was done is told after so long, though there is more to do."""
+PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _FDS = array("i")
+_LINGER_NOT = struct.pack("ii", 0, 0)
 _ROOM = socket.CMSG_SPACE(_FDS.itemsize)
 _size_of = SIZE.unpack_from
 _monotonic_ns = time.monotonic_ns
@@ -86,6 +94,26 @@ class Routed(Connection):
     """Whether the router was told that it gets it back no more."""
     waits: bool
     """Whether the router was told that this request takes no thread."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        base: Dict[str, Any],
+        peer_host: str,
+        peer_port: str,
+        now_ns: int,
+    ) -> None:
+        super().__init__(loop, sock, base, peer_host, peer_port, now_ns)
+        # Not by O_NONBLOCK: another site's worker may have this connection, too, and can clear it.
+        recv, send = sock.recv, sock.send
+        self._recv = lambda size: recv(size, socket.MSG_DONTWAIT)
+        self._send = lambda data: send(data, socket.MSG_DONTWAIT)
+
+    def send_file(self, fd: int, offset: int, count: int) -> Optional[int]:
+        """As ``Wire`` says."""
+        os.set_blocking(self.fd, False)  # as above; sendfile(2) has no flag for it
+        return super().send_file(fd, offset, count)
 
     def begin(self, length: int, early: bytes) -> None:
         """A request waits: so long is its head, and the router has read this of it."""
@@ -121,7 +149,7 @@ class Routed(Connection):
     def _look_for_chunks(self, body: ChunkedBody) -> None:
         """Take what is there of a body of which nobody knows the end before it was read: so it is looked at first."""
         try:
-            data = self.sock.recv(body.appetite, socket.MSG_PEEK)
+            data = self.sock.recv(body.appetite, PEEK)
         except BlockingIOError:
             return
         except OSError:
@@ -152,6 +180,7 @@ class Routed(Connection):
             self._tell_closed()
             with contextlib.suppress(OSError):  # others have copies, and it is to end now
                 self.sock.shutdown(socket.SHUT_RDWR)
+            _linger_not(self.sock)
             super().close()
 
     def _await_body(self, head: Head, fields: Fields) -> bool:
@@ -159,7 +188,7 @@ class Routed(Connection):
         # As where a head is read with what is behind it: who has sent the body already is not asked to.
         with contextlib.suppress(OSError):
             if fields.chunked:
-                self._buffer = self.sock.recv(READ_BYTES, socket.MSG_PEEK)
+                self._buffer = self.sock.recv(READ_BYTES, PEEK)
             else:
                 self._buffer = self._recv(min(fields.length, READ_BYTES))
         served = super()._await_body(head, fields)
@@ -183,7 +212,7 @@ class Routed(Connection):
         self._tell_closed()
         if not self._linger:
             with contextlib.suppress(OSError):  # what is unread at the end would have it reset
-                self._linger = self.sock.recv(1, socket.MSG_PEEK) != b""
+                self._linger = self.sock.recv(1, PEEK) != b""
         super()._finish()
 
     def finish_alone(self) -> None:
@@ -227,6 +256,8 @@ class Link:
         self._outbox: List[bytes] = []
         self._waits = False
         """Whether the poller is going to work."""
+        self._is_full = False
+        """Whether the line took no more, and is to be tried again."""
         self.alive = True
         """Whether the router is there, and takes connections back."""
         self.over = False
@@ -303,7 +334,8 @@ class Link:
             _let_go(connection)
         if loop.departure is not None:
             self._flush()
-            loop.departure.one_less()
+            if not self._is_full:
+                loop.departure.one_less()
 
     def _see_to_it(self) -> None:
         """Have the poller, whoever that is then, work when the events at hand are done."""
@@ -355,11 +387,26 @@ class Link:
         self._waits = False
 
     def _flush(self) -> None:
-        """It awaits an answer to each request, and few of them: there is room."""
-        if self._outbox and self.alive:
-            with contextlib.suppress(OSError):  # it is gone: the line's end tells
-                self._sock.send(b"".join(self._outbox))
-        self._outbox.clear()
+        """Say what there is to say. What a full line does not take is said later: the router awaits each note."""
+        outbox = self._outbox
+        if self._is_full:
+            return
+        try:
+            while outbox and self.alive:
+                self._sock.send(b"".join(outbox[:PARTS_MAX]))
+                del outbox[:PARTS_MAX]
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM):
+                self._is_full = True
+                self._loop.at(_monotonic_ns() + AGAIN_NS, self._try_again)
+                return
+        outbox.clear()  # or it is gone: the line's end tells
+
+    def _try_again(self) -> None:
+        self._is_full = False
+        self._flush()
+        if self._loop.departure is not None and not self._is_full:
+            self._loop.departure.one_less()
 
     def _forget(self, number: bytes) -> None:
         parked = self._parked.pop(number, None)
@@ -447,4 +494,11 @@ def _let_go(connection: Routed) -> None:
     """Close our copy of a connection that is the router's."""
     connection.phase = GONE
     connection.told = True
+    _linger_not(connection.sock)
     connection.sock.close()
+
+
+def _linger_not(sock: socket.socket) -> None:
+    """Have close(2) wait for nothing. Another site's worker that has had the connection may have said otherwise."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from djsup.router.clients import Client
 from djsup.router.loop import LOOK_AGAIN_S, LOOKS_AT_ONCE
+from djsup.router.vault import Vault
 from router.test_routing import REQUESTS, SHOP, A, B, Slow, get, wait_until
 from router.world import WAIT_S, World, answers, route, world
 
@@ -107,6 +108,26 @@ def test_what_was_sent_on_a_connection_that_is_shut_down_is_no_request(three: Wo
                 assert client.recv(1) == b""
             wait_until(lambda: not three.router._clients)
     assert three.seen == []
+
+
+@pytest.mark.parametrize("keepalive_s", [0.0, WAIT_S])
+def test_what_was_sent_while_no_router_was_there_is_looked_at_before_time_is(keepalive_s: float) -> None:
+    with world(route("a", "a.example", keepalive_s=keepalive_s), workers=1) as made:
+        made.keep_in_a_vault()
+        clients = [made.connect() for _ in range(3)]
+        wait_until(lambda: len(made.router._clients) == 3)
+        made.lose_router()
+        for client in clients:
+            client.sendall(get("a.example"))
+        line, made._line = made._line, None
+        assert line is not None
+        made.begin_another()
+        # As its process does: when it is told what goes where, in the loop.
+        made.do(lambda: made.router.keep_in(*Vault.take_over(line.dup())))
+        made._line = line
+        for client in clients:
+            with client:
+                assert answers(client, 1) == [(200, b"a")]
 
 
 def test_a_worker_ends_a_connection_though_no_router_is_there_to_know_of_it() -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conformance.test_smuggling import REFUSED
+from djsup.router.loop import READ_BYTES
 from djsup_worker.limits import Limits
 from router.world import WAIT_S, World, answers, route, world
 from worker.inprocess import in_process
@@ -182,6 +183,46 @@ def test_a_flood_of_one_site_waits_in_its_own_queue_and_is_turned_away_beyond_it
             for client in clients:
                 client.close()
         wait_until(lambda: (figures.queued, figures.waited, figures.turned_away) == (0, 2, 1))
+
+
+def test_whether_an_answer_has_a_body_is_for_its_own_request_to_say() -> None:
+    slow = Slow()
+    with world(route("a", "a.example", threads=1, queue=0), workers=1) as made:
+        made.application = slow
+        with made.connect() as busy, made.connect() as client:
+            for sent in (get("a.example"), get("a.example").replace(b"GET", b"HEAD")):
+                client.sendall(sent)  # from now on the router knows it at sight
+                assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            wait_until(lambda: not any(each.lent for each in made.router._lines.values()))
+            busy.sendall(get("a.example", "/slow"))
+            assert slow.busy.acquire(timeout=WAIT_S)
+            client.sendall(get("a.example"))
+            said = b"".join(iter(lambda: client.recv(4096), b""))
+            slow.go.set()
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert not said.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("length", [READ_BYTES - 1, READ_BYTES, READ_BYTES + 1])
+def test_behind_a_head_as_long_as_a_look_the_next_request_is_found(three: World, length: int) -> None:
+    head = get("a.example").replace(b"\r\n\r\n", b"\r\nX: \r\n\r\n")
+    head = head.replace(b"X: ", b"X: " + b"x" * (length - len(head)))
+    with three.connect() as client:
+        client.sendall(head + get("b.example"))
+        assert answers(client, 2) == [(200, b"a"), (200, b"b")]
+
+
+def test_at_the_end_who_waits_gets_to_read_that_it_is_the_end() -> None:
+    with world(route("a", "a.example"), workers=0) as made, made.connect() as client:
+        client.sendall(get("a.example"))
+        wait_until(lambda: made.called == ["a"])
+        made._routing.end()
+        made.router.turn_all_away()
+        made.router.close()
+        said = b"".join(iter(lambda: client.recv(4096), b""))
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0, "it was reset"
+        made.begin_another()
 
 
 def test_a_request_for_a_site_without_workers_calls_for_some_and_waits() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -85,12 +86,55 @@ def test_what_is_dropped_is_closed_and_its_slot_is_used_again() -> None:
         router.drop(again)
         third, server = socket.socketpair()
         with server:
-            assert router.put(server.fileno(), 3, b"", tls=False) == slot
-            router.drop(slot)  # before it was said
+            new = router.put(server.fileno(), 3, b"", tls=False)
+            assert new != slot, "the vault still has another there"
+            router.drop(new)  # before it was said
             router.flush()
         assert other.recv(1) == third.recv(1) == b""
         for each in (client, other, third):
             each.close()
+        router.close()
+
+
+def test_what_a_worker_has_for_good_is_nobody_elses_until_the_vault_has_closed_it() -> None:
+    with held() as (router, daemons), contextlib.ExitStack() as clients:
+        client, slot = put(router, 2)
+        clients.enter_context(client)
+        router.owners[slot] = 77
+        router.drop(slot)  # and this router does not live to say so
+        after, kept = Vault.take_over(daemons.dup())
+        assert [(each.slot, each.owner) for each in kept] == [(slot, 77)]
+        os.close(kept[0].fd)
+        after.close()
+        router.close()
+
+
+def test_a_connection_that_is_to_linger_delays_nobody() -> None:
+    """A worker that has had it can say so (SO_LINGER), and leave bytes behind that nobody reads."""
+    with (
+        held() as (router, daemons),
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        server, _ = listener.accept()
+        slot = router.put(server.fileno(), 1, b"", tls=False)
+        router.flush()
+        server.setblocking(False)
+        said = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                said += server.send(b"x" * 65536)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+        server.close()
+        router.drop(slot)
+        router.flush()
+        after, kept = Vault.take_over(daemons.dup())  # which waits for less than that
+        assert kept == []
+        client.settimeout(WAIT_S)
+        while data := client.recv(1 << 20):
+            said -= len(data)
+        assert said == 0
+        after.close()
         router.close()
 
 
@@ -160,3 +204,37 @@ assert all(client.recv(1) == b"" for client in clients)
 def test_a_process_holds_connections_and_nothing_else() -> None:
     """As the router makes it: forked, with a name of its own, and no descriptor but its own."""
     subprocess.run([sys.executable, "-c", STORY], check=True, timeout=60)  # for this one has threads
+
+
+CROWDED = """
+import os, resource, socket, threading, time
+from djsup.router import vault
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65533, 65533, 65533)
+made = vault.start(128)
+made.line.setblocking(True)
+pairs = [socket.socketpair() for _ in range(40)]
+for number, (_, server) in enumerate(pairs, 1):
+    made.put(server.fileno(), number, b"", tls=False)
+made.flush()
+time.sleep(0.2)  # until the vault has them, they are on their way as well
+sent, unread = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+try:
+    for _ in range(20):
+        socket.send_fds(sent, [b"."], [sent.fileno()] * 60)
+    raise SystemExit("this kernel counts no descriptors")
+except OSError as error:
+    assert error.errno == 109, error
+threading.Timer(0.5, lambda: (sent.close(), unread.close())).start()
+began = time.monotonic()
+assert len(vault.Vault.take_over(made.line.dup())[1]) == 40
+assert time.monotonic() - began > 0.3
+"""
+
+
+def test_a_vault_waits_until_the_kernel_takes_more_descriptors() -> None:
+    """ETOOMANYREFS: so many of one user's are on their way, whoever sends them."""
+    subprocess.run([sys.executable, "-c", CROWDED], check=True, timeout=60)

@@ -61,6 +61,7 @@ class Router:
         for number in (signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, lambda _number, _frame: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a vault that has died is to leave nothing behind
         self._loop.watch(wake_in.fileno(), lambda _mask: self._signalled(wake_in.recv(64)))
         self._loop.watch(self._channel.fileno(), self._hear)
         self._loop.run()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 MOST_BYTES = 16 * 1024 + 5
 """A record and its head; a ClientHello that needs more is one of an attacker."""
+RECORDS_MAX = 16
+"""In so many records at most: each is a piece of work at each look."""
 HANDSHAKE, CLIENT_HELLO, SERVER_NAME, HOST_NAME = 22, 1, 0, 0
 NO_NAME = b""
 
@@ -15,7 +17,7 @@ def server_name(data: bytes) -> bytes | None:
     """The name in the beginning of a connection; empty: it asks for none, or speaks no TLS; None: there is more to come."""
     hello = b""
     at = 0
-    while True:
+    for _ in range(RECORDS_MAX):
         if len(data) < at + 5:
             return None if not data or data[0] == HANDSHAKE else NO_NAME
         if data[at] != HANDSHAKE:
@@ -30,6 +32,7 @@ def server_name(data: bytes) -> bytes | None:
                 return _name(hello)
         if at >= len(data):
             return None
+    return NO_NAME
 
 
 def _name(hello: bytes) -> bytes:

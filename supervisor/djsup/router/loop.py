@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 from djsup.core.routes import Routing, SiteRoute, Table, normal
 from djsup.router import head, hello, pages
 from djsup.router.clients import Client, State, describe, noted
-from djsup.router.sites import Site, Worker
-from djsup.router.vault import NOBODY
+from djsup.router.sites import NOTE_PARTS, Site, Worker
+from djsup.router.vault import NOBODY, close
 from djsup_worker.link import (
     CLOSED,
     DATA_AT,
@@ -38,7 +38,6 @@ from djsup_worker.link import (
     IDLE_GONE,
     IDLE_PARKED,
     LEAVES,
-    MESSAGE_MAX_BYTES,
     NEW,
     NUMBER,
     RESUME,
@@ -66,6 +65,8 @@ LOOKS_AT_ONCE = 16
 """How often an incomplete head is looked at as soon as there is more of it. A look begins at the head's beginning."""
 LOOK_AGAIN_S = 0.01
 """How often it is after that: a head in tiny pieces costs its sender's time, and not ours."""
+LATE_LOOKS_S = 0.005
+"""How long such looks may take together before others have their turn."""
 ROOM_WANTED_BYTES = 16 * 1024
 """The kernel lets as much in unread as a socket holds at first, some 64 KiB. A longer head that is to stay there needs more."""
 EVENTS_MAX = 128
@@ -94,7 +95,9 @@ ENDED = BROKEN | select.EPOLLRDHUP
 NEW_BYTE, RESUME_BYTE, WHOLE_BYTE, DROP_BYTE = (bytes((each,)) for each in (NEW, RESUME, WHOLE, DROP))
 pack_size, size_of = SIZE.pack, SIZE.unpack_from
 pack_length, HEAD_BYTES = HEAD_LENGTH.pack, SIZE.pack(HEAD_LENGTH.size)
-PEEK = socket.MSG_PEEK
+AT_ONCE = socket.MSG_DONTWAIT
+"""For each call on a client's socket: O_NONBLOCK is shared with the workers that have had it, and any of them can clear it."""
+PEEK = socket.MSG_PEEK | AT_ONCE
 HEADS_KEPT = 1024
 HEAD_KEPT_MAX_BYTES = 2 * 1024
 IDLE_KIND, GONE_KIND, WAITS_KIND, CLOSED_KIND, LEAVES_KIND, HAS_KIND, SAID_KIND = (
@@ -145,7 +148,7 @@ class Loop:
         """Called when the vault is gone."""
         self._unclaimed: dict[int, dict[bytes, Client]] = {}
         """Connections that a router before had noted for workers that have not called yet, by the workers' names."""
-        self._late: set[Client] = set()
+        self._late: dict[Client, None] = {}
         """There is more of their heads, and they are to be looked at in a moment."""
         self._late_at = 0.0
         self._longest_keepalive_s = 0.0
@@ -198,6 +201,8 @@ class Loop:
     def close(self) -> None:
         """The end, once ``run`` has returned: nobody comes after us. What workers have they end."""
         for client in list(self._clients.values()):
+            if client.state is State.TOLD:
+                self._discard(client)  # what is unread would reset the answer
             self._drop(client, shut=client.state is not State.LENT)
         self.leave()
 
@@ -209,7 +214,7 @@ class Loop:
         for sock, _tls in self._listeners:
             sock.close()
         for client in self._clients.values():
-            client.sock.close()
+            close(client.sock)
         self._clients.clear()
         self._epoll.close()
         if self._vault is not None:
@@ -380,18 +385,19 @@ class Loop:
         sock.setblocking(False)
         is_told = False
         try:
-            sock.send(b"")
+            sock.send(b"", AT_ONCE)
         except OSError:  # it was shut down: it has got its last answer
             is_told = True
         if kept.owner and (kept.tls or is_told):
             vault.drop(kept.slot)  # a worker has it for good
-            sock.close()
+            close(sock)
             return
         client = Client(sock, kept.number, kept.note, self._now, tls=kept.tls)
         client.slot = kept.slot
         self._clients[client.fd] = client
         if kept.owner:
             client.state = State.LENT
+            client.hinted = True
             self._unclaimed.setdefault(kept.owner, {})[client.number] = client
         elif is_told:
             client.state = State.TOLD
@@ -457,6 +463,7 @@ class Loop:
 
     def _let_in(self) -> None:
         knocked, self._knocked = self._knocked, []
+        self._tell_vault()  # a slot that is dropped is to be had again when that is said
         for let_in in knocked:
             let_in()
 
@@ -526,31 +533,37 @@ class Loop:
         elif mask & select.EPOLLHUP:
             self._drop(client)
         elif client.looks >= LOOKS_AT_ONCE:
-            self._late.add(client)
+            self._late[client] = None
         elif client.tls:
             self._look_for_name(client)
         else:
             self._look(client)
 
     def _look_at_late_ones(self) -> None:
-        late, self._late = self._late, set()
-        for client in late:
+        late, self._late = self._late, {}
+        until = _monotonic() + LATE_LOOKS_S
+        while late and _monotonic() < until:
+            client = next(iter(late))
+            del late[client]
             if client.state not in (State.FRESH, State.IDLE, State.HEAD):
                 continue
             if client.tls:
                 self._look_for_name(client)
             else:
                 self._look(client)
+        late.update(self._late)  # those that have waited go first
+        self._late = late
 
     def _look(self, client: Client) -> None:
         """Look at what a client has sent, from the beginning of a request on."""
-        while True:
+        for _ in range(LOOKS_AT_ONCE):
             try:
                 data = client.recv(READ_BYTES, PEEK)
                 site = self._known.get(data)
                 if site is not None and not client.early:
                     client.site = site
                     client.length = len(data)
+                    client.is_head = data.startswith(b"HEAD ")
                     self._pass(client, site)
                     return
                 if len(data) == READ_BYTES and head.END not in data:
@@ -565,10 +578,11 @@ class Loop:
             if data.startswith(b"\r\n") and not client.early:
                 # RFC 9112, 2.2: before a request empty lines are ignored. They are none of it, so they may be read.
                 empty = head.EMPTY_LINES.match(data)
-                client.recv(empty.end() if empty is not None else 0)
+                client.recv(empty.end() if empty is not None else 0, AT_ONCE)
                 continue
             if self._took(client, data):
                 return
+        self._late[client] = None  # empty lines without end, or a head in many pieces: others have their turn
 
     def _took(self, client: Client, seen: bytes) -> bool:
         """A client has sent this, and what was read early before it; whether there is nothing more to look at now."""
@@ -587,7 +601,7 @@ class Loop:
             self._tell(client, said)
             return True
         client.length = end + 4 - len(client.early)
-        client.hinted = client.length < len(seen)
+        client.hinted = client.length < len(seen) or len(seen) == READ_BYTES  # no more was looked at
         if self._acme_dir is not None and path.startswith(pages.ACME_PATH):
             found = pages.challenge(self._date_line(), self._acme_dir, path, is_head=client.is_head)
             if found is not None:
@@ -620,7 +634,7 @@ class Loop:
             client.since = self._now
         if client.sock.family == socket.AF_UNIX:
             client.early = data
-            client.recv(len(seen))
+            client.recv(len(seen), AT_ONCE)
             return False
         client.looks += 1
         if len(data) >= ROOM_WANTED_BYTES:
@@ -662,7 +676,7 @@ class Loop:
         if site is None:
             # RFC 6066, 3: fatal unrecognized_name(112), in a record of the version that every client reads.
             with suppress(OSError):
-                client.sock.send(b"\x15\x03\x01\x00\x02\x02\x70")
+                client.sock.send(b"\x15\x03\x01\x00\x02\x02\x70", AT_ONCE)
             self._drop(client)
             return
         client.site = site
@@ -673,7 +687,7 @@ class Loop:
         """What a client sends on that has got its last answer is read and forgotten."""
         for _ in range(ACCEPT_MAX):
             try:
-                if not client.recv(READ_BYTES * 8):
+                if not client.recv(READ_BYTES * 8, AT_ONCE):
                     break
             except BlockingIOError:
                 return
@@ -689,7 +703,7 @@ class Loop:
         client.since = self._now
         client.early = b""
         try:
-            client.sock.send(said)
+            client.sock.send(said, AT_ONCE)
             client.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop(client)
@@ -718,7 +732,7 @@ class Loop:
         if client.slot and self._vault is not None:
             self._vault.drop(client.slot)
         client.slot = 0
-        client.sock.close()
+        close(client.sock)
 
     # --- passing on ---------------------------------------------------------------------------
 
@@ -850,7 +864,7 @@ class Loop:
         if not mask & ~select.EPOLLOUT:
             return
         try:
-            data = worker.recv(MESSAGE_MAX_BYTES)
+            data = worker.hear()
         except (BlockingIOError, ConnectionResetError):
             return  # reset: what it has said before is still to be read (unix(7))
         except OSError:
@@ -871,7 +885,9 @@ class Loop:
     def _told(self, worker: Worker, kind: int, number: bytes) -> None:
         """A worker says something of a connection that it has."""
         if kind == LEAVES_KIND:
-            self._let_go(worker)
+            if not worker.leaves:
+                worker.leaves = True
+                self._let_go(worker)
             return
         if kind == WAITS_KIND:
             client = worker.lent.get(number)
@@ -901,6 +917,8 @@ class Loop:
 
     def _claimed(self, worker: Worker, number: bytes) -> None:
         """A worker has this from a router before us."""
+        if worker.said or len(worker.outbox) > NOTE_PARTS * (self.clients_max + DESCRIPTORS_KEPT):
+            raise ValueError(f"{worker.site.route.site}: a worker claims what it cannot have")
         client = worker.unclaimed.pop(number, None)
         if client is None:  # the vault had it not
             worker.outbox += (DROP_BYTE, number, NO_DATA, b"")
@@ -915,8 +933,9 @@ class Loop:
     def _said(self, worker: Worker) -> None:
         """What it has not claimed is ours again."""
         unclaimed, worker.unclaimed = worker.unclaimed, {}
-        if not worker.said and worker in worker.site.workers:
-            worker.said = worker.open = True
+        if not worker.said:
+            worker.said = True
+            worker.open = worker in worker.site.workers
         for client in unclaimed.values():
             client.site = worker.site
             self._is_ours(client)
@@ -1005,8 +1024,10 @@ class Loop:
             state = client.state
             age_s = now - client.since
             if state is State.IDLE:
-                longest_s = self._longest_keepalive_s  # it is from a router before us
-                keepalive_s = client.site.route.keepalive_s if client.site is not None else longest_s
+                if client.site is not None:
+                    keepalive_s = client.site.route.keepalive_s
+                else:  # it is from a router before us, and may be new
+                    keepalive_s = max(self._longest_keepalive_s, self._header_timeout_s)
                 if age_s >= keepalive_s:
                     self._drop(client)
             elif state is State.FRESH and age_s >= self._header_timeout_s:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
+from djsup.router import vault
 from djsup.router.orders import Figures
 from djsup_worker.link import MESSAGE_MAX_BYTES
 
 if TYPE_CHECKING:
-    import socket
-
     from djsup.core.routes import SiteRoute
     from djsup.router.clients import Client
 
+_ROOM = socket.CMSG_SPACE(253 * 4)
+"""For as many descriptors as a message can have (SCM_MAX_FD)."""
 NOTE_PARTS = 4
 """Kind, number, length, data."""
 
@@ -25,11 +27,13 @@ class Worker:
         "busy",
         "ends",
         "fd",
+        "leaves",
         "lent",
+        "message",
         "name",
         "open",
         "outbox",
-        "recv",
+        "recvmsg_into",
         "said",
         "site",
         "sock",
@@ -40,7 +44,9 @@ class Worker:
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
-        self.recv = sock.recv
+        self.recvmsg_into = sock.recvmsg_into
+        self.message = memoryview(bytearray(MESSAGE_MAX_BYTES))
+        """Where each message is read into: a new buffer for each would cost more than all the rest (mmap(2))."""
         self.site = site
         self.name = name
         """As it stands in the vault's table; no other worker has it, before or after this one."""
@@ -52,12 +58,27 @@ class Worker:
         """Those that a router before had noted for it, until it has said whether it has them."""
         self.said = False
         """Whether it has said what it has: before that it gets nothing."""
+        self.leaves = False
+        """Whether it has said that it leaves."""
         self.open = False
         """Whether it takes requests: it has said what it has, not that it leaves, and its line is not full."""
         self.ends = False
         """Whether its line is to end once all is said."""
         self.outbox: list[bytes] = []
         """Notes that are to be sent when the events at hand are done."""
+
+    def hear(self) -> bytes:
+        """What it says; empty: it is gone.
+
+        Raises:
+            ValueError: it sends a descriptor. Left to the kernel, its close(2) would be ours, and might wait (SO_LINGER).
+            OSError: as recvmsg(2).
+        """
+        size, ancillary, _, _ = self.recvmsg_into([self.message], _ROOM, socket.MSG_CMSG_CLOEXEC)
+        if ancillary:
+            vault.close_all(vault.fds_in(ancillary))
+            raise ValueError(f"{self.site.route.site}: a worker sends a descriptor")
+        return bytes(self.message[:size])
 
     def flush(self) -> None:
         """Send what there is to say.

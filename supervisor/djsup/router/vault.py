@@ -22,15 +22,18 @@ The line is a ``SOCK_SEQPACKET`` socketpair. A message is one byte and what foll
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import mmap
 import os
+import select
 import signal
 import socket
 import struct
 from array import array
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -53,7 +56,10 @@ COUNTED = 0
 NOBODY = 0
 """What stands in the table for a connection that no worker has."""
 NAME = "djsup-vault"
-FD_MAX = 1 << 30
+AGAIN_S = 0.01
+"""When the kernel is tried again that has too many descriptors on their way, or no memory: nothing tells when."""
+LINGER_NOT = struct.pack("ii", 0, 0)
+"""SO_LINGER: close(2) waits for nothing, and what is unsent is sent on. A worker that has had the connection may have said otherwise."""
 _PR_SET_NAME = 15  # prctl(2)
 _LIBC = ctypes.CDLL(None)
 _FD = array("i")
@@ -86,7 +92,7 @@ class Vault:
         self._words = memoryview(self._map).cast("Q")
         self._next = 1
         self._free: list[int] = []
-        """Slots below ``_next`` that are empty."""
+        """Slots below ``_next`` that are empty, and the vault knows that they are."""
         self._puts: dict[int, tuple[int, bytes]] = {}
         """What is not said yet: by slot a descriptor and its entry."""
         self._drops: list[int] = []
@@ -103,7 +109,7 @@ class Vault:
         try:
             vault = cls(line, _take_all(line, found))
         except (OSError, ValueError) as error:
-            _close([fd for fd, *_ in found])
+            close_all([fd for fd, *_ in found])
             raise OSError(f"the vault cannot be had: {error}") from error
         line.setblocking(False)
         taken = {slot for _, slot, *_ in found}
@@ -139,11 +145,14 @@ class Vault:
         return slot
 
     def drop(self, slot: int) -> None:
-        """Keep it no longer, once ``flush`` is called."""
-        self._words[slot] = NOBODY
-        self._free.append(slot)
+        """Keep it no longer, once ``flush`` is called.
+
+        Until then the vault has it, and the next router might get it: so its owner stands, and nobody else gets the slot.
+        """
         if self._puts.pop(slot, None) is None:
             self._drops.append(slot)
+        else:
+            self._free.append(slot)
 
     @property
     def is_behind(self) -> bool:
@@ -157,11 +166,11 @@ class Vault:
             BlockingIOError: the line is full; what is left is said later.
             OSError: the vault is gone; or there are too many descriptors on their way, and it goes later.
         """
-        # A slot that is empty and taken again is in both: so what is dropped goes first.
         while self._drops:
             slots = self._drops[:DROPS_MAX]
             self.line.send(bytes((DROP,)) + b"".join(map(SLOT.pack, slots)))
             del self._drops[: len(slots)]
+            self._free += slots
         while self._puts:
             some = list(self._puts.items())[:FDS_MAX]
             text = bytes((PUT,)) + b"".join(entry for _, (_, entry) in some)
@@ -209,9 +218,10 @@ def _be(line: socket.socket, table: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
-        keep = sorted((line.fileno(), table))
-        for begin, end in zip((0, keep[0] + 1, keep[1] + 1), (*keep, FD_MAX), strict=True):
-            os.closerange(begin, end)
+        for fd in [int(each.name) for each in Path("/proc/self/fd").iterdir()]:
+            if fd not in (line.fileno(), table):
+                with suppress(OSError):  # that was the folder's
+                    os.close(fd)
         for _ in range(3):
             os.open(os.devnull, os.O_RDWR)
         _LIBC.prctl(
@@ -233,30 +243,46 @@ def hold(line: socket.socket, table: int) -> None:
             if kind == PUT:
                 entries = list(_entries(rest))
                 if len(fds) != len(entries):  # no descriptor was free for some of them
-                    _close(fds)
+                    close_all(fds)
                     continue
                 for fd, (slot, number, tls, note) in zip(fds, entries, strict=True):
                     if slot in held:
-                        os.close(held[slot][0])
+                        close_all([held[slot][0]])
                     held[slot] = fd, ENTRY.pack(slot, number, tls, len(note)) + note
             elif kind == DROP:
                 for (slot,) in SLOT.iter_unpack(rest):
                     if slot in held:
-                        os.close(held.pop(slot)[0])
+                        close_all([held.pop(slot)[0]])
             elif kind == HAND:
-                with suppress(BrokenPipeError):
+                with suppress(BrokenPipeError, ConnectionResetError):
                     _hand_over(line, rest, table, held)
-    _close([fd for fd, _ in held.values()])
+    close_all([fd for fd, _ in held.values()])
 
 
 def _hand_over(line: socket.socket, token: bytes, table: int, held: dict[int, tuple[int, bytes]]) -> None:
-    socket.send_fds(line, [bytes((BEGIN,)) + token], [table])
+    _send(line, bytes((BEGIN,)) + token, [table])
     everything = list(held.values())
     for at in range(0, len(everything), FDS_MAX):
         some = everything[at : at + FDS_MAX]
         text = bytes((PUT,)) + b"".join(entry for _, entry in some)
-        socket.send_fds(line, [text], [fd for fd, _ in some])
-    line.send(bytes((END,)) + token)
+        _send(line, text, [fd for fd, _ in some])
+    _send(line, bytes((END,)) + token, [])
+
+
+def _send(line: socket.socket, text: bytes, fds: list[int]) -> None:
+    """Say this, though it take a while: who holds others' connections does not die of a want of memory."""
+    while True:
+        try:
+            socket.send_fds(line, [text], fds)
+        except OSError as error:
+            if error.errno not in (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM):
+                raise
+            waiter = select.poll()
+            waiter.register(line, 0)
+            if waiter.poll(AGAIN_S * 1000):
+                raise BrokenPipeError from error  # nobody is there to be told
+        else:
+            return
 
 
 # --- messages ---------------------------------------------------------------------------------------
@@ -277,7 +303,7 @@ def _take_all(line: socket.socket, found: list[tuple[int, int, int, bool, bytes]
                 entries = list(_entries(rest))
                 found += ((fd, *entry) for fd, entry in zip(fds, entries, strict=False))
                 fds = fds[len(entries) :]
-            _close(fds)  # what an earlier router had asked for, and did not live to read
+            close_all(fds)  # what an earlier router had asked for, and did not live to read
             if kind == END and rest == token and table >= 0:
                 return table
     except EOFError as error:
@@ -298,10 +324,11 @@ def _receive(line: socket.socket) -> tuple[bytes, list[int]]:
             continue  # what was said before is still to be read (unix(7))
         if not data:
             raise EOFError
-        return data, _fds(ancillary)
+        return data, fds_in(ancillary)
 
 
-def _fds(ancillary: list[Any]) -> list[int]:
+def fds_in(ancillary: list[Any]) -> list[int]:
+    """The descriptors that came with a message."""
     fds = array("i")
     for level, kind, value in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
@@ -318,7 +345,22 @@ def _entries(data: bytes) -> Iterator[tuple[int, int, bool, bytes]]:
         at += length
 
 
-def _close(fds: list[int]) -> None:
+def close_all(fds: list[int]) -> None:
+    """Close these, and wait for none."""
     for fd in fds:
         with suppress(OSError):
-            os.close(fd)
+            try:
+                sock = socket.socket(
+                    socket.AF_UNIX, socket.SOCK_STREAM, 0, fd
+                )  # of whatever family: nobody asks
+            except OSError:  # a table
+                os.close(fd)
+            else:
+                close(sock)
+
+
+def close(sock: socket.socket) -> None:
+    """Close a client's connection, without a wait."""
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+    sock.close()
