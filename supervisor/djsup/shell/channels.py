@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from djsup.core.model import Pid
+from djsup.shell import descriptors
 from djsup_worker import messages
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
@@ -39,13 +40,15 @@ def receive(channel: socket.socket) -> Received | None:
         BlockingIOError: nothing there now.
         messages.BadMessage: the other side sent what is no message, or without credentials.
     """
-    # Room for the credentials and nothing else: the kernel drops descriptors that find no room.
     try:
         data, ancillary, _flags, _address = channel.recvmsg(
-            messages.MESSAGE_MAX_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size)
+            messages.MESSAGE_MAX_BYTES,
+            socket.CMSG_SPACE(_CREDENTIALS.size) + descriptors.ROOM,
+            socket.MSG_CMSG_CLOEXEC,
         )
     except ConnectionResetError:
         return None
+    descriptors.close_all(descriptors.in_message(ancillary))
     if not data:
         return None
     for level, kind, payload in ancillary:

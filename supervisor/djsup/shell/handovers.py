@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
-from array import array
-from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
+
+from djsup.shell import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +28,6 @@ PASSED_ON_MAX = 64
 AGAIN_S = 0.02
 """The heir's socket is full, or the kernel has too many descriptors in flight: nothing tells when to try again."""
 MESSAGE_MAX_BYTES = 4096
-FD_BYTES = array("i").itemsize
 
 
 class Handovers:
@@ -151,7 +149,7 @@ class Passage:
         if self._again is not None:
             self._again.cancel()
         if self._held is not None and not self._send(self._held):
-            _close(self._held[1])
+            descriptors.close_all(self._held[1])
 
     def _watch(self) -> None:
         self._again = None
@@ -181,7 +179,7 @@ class Passage:
             except OSError as error:
                 if error.errno in {errno.EAGAIN, errno.ETOOMANYREFS}:
                     return False
-        _close(fds)
+        descriptors.close_all(fds)
         return True
 
 
@@ -190,23 +188,12 @@ def _receive(intake: socket.socket) -> tuple[bytes, list[int]] | None:
     # Not socket.recv_fds: it drops its flags.
     try:
         note, ancillary, _flags, _address = intake.recvmsg(
-            MESSAGE_MAX_BYTES, socket.CMSG_SPACE(FD_BYTES), socket.MSG_CMSG_CLOEXEC
+            MESSAGE_MAX_BYTES, descriptors.ROOM, socket.MSG_CMSG_CLOEXEC
         )
     except OSError:
         return None
-    fds = [
-        fd
-        for level, kind, value in ancillary
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-        for fd in array("i", value[: len(value) - len(value) % FD_BYTES])
-    ]
+    fds = descriptors.in_message(ancillary)
     return (note, fds) if note or fds else None
-
-
-def _close(fds: list[int]) -> None:
-    for fd in fds:
-        with suppress(OSError):
-            os.close(fd)
 
 
 def _is_handover(end: socket.socket) -> bool:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from djsup.shell import descriptors
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -52,12 +54,14 @@ class Hearing:
         word = Word()
         for _ in range(BITE):
             try:
-                # No room for descriptors: the kernel closes them, which is the answer to BARRIER=1.
                 data, ancillary, _flags, _address = self._socket.recvmsg(
-                    MESSAGE_MAX_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size)
+                    MESSAGE_MAX_BYTES,
+                    socket.CMSG_SPACE(_CREDENTIALS.size) + descriptors.ROOM,
+                    socket.MSG_CMSG_CLOEXEC,
                 )
             except OSError:
                 break
+            descriptors.close_all(descriptors.in_message(ancillary))  # the answer to BARRIER=1
             if self._is_heard(ancillary):
                 _understand(data, word)
         if word != Word():
