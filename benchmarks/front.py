@@ -138,12 +138,13 @@ def main(arguments: list[str]) -> int:
                 sys.stderr.write(f"  {name}: not measured: {error}\n")
     print(f"{os.cpu_count()} cores, Linux {os.uname().release}, load average {os.getloadavg()[0]:.1f}\n")
     print(
-        "| | quick requests | failed | p50, ms | p99, ms | p99.9, ms |\n| --- | ---: | ---: | ---: | ---: | ---: |"
+        "| | quick requests | failed | p50, ms | p99, ms | p99.9, ms | worst, ms |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     )
     for name, results in found.items():
         cells = [
             f"{_median([each.percentile_ms(share) for each in results]):.2f}" for share in (0.5, 0.99, 0.999)
         ]
+        cells.append(f"{_median([each.worst_ms for each in results]):.0f}")
         requests = sum(len(each.latencies_ms) for each in results)
         failed = sum(each.failed for each in results)
         print(f"| {name} | {requests:,} | {failed:,} | {' | '.join(cells)} |")
