@@ -10,8 +10,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from djsup import descriptors
 from djsup.core.model import Pid
-from djsup.shell import descriptors
 from djsup_worker import messages
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))

@@ -14,7 +14,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, TypeAlias
 
-from djsup.shell import descriptors
+from djsup import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from djsup.shell import descriptors
+from djsup import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from djsup.shell import channels, descriptors
+from djsup import descriptors
+from djsup.shell import channels
 from djsup_worker import messages
 
 LINGER_S = 20
