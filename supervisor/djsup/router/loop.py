@@ -25,10 +25,11 @@ from traceback import format_exc
 from typing import TYPE_CHECKING
 
 from djsup.core.routes import Routing, SiteRoute, Table, normal
+from djsup.descriptors import close
 from djsup.router import head, hello, pages
 from djsup.router.clients import Client, State, describe, noted
 from djsup.router.sites import NOTE_PARTS, Site, Worker
-from djsup.router.vault import NOBODY, close
+from djsup.router.vault import NOBODY
 from djsup_worker.link import (
     CLOSED,
     DATA_AT,

@@ -22,14 +22,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-from array import array
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from djsup import descriptors
 
 MESSAGE_MAX_BYTES = 64 * 1024
 FDS_MAX = 64
 ROUTING_MAX_BYTES = 64 * 1024 * 1024
-_FD = array("i")
 
 
 @dataclass(slots=True)
@@ -85,17 +85,13 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """
     try:
         data, ancillary, _, _ = channel.recvmsg(
-            MESSAGE_MAX_BYTES, socket.CMSG_SPACE(FDS_MAX * _FD.itemsize), socket.MSG_CMSG_CLOEXEC
+            MESSAGE_MAX_BYTES, socket.CMSG_SPACE(FDS_MAX * descriptors.BYTES), socket.MSG_CMSG_CLOEXEC
         )
     except ConnectionError:
         return None
     if not data:
         return None
-    fds = array("i")
-    for level, kind, value in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(value[: len(value) - len(value) % _FD.itemsize])
-    return dict(json.loads(data)), list(fds)
+    return dict(json.loads(data)), descriptors.in_message(ancillary)
 
 
 def memory_of(value: Any) -> int:

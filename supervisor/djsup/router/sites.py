@@ -6,7 +6,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
-from djsup.router import vault
+from djsup import descriptors
 from djsup.router.orders import Figures
 from djsup_worker.link import MESSAGE_MAX_BYTES
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from djsup.core.routes import SiteRoute
     from djsup.router.clients import Client
 
-_ROOM = socket.CMSG_SPACE(253 * 4)
-"""For as many descriptors as a message can have (SCM_MAX_FD)."""
 NOTE_PARTS = 4
 """Kind, number, length, data."""
 
@@ -74,9 +72,9 @@ class Worker:
             ValueError: it sends a descriptor. Left to the kernel, its close(2) would be ours, and might wait (SO_LINGER).
             OSError: as recvmsg(2).
         """
-        size, ancillary, _, _ = self.recvmsg_into([self.message], _ROOM, socket.MSG_CMSG_CLOEXEC)
+        size, ancillary, _, _ = self.recvmsg_into([self.message], descriptors.ROOM, socket.MSG_CMSG_CLOEXEC)
         if ancillary:
-            vault.close_all(vault.fds_in(ancillary))
+            descriptors.close_all(descriptors.in_message(ancillary))
             raise ValueError(f"{self.site.route.site}: a worker sends a descriptor")
         return bytes(self.message[:size])
 

@@ -30,11 +30,12 @@ import select
 import signal
 import socket
 import struct
-from array import array
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+from djsup import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,12 +59,9 @@ NOBODY = 0
 NAME = "djsup-vault"
 AGAIN_S = 0.01
 """When the kernel is tried again that has too many descriptors on their way, or no memory: nothing tells when."""
-LINGER_NOT = struct.pack("ii", 0, 0)
-"""SO_LINGER: close(2) waits for nothing, and what is unsent is sent on. A worker that has had the connection may have said otherwise."""
 _PR_SET_NAME = 15  # prctl(2)
 _LIBC = ctypes.CDLL(None)
-_FD = array("i")
-_ROOM = socket.CMSG_SPACE(FDS_MAX * _FD.itemsize)
+_ROOM = socket.CMSG_SPACE(FDS_MAX * descriptors.BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +107,7 @@ class Vault:
         try:
             vault = cls(line, _take_all(line, found))
         except (OSError, ValueError) as error:
-            close_all([fd for fd, *_ in found])
+            descriptors.close_all([fd for fd, *_ in found])
             raise OSError(f"the vault cannot be had: {error}") from error
         line.setblocking(False)
         taken = {slot for _, slot, *_ in found}
@@ -243,20 +241,20 @@ def hold(line: socket.socket, table: int) -> None:
             if kind == PUT:
                 entries = list(_entries(rest))
                 if len(fds) != len(entries):  # no descriptor was free for some of them
-                    close_all(fds)
+                    descriptors.close_all(fds)
                     continue
                 for fd, (slot, number, tls, note) in zip(fds, entries, strict=True):
                     if slot in held:
-                        close_all([held[slot][0]])
+                        descriptors.close_all([held[slot][0]])
                     held[slot] = fd, ENTRY.pack(slot, number, tls, len(note)) + note
             elif kind == DROP:
                 for (slot,) in SLOT.iter_unpack(rest):
                     if slot in held:
-                        close_all([held.pop(slot)[0]])
+                        descriptors.close_all([held.pop(slot)[0]])
             elif kind == HAND:
                 with suppress(BrokenPipeError, ConnectionResetError):
                     _hand_over(line, rest, table, held)
-    close_all([fd for fd, _ in held.values()])
+    descriptors.close_all([fd for fd, _ in held.values()])
 
 
 def _hand_over(line: socket.socket, token: bytes, table: int, held: dict[int, tuple[int, bytes]]) -> None:
@@ -303,7 +301,7 @@ def _take_all(line: socket.socket, found: list[tuple[int, int, int, bool, bytes]
                 entries = list(_entries(rest))
                 found += ((fd, *entry) for fd, entry in zip(fds, entries, strict=False))
                 fds = fds[len(entries) :]
-            close_all(fds)  # what an earlier router had asked for, and did not live to read
+            descriptors.close_all(fds)  # what an earlier router had asked for, and did not live to read
             if kind == END and rest == token and table >= 0:
                 return table
     except EOFError as error:
@@ -324,16 +322,7 @@ def _receive(line: socket.socket) -> tuple[bytes, list[int]]:
             continue  # what was said before is still to be read (unix(7))
         if not data:
             raise EOFError
-        return data, fds_in(ancillary)
-
-
-def fds_in(ancillary: list[Any]) -> list[int]:
-    """The descriptors that came with a message."""
-    fds = array("i")
-    for level, kind, value in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(value[: len(value) - len(value) % _FD.itemsize])
-    return list(fds)
+        return data, descriptors.in_message(ancillary)
 
 
 def _entries(data: bytes) -> Iterator[tuple[int, int, bool, bytes]]:
@@ -343,24 +332,3 @@ def _entries(data: bytes) -> Iterator[tuple[int, int, bool, bytes]]:
         at += ENTRY.size
         yield slot, number, tls, data[at : at + length]
         at += length
-
-
-def close_all(fds: list[int]) -> None:
-    """Close these, and wait for none."""
-    for fd in fds:
-        with suppress(OSError):
-            try:
-                sock = socket.socket(
-                    socket.AF_UNIX, socket.SOCK_STREAM, 0, fd
-                )  # of whatever family: nobody asks
-            except OSError:  # a table
-                os.close(fd)
-            else:
-                close(sock)
-
-
-def close(sock: socket.socket) -> None:
-    """Close a client's connection, without a wait."""
-    with suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
-    sock.close()
