@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
-from djsup import jails, launch
+from djsup import jails, launch, turns
 from djsup.bequest import Holdings, ProcessHeld
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
@@ -55,6 +55,7 @@ from djsup.shell import (
 )
 from djsup.shell.runtime import RuntimeUnusable
 from djsup.stack_dump import WAIT_S, StackDump
+from djsup.turns import Turn
 from djsup_worker import messages
 from djsup_worker.stacks import TRACE_SIGNAL
 
@@ -444,6 +445,8 @@ class Performer:
             command = launch.command(site, program, instance, out, err, address)
             if instance is not None and self._is_kept(process, program):
                 command = replace(command, orphan_signal=None, announcement=self.keeper.announcement(proc))
+            if instance is None:
+                command = replace(command, turn=Turn.LONG)
             command = jails.isolated(command, site, self._runtime.worker, self._surroundings)
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (processes.CannotRun, OSError) as error:
@@ -552,7 +555,9 @@ class Performer:
                     own["DJSUP_ROUTER_VAULT_FD"] = str(self.router.vault.fileno())
                     fds.append(self.router.vault.fileno())
                 command = _own_command("djsup.router", own, out, err, tuple(fds))
-                pid = self.processes.run(command, lambda end: self._ended(process, end))
+                pid = self.processes.run(
+                    replace(command, turn=Turn.SHORT), lambda end: self._ended(process, end)
+                )
         except (processes.CannotRun, OSError, KeyError) as error:
             self.router.close()
             self._close_capture(process)
@@ -869,6 +874,8 @@ class Performer:
                 process, f"pid {received.pid} speaks on the channel of pid {process.pid}"
             )
             return
+        if isinstance(received.message, messages.Loaded):
+            self.processes.come_forward(received.pid)
         match received.message:
             case messages.Loaded() as loaded if process.slot is None:
                 self._tell(
@@ -890,6 +897,7 @@ class Performer:
                 if not process.ready:  # an adopted one says it once more
                     self._tell(events.WorkerReady(proc))
                 process.ready = True
+                turns.take(received.pid, Turn.SHORT)
                 self._say_leaving(process)
                 self._connect_to_router(process)
             case messages.Drained(handed_over, closed, cut):

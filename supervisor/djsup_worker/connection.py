@@ -81,6 +81,9 @@ class Connection(Wire):
         "unsent",
     )
 
+    counts = True
+    """Whether what is asked on it is somebody's request, for the scoreboard."""
+
     def __init__(
         self,
         loop: Loop,
@@ -484,7 +487,9 @@ class Connection(Wire):
         self.response = None
         now_ns = _monotonic_ns()
         took_ns = now_ns - response.began_ns
-        if loop.row.end(thread, response.status, took_ns, self.bytes_in, response.sent):
+        if not self.counts:
+            loop.row.rest(thread)
+        elif loop.row.end(thread, response.status, took_ns, self.bytes_in, response.sent):
             loop.row.note(response.line.what, response.status, now_ns, took_ns)
         if self._body is not None:
             # Not left to the last reference: an application's exception may keep the environ for long.
