@@ -19,7 +19,6 @@ from djsup.shell.control_groups import ControlGroups, NoControlGroup
 from djsup.shell.private_folders import PrivateFolders
 from djsup.shell.processes import CannotRun, Command, Identity, environment
 from djsup.shell.shipment import JAIL
-from djsup.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -185,7 +184,6 @@ def command_of(
         out,
         err,
         (channel,),
-        turn=Turn.LONG,
     )
     return isolated(command, site, worker, surroundings)
 

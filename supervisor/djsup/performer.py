@@ -76,6 +76,9 @@ STACKS_SIGNAL = signal.SIGRTMIN + 3
 
 MESSAGES_AT_ONCE = 32
 BAD_MESSAGES_SAID = 5
+STANDS_BACK_S = 2.0
+STANDS_BACK_SHARE = 1 / 8
+"""Of the time that it may take: on a machine that is never idle what stands back comes to little."""
 
 
 PRINTED = {
@@ -289,6 +292,14 @@ class Performer:
 
     # --- starting -----------------------------------------------------------------------------
 
+    def _standing_back(
+        self, command: processes.Command, site: SiteSettings, timeout_s: float
+    ) -> processes.Command:
+        """A command that computes for long: while its site is served it leaves the processors to others at first."""
+        is_served = any(each.site == site.name and each.ready for each in self.roster.values())
+        stands_back_s = min(STANDS_BACK_S, timeout_s * STANDS_BACK_SHARE) if is_served else 0.0
+        return replace(command, turn=Turn.LONG, stands_back_s=stands_back_s)
+
     def _boot(self, proc: ProcId, generation: Generation, slot: int | None, site: SiteSettings) -> None:
         """Run the site's interpreter on the worker's folder, and tell it what it is to be."""
         capture = logs.Capture(self._log, site.name, slot)
@@ -311,6 +322,7 @@ class Performer:
                 err,
                 self._surroundings,
             )
+            command = self._standing_back(command, site, site.limits.boot_timeout_s)
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except processes.CannotRun as error:
             ours.close()
@@ -446,7 +458,7 @@ class Performer:
             if instance is not None and self._is_kept(process, program):
                 command = replace(command, orphan_signal=None, announcement=self.keeper.announcement(proc))
             if instance is None:
-                command = replace(command, turn=Turn.LONG)
+                command = self._standing_back(command, site, site.reload.hook_timeout_s)
             command = jails.isolated(command, site, self._runtime.worker, self._surroundings)
             pid = self.processes.run(command, lambda end: self._ended(process, end))
         except (processes.CannotRun, OSError) as error:

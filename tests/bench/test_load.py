@@ -211,7 +211,7 @@ def test_clients_count_what_is_closed_and_what_fails() -> None:
 
 def test_requests_that_a_late_answer_makes_late_count_from_when_they_were_due() -> None:
     """One client is answered for long, the other waits until after the end."""
-    asked = []
+    asked: list[socket.socket] = []
     over = threading.Event()
 
     def answer(connection: socket.socket) -> None:

@@ -16,7 +16,6 @@ import pytest
 from djsup.core.events import Exit
 from djsup.core.model import Pid
 from djsup.shell.processes import CannotRun, Command, Identity, Processes, environment
-from djsup.turns import Turn
 from scheduling import knows_sessions, session_niceness
 
 Story = Callable[[Processes], Awaitable[None]]
@@ -115,15 +114,12 @@ def test_a_process_of_another_user_has_none_of_roots_groups(tmp_path: Path) -> N
 
 
 @knows_sessions
-def test_what_computes_for_long_stands_back_until_it_need_not_or_for_a_while(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_stands_back_does_so_until_it_need_not_or_for_a_while() -> None:
     async def story(processes: Processes) -> None:
-        command = replace(python("import time; time.sleep(60)"), turn=Turn.LONG)
-        patient = processes.run(command, lambda _end: None)
-        monkeypatch.setattr("djsup.shell.processes.PATIENCE_S", 0.2)
-        impatient = processes.run(command, lambda _end: None)
-        plain = processes.run(replace(command, turn=Turn.USUAL), lambda _end: None)
+        command = python("import time; time.sleep(60)")
+        patient = processes.run(replace(command, stands_back_s=60.0), lambda _end: None)
+        impatient = processes.run(replace(command, stands_back_s=0.2), lambda _end: None)
+        plain = processes.run(command, lambda _end: None)
         assert [session_niceness(each) for each in (patient, impatient, plain)] == [10, 10, 0]
         processes.come_forward(patient)
         assert [session_niceness(each) for each in (patient, impatient)] == [0, 10]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from djsup.shell.processes import PATIENCE_S
+from djsup.performer import STANDS_BACK_S
 from djsup.turns import Turn
 from scheduling import knows_sessions, knows_turns, session_niceness, turns
 from system.bare import BareSite
@@ -14,8 +14,10 @@ from system.daemon import DaemonUnderTest, wait_for
 from system.test_router import router_of, shared
 
 
-def named(daemon: DaemonUnderTest, name: str) -> psutil.Process | None:
-    return next((each for each in daemon.family() if each.name() == name), None)
+def named(
+    daemon: DaemonUnderTest, name: str, other_than: psutil.Process | None = None
+) -> psutil.Process | None:
+    return next((each for each in daemon.family() if each.name() == name and each != other_than), None)
 
 
 @knows_turns
@@ -43,13 +45,24 @@ def test_who_answers_takes_short_turns_and_who_loads_long_ones(daemon: DaemonUnd
 
 @knows_sessions
 def test_loading_stands_back_and_nobody_for_ever(daemon: DaemonUnderTest) -> None:
-    BareSite(daemon, "quick", "workers = 1")
-    BareSite(daemon, "slow", "workers = 1").deploy("one", top=f"import time\ntime.sleep({PATIENCE_S + 10})\n")
+    site = BareSite(daemon, "blog", "workers = 1")
+    daemon.start()
+    old = named(daemon, "djsup blog tpl")
+    assert old is not None
+    assert session_niceness(old.pid) == 0
+    site.deploy("two", top=f"import time\ntime.sleep({STANDS_BACK_S + 10})\n")
+    daemon.reload("blog", wait=False)
+    new = wait_for(lambda: named(daemon, "djsup blog tpl", other_than=old), "the new code to load")
+    assert session_niceness(new.pid) == 10
+    wait_for(lambda: session_niceness(new.pid) == 0, "the end of its patience")
+    assert len(daemon.workers("blog")) == 1, "it has not loaded yet"
+    site.reload("three")
+    assert {session_niceness(pid) for pid in site.pids()} == {0}
+
+
+@knows_sessions
+def test_where_nothing_serves_nothing_stands_back(daemon: DaemonUnderTest) -> None:
+    BareSite(daemon, "blog", "workers = 1").deploy("one", top="import time\ntime.sleep(60)\n")
     daemon.start(wait=False)
-    loads = wait_for(lambda: named(daemon, "djsup slow tpl"), "the slow site to load")
-    assert session_niceness(loads.pid) == 10
-    daemon.wait_state("quick", "serving")
-    (worker,) = daemon.workers("quick")
-    assert session_niceness(worker["pid"]) == 0
-    wait_for(lambda: session_niceness(loads.pid) == 0, "the end of its patience")
-    assert daemon.status("slow")["state"] == "starting"
+    loads = wait_for(lambda: named(daemon, "djsup blog tpl"), "the site to load")
+    assert session_niceness(loads.pid) == 0

@@ -33,8 +33,6 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _OOM_KILLS = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 _CONTROL_GROUP = re.compile(rb"^0::(.*)$", re.MULTILINE)
-PATIENCE_S = 2.0
-"""How long a process stands back, at most: on a machine that is never idle it would load for ever."""
 ASK_AGAIN_S = 0.15
 _PAGE_BYTES = 4096
 _FILE_MAX_BYTES = 64 * 1024
@@ -118,7 +116,8 @@ class Command:
     announcement: tuple[int, bytes] | None = None
     """What it writes, and whereto, before it runs what it is to run: whoever reads it sees from whom it comes."""
     turn: Turn = Turn.USUAL
-    """Whether it computes for short or for long; in the latter case it stands back at first."""
+    stands_back_s: float = 0.0
+    """How long other sessions go before its own, at most."""
     umask: int = 0o022
     jail: Stage | None = None
     """The stage through which it is run; None: it is run as it is."""
@@ -199,8 +198,8 @@ class Processes:
         process.returncode = 0  # the reaping is done here, not by the object's destructor
         pid = Pid(process.pid)
         turns.take(pid, command.turn)
-        if command.turn is Turn.LONG and turns.stand_back(pid):
-            asyncio.get_running_loop().call_later(PATIENCE_S, self.come_forward, pid)
+        if command.stands_back_s and turns.stand_back(pid):
+            asyncio.get_running_loop().call_later(command.stands_back_s, self.come_forward, pid)
         try:
             adopted = self.adopt(pid, on_exit)
         except OSError as error:
