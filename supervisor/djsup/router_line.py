@@ -1,7 +1,7 @@
 """The daemon's side of the router: the channel to it, and the lines between it and the workers.
 
 Knows what the router was told and what it has said; the process itself is the performer's, and whether there is to be
-one, the core's (``core/router.py``).
+one, the core's (``core/server.py``).
 """
 
 from __future__ import annotations
