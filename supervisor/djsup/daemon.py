@@ -403,16 +403,12 @@ class Daemon:
         """
         async with self.rereading:
             try:
-                loaded = await asyncio.to_thread(config.load, self._file, os.environ)
-            except config.ConfigError as error:
-                problems = tuple(str(problem) for problem in error.problems)
-                self.performer.say(
-                    "settings-refused",
-                    f"{self._file}: {len(problems)} mistake(s), nothing is changed",
-                    Level.ERROR,
-                    details="\n".join(problems),
-                )
-                raise Refused("the configuration is not valid; nothing is changed", 2, problems) from error
+                loaded = await self._load("nothing is changed")
+            except Refused as refused:
+                text = f"{self._file}: {len(refused.problems)} mistake(s), nothing is changed"
+                details = "\n".join(refused.problems)
+                self.performer.say("settings-refused", text, Level.ERROR, details=details)
+                raise
             for warning in loaded.warnings:
                 self.performer.say("warning", str(warning), Level.WARNING)
             if loaded.settings.runtime_dir != self._runtime_dir:
@@ -432,18 +428,20 @@ class Daemon:
         Raises:
             Refused: the configuration is not valid.
         """
-        try:
-            loaded = await asyncio.to_thread(config.load, self._file, os.environ)
-        except config.ConfigError as error:
-            problems = tuple(str(problem) for problem in error.problems)
-            raise Refused(
-                "the configuration is not valid; a reload would change nothing", 2, problems
-            ) from error
+        loaded = await self._load("a reload would change nothing")
         running = self.fleet.running()
         if running is None:
             raise Refused("the sites are not started yet", 1)
         stopped = frozenset(SiteName(site.name) for site in self.outline() if site.stopped_by is not None)
         return difference.to_json(difference.between(running, loaded.settings, sites, stopped))
+
+    async def _load(self, consequence: str) -> config.Loaded:
+        """Read the configuration; one with mistakes is Refused, with this ``consequence`` of them."""
+        try:
+            return await asyncio.to_thread(config.load, self._file, os.environ)
+        except config.ConfigError as error:
+            problems = tuple(str(problem) for problem in error.problems)
+            raise Refused(f"the configuration is not valid; {consequence}", 2, problems) from error
 
     def stop(self, by: str, *, at_once: bool = False) -> None:
         """Have everything end, after ``stop_delay``."""
