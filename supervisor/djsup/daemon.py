@@ -19,7 +19,7 @@ from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
 import djsup
-from djsup import config, upgrade
+from djsup import config, own_processes, upgrade
 from djsup.adoption import Adoption
 from djsup.bequest import FORMAT, LINES_MAX, Bequest, Figures, digest
 from djsup.core import difference, events
@@ -237,7 +237,7 @@ class Daemon:
         self.archive.start()
         await self._control.start(fd=None if left is None else left.control)
         await self._dashboard_control.start(
-            owner=self.performer.dashboard_uid(settings.dashboard),
+            owner=own_processes.dashboard_uid(settings.dashboard),
             fd=None if left is None else left.dashboard_control,
         )
         self.in_background(self._look_every_second())
@@ -250,7 +250,7 @@ class Daemon:
         # Before whatever was asked for meanwhile: else a stop would not find what it has to end.
         if adopted := await self._adoption.gather(self._estates.read()):
             self._handle(events.SitesAdopted(adopted))
-        self.performer.inherit_from_router(settings)
+        self.performer.router.inherit(settings)
         self._handle(events.SettingsChanged(settings, "start"))
         self._adoption.over()
         self._estates.forget_others()
@@ -273,7 +273,7 @@ class Daemon:
 
     def _succeed(self, left: Bequest, settings: Settings) -> None:
         """Go on where it was, with the settings as they are now."""
-        self.performer.inherit_from_router(left.settings, left.figures.routed)
+        self.performer.router.inherit(left.settings, left.figures.routed)
         self._handle(upgrade.succeed(left))
         if settings != left.settings:
             self._adopt_settings(settings)
