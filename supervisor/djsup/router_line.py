@@ -1,7 +1,7 @@
 """The daemon's side of the router: the channel to it, and the lines between it and the workers.
 
 Knows what the router was told and what it has said; the process itself is the performer's, and whether there is to be
-one, the core's (``core/router.py``).
+one, the core's (``core/server.py``).
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from djsup.core.model import SiteName
 from djsup.core.routes import routing_of
 from djsup.router import orders
 from djsup.router.orders import Figures
+from djsup.shell import heirloom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from djsup.core.events import Event
     from djsup.core.model import Address, Settings
@@ -34,7 +36,9 @@ EARLIER = -1
 class RouterLine:
     """What connects the daemon, the router and the workers. ``tell`` puts an event into the daemon's queue."""
 
-    def __init__(self, listeners: Listeners, tell: Callable[[Event], None]) -> None:
+    def __init__(self, home: Path, listeners: Listeners, tell: Callable[[Event], None]) -> None:
+        self.home = home
+        """Where the next daemon asks the router for what it has."""
         self.number = 0
         """Of the router that runs, from 1: a worker needs one line to each."""
         self._listeners = listeners
@@ -225,6 +229,22 @@ class RouterLine:
             self._before[name] = before.plus(so_far if raw is None else Figures(**raw))
         for other, raw in last.items():
             self._before[SiteName(other)] = Figures(**raw)
+
+    def inherit(self, settings: Settings, counted: Iterable[tuple[SiteName, Figures, Figures]] = ()) -> None:
+        """Take over what the router of an earlier daemon has, which ends: listeners, the line to its vault, figures."""
+        by_name = {str(address): address for address in settings.shared}
+        try:
+            given, figures = heirloom.ask(self.home)
+        except TimeoutError:  # it lives, and goes on one day: what it has is its own
+            self.take_vault(None)
+            self.has_elder = True
+            given, figures = [], {}
+        for name, sock in given:
+            if name == heirloom.VAULT:
+                self.take_vault(sock)
+            elif name not in by_name or not self._listeners.adopt(by_name[name], sock):
+                sock.close()
+        self.count_on(counted, figures)
 
     def _hear(self) -> None:
         channel = self._channel

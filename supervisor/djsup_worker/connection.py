@@ -138,7 +138,7 @@ class Connection(Wire):
             self._busy_or_gone(phase, mask)
             return
         try:
-            data = self._recv(READ_BYTES if phase != BODY else self._appetite())
+            data = self._recv(READ_BYTES) if phase != BODY else self._read_body()
         except BlockingIOError:
             return
         except OSError:
@@ -174,9 +174,9 @@ class Connection(Wire):
         elif mask & HANGUP:
             self.close()  # what it asked for and was not begun is for nobody
 
-    def _appetite(self) -> int:
+    def _read_body(self) -> bytes:
         assert self._body is not None
-        return self._body.appetite
+        return self._recv(self._body.appetite)
 
     def turn(self) -> None:
         """The request that waits in the buffer has its turn."""

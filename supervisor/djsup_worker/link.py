@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tu
 
 from djsup_worker.body import ChunkedBody, SizedBody
 from djsup_worker.connection import BODY, GONE, HEAD, IDLE, READ_BYTES, RUNNING, Connection
-from djsup_worker.limits import BYTE_NS, SECOND_NS
+from djsup_worker.limits import SECOND_NS
 from djsup_worker.scoreboard import CONNECTIONS_AT, TAKEN_AT
 from djsup_worker.wsgi import complain, describe
 
@@ -139,36 +139,19 @@ class Routed(Connection):
         if not hand.lost and self.phase == HEAD:
             self.close()  # the router took it for whole
 
-    def ready(self, mask: int) -> None:
-        """The descriptor can be read, or written, or is broken."""
-        if self.phase == BODY and isinstance(self._body, ChunkedBody) and not mask & select.EPOLLHUP:
-            self._look_for_chunks(self._body)
-        else:
-            super().ready(mask)
-
-    def _look_for_chunks(self, body: ChunkedBody) -> None:
-        """Take what is there of a body of which nobody knows the end before it was read: so it is looked at first."""
-        try:
-            data = self.sock.recv(body.appetite, PEEK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.close()
-            return
-        self.since_ns = min(_monotonic_ns(), self.since_ns + len(data) * BYTE_NS)
-        self._feed_body(data)
+    def _read_body(self) -> bytes:
+        body = self._body
+        if isinstance(body, SizedBody):
+            return self._recv(min(body.left, body.appetite))
+        assert body is not None
+        # Nobody knows its end before it was read: it is looked at, and taken as far as it goes (``_take_no_more``).
+        return self.sock.recv(body.appetite, PEEK)
 
     def _take_no_more(self, data: bytes, rest: Optional[bytes]) -> Optional[bytes]:
         """The next request is left where it is."""
         if isinstance(self._body, ChunkedBody):
             self._recv(len(data) - len(rest or b""))
         return rest if rest is None else b""
-
-    def _appetite(self) -> int:
-        body = self._body
-        return min(body.left, body.appetite) if isinstance(body, SizedBody) else super()._appetite()
 
     def leave(self) -> bool:
         """It goes back to the router when its answer is out, and to no other worker."""
