@@ -72,7 +72,7 @@ def test_a_proxy_is_believed_for_as_long_as_the_configuration_names_it(
     daemon.start()
     assert seen() == ("203.0.113.9", True)
     daemon.site("blog", django)
-    daemon.done("reload", "blog")
+    daemon.reload_well("blog")
     assert seen() == ("127.0.0.1", False)
     wait_for(lambda: "name it in trusted_proxies" in daemon.log, "the hint")
 

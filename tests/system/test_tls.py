@@ -110,7 +110,7 @@ def test_a_reload_under_tls_load_fails_no_request(
     daemon.start()
     with Load(port, connections=6, tls=authority.client_context()) as load:
         blog.deploy("second")  # of another length: a .pyc knows its source by size and second
-        daemon.done("reload", "blog")
+        daemon.reload_well("blog")
         load.wait_for_requests(100)
     assert load.outcome.bodies.keys() == {b"one", b"second"}, load.outcome.summary()
 
