@@ -185,15 +185,22 @@ def test_a_flood_of_one_site_waits_in_its_own_queue_and_is_turned_away_beyond_it
         wait_until(lambda: (figures.queued, figures.waited, figures.turned_away) == (0, 2, 1))
 
 
+def is_idle(made: World) -> bool:
+    """Whether the router has heard of workers, and that none of them has a request."""
+    lines = list(made.router._lines.values())
+    return bool(lines) and all(each.open and not each.lent for each in lines)
+
+
 def test_whether_an_answer_has_a_body_is_for_its_own_request_to_say() -> None:
     slow = Slow()
     with world(route("a", "a.example", threads=1, queue=0), workers=1) as made:
         made.application = slow
         with made.connect() as busy, made.connect() as client:
             for sent in (get("a.example"), get("a.example").replace(b"GET", b"HEAD")):
+                wait_until(lambda: is_idle(made))
                 client.sendall(sent)  # from now on the router knows it at sight
                 assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
-            wait_until(lambda: not any(each.lent for each in made.router._lines.values()))
+            wait_until(lambda: is_idle(made))
             busy.sendall(get("a.example", "/slow"))
             assert slow.busy.acquire(timeout=WAIT_S)
             client.sendall(get("a.example"))

@@ -54,7 +54,7 @@ def test_counters_go_on_when_workers_die_and_code_is_reloaded(daemon: DaemonUnde
         ),
         "another worker",
     )
-    daemon.done("reload", "blog")
+    daemon.reload_well("blog")
     wait_for(lambda: len(daemon.workers("blog")) == 2, "the old workers to go")
     after = counters(daemon)
     assert {name: after[name] for name in before if after[name] < before[name]} == {}

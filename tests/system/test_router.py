@@ -76,7 +76,7 @@ def test_one_connection_asks_two_sites_wakes_one_and_outlives_a_reload(
         ours = connection.sock
         Project(daemon.folder / "blog").deploy("two", urls=URLS_OF_SHOP % {"version": "two", "health": 200})
         with Load(port, connections=4) as load:
-            daemon.done("reload", "blog")
+            daemon.reload_well("blog")
         assert (load.outcome.closed, load.outcome.failures) == (0, []), load.outcome.summary()
         wait_for(lambda: len(daemon.workers("blog")) == 2, "the old workers to go")
         assert ask(connection, "localhost") == (200, "two/")
