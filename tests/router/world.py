@@ -6,7 +6,9 @@ import contextlib
 import io
 import os
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 from djsup.core.model import SiteName
 from djsup.core.routes import Routing, SiteRoute
 from djsup.router.loop import Loop as Router
-from djsup.router.vault import ENTRY, PUT, Vault, hold
+from djsup.router.vault import ENTRY, NOBODY, PUT, WORD_BYTES, Vault, hold
 from djsup_worker import scoreboard
 from djsup_worker.limits import Limits
 from djsup_worker.link import Link
@@ -88,17 +90,19 @@ class World:
         self.router.listen([(self.listener.dup(), False)])
         self._routing = InThread(self.router.run, lambda: self.do(self._end))
 
-    def put_into_vault(self, server: socket.socket) -> None:
+    def put_into_vault(self, server: socket.socket, *, tls: bool = False, owner: int = NOBODY) -> None:
         """Have a connection in the vault that no router has."""
         assert self._line is not None
-        entry = ENTRY.pack(900, 1 << 40, False, 0)
+        os.pwrite(self._table, owner.to_bytes(WORD_BYTES, sys.byteorder), 900 * WORD_BYTES)
+        entry = ENTRY.pack(900, 1 << 40, tls, 0)
         socket.send_fds(self._line, [bytes((PUT,)) + entry], [server.fileno()])
 
     def keep_in_a_vault(self) -> None:
         """Have a vault from now on; it runs in a thread."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         table = os.memfd_create("table")
-        os.ftruncate(table, 8 * 1000)
+        os.ftruncate(table, WORD_BYTES * 1000)
+        self._table = table
         self._line = ours.dup()
         vault = Vault(ours, os.dup(table))
         story = InThread(lambda: hold(theirs, table), lambda: None)
@@ -212,9 +216,19 @@ def world(*routes: SiteRoute, workers: int = 2) -> Iterator[World]:
         for each in routes:
             for _ in range(workers):
                 made.add_worker(each.site)
+        wait_until(
+            lambda: sum(each.open for each in list(made.router._lines.values())) == len(routes) * workers
+        )
         yield made
     finally:
         made.close()
+
+
+def wait_until(question: Any) -> None:
+    end = time.monotonic() + WAIT_S
+    while not question():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def answers(client: socket.socket, number: int) -> list[tuple[int, bytes]]:
