@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import socket
 import sys
 import threading
@@ -134,16 +135,21 @@ class World:
 
     def _connect(self, site: str, loop: Loop, name: int) -> None:
         routers, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.give_line(workers, loop, name)
+        self.do(lambda: self.router.add_worker(SiteName(site), routers, name))
+
+    def give_line(self, line: socket.socket, loop: Loop | None = None, name: int = 1) -> None:
+        """Give a worker a line to a router: the first one, or this one."""
 
         def link() -> None:
             while lines:
-                Link(loop, lines.pop(0))
+                Link(of, lines.pop(0))
 
+        of = self._workers[0][1] if loop is None else loop
         lines = self._lines.setdefault(name, [])
-        lines.append(workers)
-        loop.on_wake[2] = link
-        loop.wake(2)
-        self.do(lambda: self.router.add_worker(SiteName(site), routers, name))
+        lines.append(line)
+        of.on_wake[2] = link
+        of.wake(2)
 
     def _end(self) -> None:
         self.router.ended = True
@@ -222,6 +228,22 @@ def world(*routes: SiteRoute, workers: int = 2) -> Iterator[World]:
         yield made
     finally:
         made.close()
+
+
+@contextlib.contextmanager
+def strange() -> Iterator[int]:
+    """A descriptor that is sent to who does not know it: in the end it is to be closed by all who got it."""
+    reading, writing = os.pipe()
+    try:
+        yield writing
+    except BaseException:
+        os.close(writing)
+        os.close(reading)
+        raise
+    os.close(writing)
+    closed, _, _ = select.select([reading], [], [], WAIT_S)
+    os.close(reading)
+    assert closed, "somebody has it yet"
 
 
 def wait_until(question: Any) -> None:
