@@ -260,7 +260,7 @@ class Daemon:
     def _go_on(self, left: Bequest) -> None:
         """Hold what the program held that ran before in this process."""
         self._adopt_settings(left.settings, left.handed_at_wall)
-        self.performer.go_on(left.holdings, estranged=left.messages != digest())
+        self.performer.go_on(left.holdings)
         if left.series is not None:
             with suppress(OSError, ValueError):  # then the series have a gap
                 self.observer.recorder.recall(succession.read(left.series))

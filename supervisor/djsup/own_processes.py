@@ -18,6 +18,7 @@ from djsup.core.model import DASHBOARD_USER
 from djsup.keeper import letters
 from djsup.shell import heirloom, processes, sockets
 from djsup.turns import Turn
+from djsup_worker import messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,7 @@ def router(line: RouterLine, grace_s: float, out: int, err: int) -> Iterator[pro
             "DJSUP_ROUTER_FD": str(theirs.fileno()),
             "DJSUP_ROUTER_HOME_FD": str(home.fileno()),
             "DJSUP_ROUTER_GRACE": str(grace_s),
+            "DJSUP_ROUTER_REVISION": str(messages.REVISION),
             **_drop("ROUTER", dashboard_uid(None)),
         }
         fds = [theirs.fileno(), home.fileno()]

@@ -123,8 +123,8 @@ class Process:
     """The number of the router that it has a line to, or had one last; 0: none, EARLIER: of another program's, if any."""
     drained: bool = False
     """Whether it has said that it has finished all that it had."""
-    estranged: bool = False
-    """Whether it is of another version, which speaks otherwise with routers."""
+    revision: int = messages.REVISION
+    """Which it speaks; 0: that is not known."""
     farewell: Farewell | None = None
     """How the keeper ends a program if nobody adopts it; None: it ends with the daemon."""
 
@@ -409,7 +409,8 @@ class Performer:
         template = self.roster.get(action.template)
         tls = template is not None and template.tls
         process = Process(action.proc, action.site, action.generation, action.slot, capture, tls=tls)
-        process.estranged = template is not None and template.estranged
+        if template is not None:
+            process.revision = template.revision
         with ExitStack() as given:
             try:
                 process.channel, theirs = channels.open_pair()
@@ -495,7 +496,9 @@ class Performer:
             self._connect_to_router(process, anew=anew)
 
     def _connect_to_router(self, process: Process, *, anew: bool = False) -> None:
-        if process.slot is None or not process.ready or process.channel is None or process.estranged:
+        if process.slot is None or not process.ready or process.channel is None:
+            return
+        if process.revision != messages.REVISION:  # the router would not understand it
             return
         if process.router == self.router.number:
             return
@@ -845,9 +848,12 @@ class Performer:
             return False
         return True
 
-    def reunite(self, left: TemplateLeft | WorkerLeft, site: SiteSettings, channel: socket.socket) -> None:
+    def reunite(
+        self, left: TemplateLeft | WorkerLeft, site: SiteSettings, channel: socket.socket, revision: int
+    ) -> None:
         """An orphan has called: this is its channel, and it gets pipes to print to."""
         process = self._adopted(left, site)
+        process.revision = revision
         out, err = process.capture.open()
         self._enrol(process, channel)
         self._send(process.proc, messages.Adopt(), [out, err, *process.capture.readers()])
@@ -908,7 +914,7 @@ class Performer:
             process = Process(left.proc, site.name, left.generation, slot, capture, pid=left.pid)
             process.adopted = True
             process.ready = worker is not None and worker.stage is not Stage.BOOTING
-            process.router = EARLIER
+            process.router, process.revision = EARLIER, 0
             process.tls = _speaks_tls(site)
             self.roster[left.proc] = process
         return self.roster[left.proc]
@@ -959,11 +965,11 @@ class Performer:
             process.tls,
             process.heir,
             process.farewell,
-            process.estranged,
+            process.revision,
         )
 
-    def go_on(self, holdings: Holdings, *, estranged: bool = False) -> None:
-        """Take over what the program had that ran before in this process, and spoke otherwise if it is ``estranged``."""
+    def go_on(self, holdings: Holdings) -> None:
+        """Take over what the program had that ran before in this process."""
         self.listeners.take_over(holdings.listeners)
         for name, generation, intake, outlet in holdings.handovers:
             ends = socket.socket(fileno=intake), socket.socket(fileno=outlet)
@@ -977,19 +983,19 @@ class Performer:
         if holdings.vault is not None:
             self.router.take_vault(socket.socket(fileno=holdings.vault))
         for held in holdings.processes:
-            self._go_on_with(held, estranged=estranged)
+            self._go_on_with(held)
         for name, generation, heir in holdings.heirs:
             self.handovers.succeed(name, generation, heir)
             self._look_for_deserted(name, generation)
 
-    def _go_on_with(self, held: ProcessHeld, *, estranged: bool) -> None:
+    def _go_on_with(self, held: ProcessHeld) -> None:
         proc = held.proc
         capture = logs.Capture.resume(self._log, held.site, held.slot, held.pid, held.capture)
         process = Process(proc, held.site, held.generation, held.slot, capture, pid=held.pid)
         process.ready, process.boots, process.spoke = held.ready, held.boots, held.spoke
         process.adopted, process.tls, process.heir = held.adopted, held.tls, held.heir
         process.farewell = held.farewell
-        process.router, process.estranged = EARLIER, held.estranged or estranged
+        process.router, process.revision = EARLIER, held.revision
         self.roster[proc] = process
         if held.channel is not None:
             channel = socket.socket(fileno=held.channel)

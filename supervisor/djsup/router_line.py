@@ -10,8 +10,10 @@ import asyncio
 import os
 import socket
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from djsup import descriptors
 from djsup.core import events
 from djsup.core.model import SiteName
 from djsup.core.routes import routing_of
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 
 DRAINED_KEPT = 1024
+MESSAGES_AT_ONCE = 64
+"""Then others have their turn."""
 EARLIER = -1
 """Among the numbers of routers: one that an earlier program of the daemon has started."""
 
@@ -226,9 +230,9 @@ class RouterLine:
         """Go on from ``counted``; ``last`` is what the router had counted as it ended, if it has said so."""
         for name, before, so_far in counted:
             raw = last.pop(name, None)
-            self._before[name] = before.plus(so_far if raw is None else Figures(**raw))
+            self._before[name] = before.plus(so_far if raw is None else orders.figures_in(raw))
         for other, raw in last.items():
-            self._before[SiteName(other)] = Figures(**raw)
+            self._before[SiteName(other)] = orders.figures_in(raw)
 
     def inherit(self, settings: Settings, counted: Iterable[tuple[SiteName, Figures, Figures]] = ()) -> None:
         """Take over what the router of an earlier daemon has, which ends: listeners, the line to its vault, figures."""
@@ -248,26 +252,31 @@ class RouterLine:
 
     def _hear(self) -> None:
         channel = self._channel
-        while channel is not None:
+        if channel is None:
+            return
+        for _ in range(MESSAGES_AT_ONCE):
             try:
                 found = orders.receive(channel)
             except BlockingIOError:
                 return
-            except (OSError, ValueError):
+            except ValueError:
+                continue
+            except OSError:
                 found = None
             if found is None:
                 self.close()
                 return
             message, fds = found
             if message["kind"] == "vault" and fds and not self._is_last:
-                self.take_vault(socket.socket(fileno=fds.pop(0)))
-            for fd in fds:
-                os.close(fd)
+                with suppress(OSError):  # it is no socket
+                    self.take_vault(socket.socket(fileno=fds[0]))
+                    del fds[0]
+            descriptors.close_all(fds)
             match message:
                 case {"kind": "waiting", "site": str(site)} if self.routes(SiteName(site)):
                     self._tell(events.RequestWaiting(SiteName(site)))
                 case {"kind": "figures", "sites": dict(sites)}:
                     for name, raw in sites.items():
-                        self._figures[SiteName(name)] = Figures(**raw)
+                        self._figures[SiteName(name)] = orders.figures_in(raw)
                 case _:
                     pass

@@ -24,6 +24,10 @@ says what a note is, eight that name the connection, four with the length of wha
                       C  it is closed, or ends without the router
                       L  this worker leaves: pass it nothing more (it names no connection)
 
+The two may be of different versions of one REVISION (``messages.py``): a note that is not known is passed over, and a
+descriptor with it is closed; none comes from a worker. What is behind a note's known part is for those who know it, and so
+are other fields of a description.
+
 The line's end is the other's end. Connections live on while another process has a copy (``router/vault.py``): the
 worker goes on with the requests that it has. Whoever is to end a connection for all must shut it down (shutdown(2)).
 """
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
 Secure = Callable[[socket.socket, Tuple[str, str], Tuple[str, str], str], None]
 """Takes a connection in that is to speak TLS: its local and its peer's address, and the name that it asks for."""
 NEW, RESUME, DROP, WHOLE = b"NRDT"
+TAKES = (NEW, WHOLE)
 HAS, SAID, IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES = b"H", b"S", b"I", b"J", b"W", b"C", b"L"
 NUMBER = struct.Struct("=Q")
 LENGTH = struct.Struct("=H")
@@ -235,7 +240,7 @@ class Link:
         self._parked: Dict[bytes, Routed] = {}
         self._view = memoryview(bytearray(MESSAGE_MAX_BYTES))
         self._into: List[memoryview] = [self._view]
-        self._todo: Deque[Tuple[int, bytes, bytes, Any]] = deque()
+        self._todo: Deque[Tuple[int, bytes, bytes, List[int]]] = deque()
         self._outbox: List[bytes] = []
         self._waits = False
         """Whether the poller is going to work."""
@@ -340,12 +345,13 @@ class Link:
             self._end()
             return
         data = bytes(view[:size])
+        fds = _descriptors(ancillary) if ancillary else []
         todo = self._todo
         at = 0
         while at < size:
             begins = at + DATA_AT
             ends = begins + _size_of(data, at + SIZE_AT)[0]
-            todo.append((data[at], data[at + 1 : at + SIZE_AT], data[begins:ends], ancillary))
+            todo.append((data[at], data[at + 1 : at + SIZE_AT], data[begins:ends], fds))
             at = ends
         self._see_to_it()
 
@@ -355,11 +361,13 @@ class Link:
         todo = self._todo
         began_ns = _monotonic_ns()
         while todo:
-            kind, number, data, ancillary = todo.popleft()
+            kind, number, data, fds = todo.popleft()
+            if fds and kind not in TAKES:
+                _close_all(fds)
             if kind == RESUME:
                 self._resume(number, data)
-            elif kind in (NEW, WHOLE):
-                self._take(number, data, ancillary, whole=kind == WHOLE)
+            elif kind in TAKES:
+                self._take(number, data, fds, whole=kind == WHOLE)
             elif kind == DROP:
                 self._forget(number)
             if hand.lost:
@@ -421,26 +429,24 @@ class Link:
             if not hand.lost and connection.phase != RUNNING:
                 connection.close()
 
-    def _take(self, number: bytes, data: bytes, ancillary: Any, *, whole: bool) -> None:
-        socks = [
-            socket.socket(fileno=fd)
-            for level, kind, value in ancillary
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-            for fd in array("i", value[: len(value) - len(value) % _FDS.itemsize])
-        ]
-        if len(socks) != 1:  # no descriptor was free for it
-            for sock in socks:
-                sock.close()
+    def _take(self, number: bytes, data: bytes, fds: List[int], *, whole: bool) -> None:
+        """Take a new connection in."""
+        try:
+            begins = LENGTH.size + LENGTH.unpack_from(data)[0]
+            note = json.loads(data[LENGTH.size : begins])
+            local, peer = (_ends(note[key]) for key in ("local", "peer"))
+            sock = socket.socket(fileno=fds.pop(0))
+        except (struct.error, ValueError, LookupError, TypeError):
+            # No descriptor was free for it, or it is not described.
             self.say(CLOSED, number)
             return
-        begins = LENGTH.size + LENGTH.unpack_from(data)[0]
-        note = json.loads(data[LENGTH.size : begins])
-        local, peer = (_ends(note[key]) for key in ("local", "peer"))
+        finally:
+            _close_all(fds)
         self._loop.row.add(TAKEN_AT, 1)
         if whole:
-            self._secure(socks[0], local, peer, str(note["name"]))
+            self._secure(sock, local, peer, str(note.get("name", "")))
             return
-        connection = self._loop.lend(socks[0], local, peer, Routed)
+        connection = self._loop.lend(sock, local, peer, Routed)
         connection.link = self
         connection.number = number
         connection.told = False
@@ -462,6 +468,29 @@ class Link:
             link.claim()
         if loop.departure is not None:
             loop.departure.one_less()
+
+
+def _descriptors(ancillary: Any) -> List[int]:
+    """Those that came with a message."""
+    return [
+        fd
+        for level, kind, value in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for fd in array("i", value[: len(value) - len(value) % _FDS.itemsize])
+    ]
+
+
+def _close_all(fds: List[int]) -> None:
+    """Close what nobody has taken, without a wait."""
+    while fds:
+        fd = fds.pop()
+        try:
+            sock = socket.socket(fileno=fd)
+        except OSError:  # it is no socket
+            os.close(fd)
+        else:
+            _linger_not(sock)
+            sock.close()
 
 
 def _ends(raw: Any) -> Tuple[str, str]:

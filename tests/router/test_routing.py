@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from conformance.test_smuggling import REFUSED
 from djsup.router.loop import READ_BYTES
 from djsup_worker.limits import Limits
-from router.world import WAIT_S, World, answers, route, world
+from router.world import WAIT_S, World, answers, route, wait_until, world
 from worker.inprocess import in_process
 
 A, B, SHOP = (
@@ -276,10 +275,3 @@ def test_a_busy_worker_delays_nobody_while_another_is_idle() -> None:
         finally:
             slow.go.set()
         assert answers(busy, 1) == [(200, b"a")]
-
-
-def wait_until(question: Any) -> None:
-    end = time.monotonic() + WAIT_S
-    while not question():
-        assert time.monotonic() < end
-        time.sleep(0.005)

@@ -117,9 +117,10 @@ def test_a_process_of_another_user_has_none_of_roots_groups(tmp_path: Path) -> N
 def test_what_stands_back_does_so_until_it_need_not_or_for_a_while() -> None:
     async def story(processes: Processes) -> None:
         command = python("import time; time.sleep(60)")
-        patient = processes.run(replace(command, stands_back_s=60.0), lambda _end: None)
-        impatient = processes.run(replace(command, stands_back_s=0.2), lambda _end: None)
-        plain = processes.run(command, lambda _end: None)
+        ends: asyncio.Queue[Exit] = asyncio.Queue()
+        patient = processes.run(replace(command, stands_back_s=60.0), ends.put_nowait)
+        impatient = processes.run(replace(command, stands_back_s=0.2), ends.put_nowait)
+        plain = processes.run(command, ends.put_nowait)
         assert [session_niceness(each) for each in (patient, impatient, plain)] == [10, 10, 0]
         processes.come_forward(patient)
         assert [session_niceness(each) for each in (patient, impatient)] == [0, 10]
@@ -128,6 +129,7 @@ def test_what_stands_back_does_so_until_it_need_not_or_for_a_while() -> None:
                 await asyncio.sleep(0.01)
         for each in (patient, impatient, plain):
             processes.kill(each, "SIGKILL")
+            await ends.get()
 
     in_loop(story)
 
