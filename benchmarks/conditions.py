@@ -91,13 +91,14 @@ Act = Callable[[Running, Callable[[], None]], None]
 """Makes a reload happen; the function deploys the new code."""
 
 
+def _ask(runs: Running, verb: str, **arguments: object) -> None:
+    """As the command line asks, which itself would keep a processor busy for a while."""
+    Client(f"{runs.launch.folder}/run").call(verb, NEW_S, **arguments)
+
+
 def _plainly(runs: Running, deploys: Callable[[], None]) -> None:
     deploys()
-    runs.reload()
-
-
-def _ask(runs: Running, verb: str, **arguments: object) -> None:
-    Client(f"{runs.launch.folder}/run").call(verb, NEW_S, **arguments)
+    _ask(runs, "reload", sites=["bench"])
 
 
 def _while_it_scales(runs: Running, deploys: Callable[[], None]) -> None:
@@ -116,7 +117,7 @@ def _while_another_runs(runs: Running, deploys: Callable[[], None]) -> None:
 
 def _after_one_that_crashes(runs: Running, deploys: Callable[[], None]) -> None:
     (runs.launch.application.directory / "slow.py").write_text(CRASHES)
-    runs.reload()
+    _ask(runs, "reload", sites=["bench"])
     _plainly(runs, deploys)
 
 

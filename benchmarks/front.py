@@ -1,7 +1,7 @@
 """``python -m benchmarks.front [SECONDS]``: quick requests among slow ones, on one address for all.
 
-Two workers of four threads each. Twelve clients keep their connections open, rest 5 ms between requests, and ask for a page
-that waits 50 ms one time in ten; how long the others took is what counts. djsup by a site's own address and by one that
+Two workers of four threads each. Twelve clients keep their connections open, ask fifty times a second, and one time in ten for
+a page that waits 50 ms; how long the others took is what counts, from when they were due. djsup by a site's own address and by one that
 sites share (its router), the other servers behind nginx, as one sets them up where several sites are on one address.
 """
 
@@ -36,6 +36,7 @@ def application(environ, start_response):
     return [b"hello\\n"]
 """
 CLIENTS, WORKERS, THREADS = 12, 2, 4
+EVERY_S = 0.02
 ROUNDS = 3
 SECONDS = 8.0
 NGINX = """\
@@ -118,7 +119,7 @@ def measure(server: Server, seconds: float, *, behind: bool) -> ClientsResult:
 
 
 def _load(port: int, seconds: float) -> ClientsResult:
-    with Clients(port, "/", CLIENTS, Manner(slow="/slow")) as clients:
+    with Clients(port, "/", CLIENTS, Manner(slow="/slow", every_s=EVERY_S)) as clients:
         time.sleep(seconds)
     return clients.result
 

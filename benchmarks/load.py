@@ -7,7 +7,9 @@ import asyncio
 import functools
 import gc
 import json
+import math
 import multiprocessing
+import os
 import random
 import re
 import signal
@@ -23,6 +25,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from djsup import turns
+from djsup.turns import Turn
 
 SCRIPT = Path(__file__).parent / "wrk.lua"
 PAUSE_S = 0.005
@@ -179,6 +184,11 @@ class ClientsResult:
     latencies_ms: list[float] = field(default_factory=list)
     """In order, from the shortest to the longest."""
 
+    def took(self, ms: float) -> None:
+        """A request that counts was answered after so long."""
+        self.worst_ms = max(self.worst_ms, ms)
+        self.latencies_ms.append(ms)
+
     def percentile_ms(self, share: float) -> float:
         """A percentile of the latencies; 0 when nothing was answered."""
         return self.latencies_ms[int(len(self.latencies_ms) * share)] if self.latencies_ms else 0.0
@@ -198,6 +208,10 @@ class Manner:
     """Requests that are sent before the first of them is answered."""
     takes_s: float = 0.0
     """How long it takes to send a request, in PIECES; 0: it is sent whole."""
+    every_s: float = 0.0
+    """How often a client wants to ask; 0: PAUSE_S after each answer. What it can't ask, since it waits for a quick page that
+    is late, counts from when it would have been asked: else a server that leaves a client without an answer for long
+    would have one slow request in a thousand to show for it ("coordinated omission")."""
     slow: str = ""
     """A path that is asked for now and then instead, and takes its time; only the others' time counts."""
 
@@ -256,11 +270,14 @@ def _clients(pipe: Connection, port: int, path: str, connections: int, manner: M
     result = ClientsResult()
 
     async def run() -> None:
-        stop = asyncio.Event()
+        stop = _Stop()
         asyncio.get_running_loop().add_reader(pipe.fileno(), stop.set)
         pipe.send("ready")
         await asyncio.gather(*(_client(port, path, result, stop, manner) for _ in range(connections)))
 
+    # Their own wait for a processor is not the server's.
+    os.setsid()
+    turns.take(os.getpid(), Turn.SHORT)
     gc.collect()
     gc.freeze()  # a full collection would cost some ten milliseconds, and all clients would take them for the server's
     asyncio.run(run())
@@ -268,7 +285,18 @@ def _clients(pipe: Connection, port: int, path: str, connections: int, manner: M
     pipe.send(result)
 
 
-async def _client(port: int, path: str, result: ClientsResult, stop: asyncio.Event, manner: Manner) -> None:
+class _Stop(asyncio.Event):
+    """The end of the load, and when it came."""
+
+    at = math.inf
+
+    def set(self) -> None:
+        if not self.is_set():
+            self.at = time.monotonic()
+        super().set()
+
+
+async def _client(port: int, path: str, result: ClientsResult, stop: _Stop, manner: Manner) -> None:
     """One connection after another, one request after another; its time counts the connecting that it needed."""
     quick, other = (manner.request(f"127.0.0.1:{port}", each) for each in (path, manner.slow))
     while not stop.is_set():
@@ -290,8 +318,7 @@ async def _client(port: int, path: str, result: ClientsResult, stop: asyncio.Eve
                     took_ms = (time.monotonic() - begin) * 1000
                     result.requests += 1
                     if counts:
-                        result.worst_ms = max(result.worst_ms, took_ms)
-                        result.latencies_ms.append(took_ms)
+                        result.took(took_ms)
                     if not keep:
                         break
                 if not manner.keep_alive:
@@ -300,11 +327,10 @@ async def _client(port: int, path: str, result: ClientsResult, stop: asyncio.Eve
                 if not keep:
                     result.closed += 1
                     break
-                await asyncio.sleep(PAUSE_S)
+                begin = await _rest(begin, manner, result, stop, late=counts)
                 if reader.at_eof():  # closed while it was idle: nothing was lost, but it was closed
                     result.closed += 1
                     break
-                begin = time.monotonic()
         except (OSError, EOFError, ValueError, TimeoutError):
             result.failed += 1
             result.closed += manner.keep_alive
@@ -313,6 +339,25 @@ async def _client(port: int, path: str, result: ClientsResult, stop: asyncio.Eve
             if manner.tls:  # its goodbye takes a few turns of the loop
                 with suppress(OSError):
                     await writer.wait_closed()
+
+
+async def _rest(begun: float, manner: Manner, result: ClientsResult, stop: _Stop, *, late: bool) -> float:
+    """Wait for the next request's time, after one whose time was ``begun``; what is ``late`` makes the next one late.
+
+    Gives when its time begins to count.
+    """
+    if not manner.every_s:
+        await asyncio.sleep(PAUSE_S)
+        return time.monotonic()
+    now = time.monotonic()
+    due = (begun if late else now) + manner.every_s
+    if due > now:
+        await asyncio.sleep(due - now)
+    elif stop.is_set():
+        while due < stop.at:  # it would have asked, and had an answer now at best
+            result.took((now - due) * 1000)
+            due += manner.every_s
+    return due
 
 
 async def _send(writer: asyncio.StreamWriter, request: bytes, takes_s: float) -> None:

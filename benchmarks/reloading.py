@@ -226,11 +226,6 @@ def _signal(number: signal.Signals) -> Callable[[Running], None]:
     return lambda runs: runs.process.send_signal(number)
 
 
-def _whole(runs: Running) -> None:
-    """As the other benchmarks reload it: djsup by its command."""
-    runs.reload()
-
-
 def _chain(runs: Running) -> None:
     """The file by which uWSGI is told to replace one worker after another."""
     (runs.launch.folder / "chain").touch()
@@ -276,7 +271,7 @@ def _uwsgi_lazy(launch: Launch) -> list[str]:
 
 
 WAYS = (
-    Way("djsup reload", BY_NAME["djsup"], _whole),
+    Way("djsup HUP", BY_NAME["djsup"], _signal(signal.SIGHUP)),
     Way("gunicorn HUP", BY_NAME["gunicorn-gthread"], _signal(signal.SIGHUP)),
     Way(
         "gunicorn USR2, TERM",

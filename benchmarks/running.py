@@ -156,6 +156,7 @@ def running(server: Server, session: Session) -> Iterator[Running]:
                 server.command(launch),
                 cwd=session.application.directory,
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,
                 stdout=out,
                 stderr=out,
             )

@@ -189,6 +189,78 @@ def test_what_is_gone_before_or_never_came_to_be_is_not_given(stage: Stage) -> N
         assert list(kept) == [8]
 
 
+def test_a_keeper_passes_over_what_a_daemon_of_another_version_says_more_or_less(stage: Stage) -> None:
+    reading, odd = os.pipe()
+    for content in (
+        {"kind": "tomorrow"},
+        {"no": "kind"},
+        {"kind": "keep"},
+        {"kind": "keep", "proc": 7},
+        {"kind": "farewell", "proc": 8},
+        {"kind": "born", "proc": 8},
+        {"kind": "grace"},
+        {"kind": "gone"},
+        {"kind": "keep", "proc": 8, "signal": "SIGTERM", "timeout_s": 5.0, "tomorrow": 1},
+    ):
+        letters.send(stage.channel, content, {"tomorrow": odd})
+    stage.program(9, SLEEP)
+    os.close(odd)
+    assert select.select([reading], [], [], 20)[0], "it has it yet"
+    os.close(reading)
+    assert stage.process.poll() is None
+    stage.daemon_dies()
+    with asked(stage) as kept:
+        assert list(kept) == [9]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+        asker.connect(str(stage.home))
+        while (letter := letters.receive(asker)) and letter.content["kind"] != "all":
+            letter.close()
+        letters.send(asker, {"no": "kind"})
+    with asked(stage) as kept:
+        assert list(kept) == [9], "that was no answer"
+
+
+def test_the_next_daemon_passes_over_what_a_keeper_of_another_version_says_more_or_less(
+    tmp_path: Path,
+) -> None:
+    reading, odd = os.pipe()
+    pidfd = os.pidfd_open(os.getpid())
+
+    def give() -> None:
+        asker, _ = home.accept()
+        for content in (
+            {"kind": "tomorrow"},
+            {"no": "kind"},
+            {"kind": "kept", "proc": 7},
+            {"kind": "kept", "proc": 8, "pid": 80, "tomorrow": 1},
+        ):
+            letters.send(asker, content, {"tomorrow": odd, letters.PIDFD: pidfd})
+        letters.send(asker, {"kind": "all", "tomorrow": 1})
+        asker.close()
+
+    with heirloom.open_home(tmp_path / "keeper.sock") as home:
+        giver = threading.Thread(target=give)
+        giver.start()
+        talk = Conversation(tmp_path / "keeper.sock")
+        giver.join()
+    os.close(odd)
+    os.close(pidfd)
+    assert select.select([reading], [], [], 20)[0], "it has it yet"
+    os.close(reading)
+    (kept,) = talk.kept.values()
+    assert (kept.pid, kept.told, kept.ready, kept.alive, kept.status, kept.lost) == (
+        80,
+        False,
+        False,
+        False,
+        None,
+        {},
+    )
+    assert list(kept.fds) == [letters.PIDFD]
+    kept.close()
+    talk.close()
+
+
 def test_who_was_given_to_another_keeper_is_known_by_its_pidfd(stage: Stage) -> None:
     with subprocess.Popen([sys.executable, "-c", SLEEP], start_new_session=True) as program:
         pidfd = os.pidfd_open(program.pid)

@@ -186,7 +186,7 @@ class Adoption:
         if message.ready and isinstance(left, WorkerLeft) and left.stage is Stage.BOOTING:
             orphan.left = replace(left, stage=Stage.SERVING)  # it got there while nobody heard it
         self._take_holdings(orphan, fds)
-        self._performer.reunite(orphan.left, orphan.estate.settings, channel)
+        self._performer.reunite(orphan.left, orphan.estate.settings, channel, message.revision)
         self._something.set()
         self._close_if_done()
 

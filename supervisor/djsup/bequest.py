@@ -63,7 +63,7 @@ class ProcessHeld:
     tls: bool
     heir: Generation | None = None
     farewell: Farewell | None = None
-    estranged: bool = False
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ the dashboard. Both know the protocol and nothing of what a verb means. An answe
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import os
@@ -146,6 +145,8 @@ class AsyncClient:
         Raises:
             NotRunning, TimedOut, Refused: as their names say.
         """
+        import asyncio  # noqa: PLC0415  # a quarter of the time that the command line takes to start, and needless there
+
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         loop = asyncio.get_running_loop()
         # Not asyncio's streams: they forget what they have read when a write fails.

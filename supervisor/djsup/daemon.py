@@ -19,7 +19,7 @@ from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
 import djsup
-from djsup import config, upgrade
+from djsup import config, own_processes, upgrade
 from djsup.adoption import Adoption
 from djsup.bequest import FORMAT, LINES_MAX, Bequest, Figures, digest
 from djsup.core import difference, events
@@ -237,7 +237,7 @@ class Daemon:
         self.archive.start()
         await self._control.start(fd=None if left is None else left.control)
         await self._dashboard_control.start(
-            owner=self.performer.dashboard_uid(settings.dashboard),
+            owner=own_processes.dashboard_uid(settings.dashboard),
             fd=None if left is None else left.dashboard_control,
         )
         self.in_background(self._look_every_second())
@@ -250,7 +250,7 @@ class Daemon:
         # Before whatever was asked for meanwhile: else a stop would not find what it has to end.
         if adopted := await self._adoption.gather(self._estates.read()):
             self._handle(events.SitesAdopted(adopted))
-        self.performer.inherit_from_router(settings)
+        self.performer.router.inherit(settings)
         self._handle(events.SettingsChanged(settings, "start"))
         self._adoption.over()
         self._estates.forget_others()
@@ -260,7 +260,7 @@ class Daemon:
     def _go_on(self, left: Bequest) -> None:
         """Hold what the program held that ran before in this process."""
         self._adopt_settings(left.settings, left.handed_at_wall)
-        self.performer.go_on(left.holdings, estranged=left.messages != digest())
+        self.performer.go_on(left.holdings)
         if left.series is not None:
             with suppress(OSError, ValueError):  # then the series have a gap
                 self.observer.recorder.recall(succession.read(left.series))
@@ -273,7 +273,7 @@ class Daemon:
 
     def _succeed(self, left: Bequest, settings: Settings) -> None:
         """Go on where it was, with the settings as they are now."""
-        self.performer.inherit_from_router(left.settings, left.figures.routed)
+        self.performer.router.inherit(left.settings, left.figures.routed)
         self._handle(upgrade.succeed(left))
         if settings != left.settings:
             self._adopt_settings(settings)
@@ -403,16 +403,12 @@ class Daemon:
         """
         async with self.rereading:
             try:
-                loaded = await asyncio.to_thread(config.load, self._file, os.environ)
-            except config.ConfigError as error:
-                problems = tuple(str(problem) for problem in error.problems)
-                self.performer.say(
-                    "settings-refused",
-                    f"{self._file}: {len(problems)} mistake(s), nothing is changed",
-                    Level.ERROR,
-                    details="\n".join(problems),
-                )
-                raise Refused("the configuration is not valid; nothing is changed", 2, problems) from error
+                loaded = await self._load("nothing is changed")
+            except Refused as refused:
+                text = f"{self._file}: {len(refused.problems)} mistake(s), nothing is changed"
+                details = "\n".join(refused.problems)
+                self.performer.say("settings-refused", text, Level.ERROR, details=details)
+                raise
             for warning in loaded.warnings:
                 self.performer.say("warning", str(warning), Level.WARNING)
             if loaded.settings.runtime_dir != self._runtime_dir:
@@ -432,18 +428,20 @@ class Daemon:
         Raises:
             Refused: the configuration is not valid.
         """
-        try:
-            loaded = await asyncio.to_thread(config.load, self._file, os.environ)
-        except config.ConfigError as error:
-            problems = tuple(str(problem) for problem in error.problems)
-            raise Refused(
-                "the configuration is not valid; a reload would change nothing", 2, problems
-            ) from error
+        loaded = await self._load("a reload would change nothing")
         running = self.fleet.running()
         if running is None:
             raise Refused("the sites are not started yet", 1)
         stopped = frozenset(SiteName(site.name) for site in self.outline() if site.stopped_by is not None)
         return difference.to_json(difference.between(running, loaded.settings, sites, stopped))
+
+    async def _load(self, consequence: str) -> config.Loaded:
+        """Read the configuration; one with mistakes is Refused, with this ``consequence`` of them."""
+        try:
+            return await asyncio.to_thread(config.load, self._file, os.environ)
+        except config.ConfigError as error:
+            problems = tuple(str(problem) for problem in error.problems)
+            raise Refused(f"the configuration is not valid; {consequence}", 2, problems) from error
 
     def stop(self, by: str, *, at_once: bool = False) -> None:
         """Have everything end, after ``stop_delay``."""

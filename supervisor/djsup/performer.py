@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import signal
 import socket
-import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from djsup import jails, launch
+from djsup import jails, launch, own_processes, turns
 from djsup.bequest import Holdings, ProcessHeld
 from djsup.core import actions, events
 from djsup.core.actions import Action, Level, NoticeKind
 from djsup.core.estate import Stage, TemplateLeft, WorkerLeft
 from djsup.core.model import (
-    DASHBOARD_USER,
     KEEPER,
     ROUTER,
     Generation,
@@ -43,7 +41,6 @@ from djsup.shell import (
     access_logs,
     channels,
     handovers,
-    heirloom,
     logs,
     notifications,
     processes,
@@ -55,17 +52,18 @@ from djsup.shell import (
 )
 from djsup.shell.runtime import RuntimeUnusable
 from djsup.stack_dump import WAIT_S, StackDump
+from djsup.turns import Turn
 from djsup_worker import messages
 from djsup_worker.stacks import TRACE_SIGNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from djsup.core.estate import Estate
     from djsup.core.events import Event, Exit
     from djsup.core.model import DashboardSettings, Settings
     from djsup.program_adoption import HelperLeft
-    from djsup.router import orders
     from djsup.shell.control import Peer
     from djsup.shell.history import History
     from djsup.shell.runtime import RuntimeDirectory
@@ -75,6 +73,9 @@ STACKS_SIGNAL = signal.SIGRTMIN + 3
 
 MESSAGES_AT_ONCE = 32
 BAD_MESSAGES_SAID = 5
+STANDS_BACK_S = 2.0
+STANDS_BACK_SHARE = 1 / 8
+"""Of the time that it may take: on a machine that is never idle what stands back comes to little."""
 
 
 PRINTED = {
@@ -122,8 +123,8 @@ class Process:
     """The number of the router that it has a line to, or had one last; 0: none, EARLIER: of another program's, if any."""
     drained: bool = False
     """Whether it has said that it has finished all that it had."""
-    estranged: bool = False
-    """Whether it is of another version, which speaks otherwise with routers."""
+    revision: int = messages.REVISION
+    """Which it speaks; 0: that is not known."""
     farewell: Farewell | None = None
     """How the keeper ends a program if nobody adopts it; None: it ends with the daemon."""
 
@@ -164,7 +165,7 @@ class Performer:
         self._surroundings = jails.OwnSurroundings()
         self._watches = watches.Watches(lambda address: tell(events.ConnectionWaiting(address)))
         self.handovers = handovers.Handovers()
-        self.router = RouterLine(self.listeners, tell)
+        self.router = RouterLine(runtime.router, self.listeners, tell)
         self.keeper = KeeperLine()
         self._runtime = runtime
         self._tell = tell
@@ -270,23 +271,19 @@ class Performer:
             self._runtime.router.unlink(missing_ok=True)
             self._runtime.keeper.unlink(missing_ok=True)
 
-    @staticmethod
-    def dashboard_uid(dashboard: DashboardSettings | None) -> int | None:
-        """Whom the dashboard runs as; None: as we do, who are not root.
-
-        Raises:
-            KeyError: there is no such user.
-        """
-        if os.geteuid() != 0:
-            return None
-        name = DASHBOARD_USER if dashboard is None or dashboard.user is None else dashboard.user
-        return pwd.getpwnam(name).pw_uid
-
     def may_use_dashboard_socket(self, peer: Peer) -> bool:
         """Whether a peer of the dashboard's control socket is the dashboard that we run."""
         return self.dashboard_pid is not None and peer.pid == self.dashboard_pid
 
     # --- starting -----------------------------------------------------------------------------
+
+    def _standing_back(
+        self, command: processes.Command, site: SiteSettings, timeout_s: float
+    ) -> processes.Command:
+        """A command that computes for long: while its site is served it leaves the processors to others at first."""
+        is_served = any(each.site == site.name and each.ready for each in self.roster.values())
+        stands_back_s = min(STANDS_BACK_S, timeout_s * STANDS_BACK_SHARE) if is_served else 0.0
+        return replace(command, turn=Turn.LONG, stands_back_s=stands_back_s)
 
     def _boot(self, proc: ProcId, generation: Generation, slot: int | None, site: SiteSettings) -> None:
         """Run the site's interpreter on the worker's folder, and tell it what it is to be."""
@@ -296,53 +293,61 @@ class Performer:
             board, stacks = self._scoreboard(site.name), self._stack_file(site.name)
             fds = [board.fd, self.handovers.receiving_end(site.name, generation)]
             fds += [self.handovers.sending_end(site.name, generation), stacks.fd]
-            ours, theirs, out, err = self._open(capture)
+            process.channel, theirs = channels.open_pair()
         except OSError as error:
             self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
             return
-        try:
-            command = jails.command_of(
-                site,
-                self._runtime.worker,
-                theirs.fileno(),
-                generation,
-                out,
-                err,
-                self._surroundings,
-            )
-            pid = self.processes.run(command, lambda end: self._ended(process, end))
-        except processes.CannotRun as error:
-            ours.close()
-            self._close_capture(process)
-            self._tell(events.SpawnFailed(proc, str(error)))
-            return
-        finally:
-            theirs.close()
-            os.close(out)
-            os.close(err)
-        self._enrol(process, ours)
-        process.pid = capture.pid = pid
-        self._tell(events.ProcessStarted(proc, pid))
+
+        @contextmanager
+        def command(out: int, err: int) -> Iterator[processes.Command]:
+            fd, home = theirs.fileno(), self._runtime.worker
+            found = jails.command_of(site, home, fd, generation, out, err, self._surroundings)
+            yield self._standing_back(found, site, site.limits.boot_timeout_s)
+
+        with theirs:
+            if not self._run(process, command):
+                return
         fds += capture.readers()
         fds += [self.listeners.fileno(address) for address in site.listen]
         self._send(proc, self._boot_message(generation, slot, site), fds)
         self._give_certificates(process)
         self._begin_access(process)
 
-    @staticmethod
-    def _open(capture: logs.Capture) -> tuple[socket.socket, socket.socket, int, int]:
-        """Both ends of a new channel, and the ends that the process prints to; the caller closes them.
-
-        Raises:
-            OSError: there is no descriptor left; none of them is open then.
-        """
-        ours, theirs = channels.open_pair()
+    def _run(
+        self, process: Process, command: Callable[[int, int], AbstractContextManager[processes.Command]]
+    ) -> bool:
+        """Run a process, and tell what comes of it. ``command`` gets the ends that it prints to. Gives whether it runs."""
+        proc, capture = process.proc, process.capture
         try:
-            return ours, theirs, *capture.open()
-        except OSError:
-            ours.close()
-            theirs.close()
-            raise
+            out, err = capture.open()
+        except OSError as error:
+            self._cannot_run(process, f"no descriptors for it: {error}")
+            return False
+        try:
+            with command(out, err) as ready:
+                process.pid = capture.pid = self.processes.run(ready, partial(self._ended, process))
+        except (processes.CannotRun, OSError) as error:
+            self._cannot_run(process, str(error))
+            return False
+        finally:
+            os.close(out)
+            os.close(err)
+        self.roster[proc] = process
+        if process.channel is not None:
+            self._enrol(process, process.channel)
+        if process.notifications is not None:
+            process.notifications.pid = process.pid
+        self._tell(events.ProcessStarted(proc, process.pid))
+        return True
+
+    def _cannot_run(self, process: Process, error: str) -> None:
+        """Tell, and give back what is the daemon's of what was opened for it."""
+        if process.farewell is not None:
+            self.keeper.gone(process.proc)
+        self._close_channel(process)
+        self._close_notifications(process)
+        self._close_capture(process)
+        self._tell(events.SpawnFailed(process.proc, error))
 
     def _boot_message(self, generation: Generation, slot: int | None, site: SiteSettings) -> messages.Boot:
         own_name = next((host for host in site.hosts if not host.startswith("*")), "localhost")
@@ -404,19 +409,22 @@ class Performer:
         template = self.roster.get(action.template)
         tls = template is not None and template.tls
         process = Process(action.proc, action.site, action.generation, action.slot, capture, tls=tls)
-        process.estranged = template is not None and template.estranged
-        try:
-            ours, theirs, out, err = self._open(capture)
-        except OSError as error:
-            self._tell(events.SpawnFailed(action.proc, f"no descriptors for it: {error}"))
-            return
-        self._enrol(process, ours)
-        self._begin_access(process)
-        fork = messages.Fork(action.proc, action.slot)
-        self._send(action.template, fork, [theirs.fileno(), out, err, *capture.readers()])
-        theirs.close()
-        os.close(out)
-        os.close(err)
+        if template is not None:
+            process.revision = template.revision
+        with ExitStack() as given:
+            try:
+                process.channel, theirs = channels.open_pair()
+                given.enter_context(theirs)
+                out, err = capture.open()
+            except OSError as error:
+                self._cannot_run(process, f"no descriptors for it: {error}")
+                return
+            self._enrol(process, process.channel)
+            self._begin_access(process)
+            fork = messages.Fork(action.proc, action.slot)
+            self._send(action.template, fork, [theirs.fileno(), out, err, *capture.readers()])
+            os.close(out)
+            os.close(err)
 
     def _start_program(
         self,
@@ -431,12 +439,9 @@ class Performer:
         ends = instance is None or program.schedule is not None
         capture = logs.Capture(self._log, site.name, None, label, keep_all=ends)
         process = Process(proc, site.name, generation, None, capture)
-        try:
-            out, err = capture.open()
-        except OSError as error:
-            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
-            return
-        try:
+
+        @contextmanager
+        def command(out: int, err: int) -> Iterator[processes.Command]:
             address = None
             if program.notify or program.watchdog_s:
                 process.notifications = self._notifications(proc, launch.identity(site, program).uid)
@@ -444,23 +449,11 @@ class Performer:
             command = launch.command(site, program, instance, out, err, address)
             if instance is not None and self._is_kept(process, program):
                 command = replace(command, orphan_signal=None, announcement=self.keeper.announcement(proc))
-            command = jails.isolated(command, site, self._runtime.worker, self._surroundings)
-            pid = self.processes.run(command, lambda end: self._ended(process, end))
-        except (processes.CannotRun, OSError) as error:
-            if process.farewell is not None:
-                self.keeper.gone(proc)
-            self._close_notifications(process)
-            self._close_capture(process)
-            self._tell(events.SpawnFailed(proc, str(error)))
-            return
-        finally:
-            os.close(out)
-            os.close(err)
-        self.roster[proc] = process
-        process.pid = capture.pid = pid
-        if process.notifications is not None:
-            process.notifications.pid = pid
-        self._tell(events.ProcessStarted(proc, pid))
+            if instance is None:
+                command = self._standing_back(command, site, site.reload.hook_timeout_s)
+            yield jails.isolated(command, site, self._runtime.worker, self._surroundings)
+
+        self._run(process, command)
 
     def _notifications(
         self, proc: ProcId, uid: int | None, fd: int | None = None
@@ -474,97 +467,23 @@ class Performer:
         asyncio.get_running_loop().add_reader(found.fileno(), found.read)
         return found
 
-    def _start_dashboard(self, proc: ProcId) -> None:
-        dashboard = self.dashboard
-        if dashboard is None:
-            self._tell(events.SpawnFailed(proc, "there is no dashboard in the settings"))
-            return
-        capture = logs.Capture(self._log, SiteName("dashboard"), None)
-        process = Process(proc, SiteName("dashboard"), Generation(0), None, capture)
-        try:
-            out, err = capture.open()
-        except OSError as error:
-            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
-            return
-        try:
-            self.listeners.bind(dashboard.listen)
-            listener = self.listeners.fileno(dashboard.listen)
-            tokens = self.doorkeeper.read()
-            own = {
-                "DJSUP_CONTROL": str(self._runtime.dashboard_control),
-                "DJSUP_DASHBOARD_LISTEN": str(dashboard.listen),
-                "DJSUP_DASHBOARD_FD": str(listener),
-                "DJSUP_DAEMON_PID": str(os.getpid()),
-                "DJSUP_TOKEN_SHA256": " ".join(tokens["full"]),
-                "DJSUP_READ_TOKEN_SHA256": " ".join(tokens["read"]),
-                "DJSUP_METRICS_PUBLIC": "1" if dashboard.metrics_public else "",
-                "DJSUP_DASHBOARD_PREFIX": dashboard.prefix,
-                "DJSUP_DASHBOARD_HOSTS": " ".join(dashboard.hosts),
-                "DJSUP_DASHBOARD_PROXIES": " ".join(dashboard.trusted_proxies),
-            }
-            if (uid := self.dashboard_uid(dashboard)) is not None:
-                # It drops to this user when it has read its own files, which may lie in a folder of root's.
-                own |= {"DJSUP_DASHBOARD_UID": str(uid), "DJSUP_DASHBOARD_GID": str(pwd.getpwuid(uid).pw_gid)}
-            command = _own_command("djsup_web", own, out, err, (listener,))
-            pid = self.processes.run(command, lambda end: self._ended(process, end))
-        except (sockets.CannotListen, processes.CannotRun, OSError, ValueError, KeyError) as error:
-            self._close_capture(process)
-            self._tell(events.SpawnFailed(proc, f"dashboard: {error}"))
-            return
-        finally:
-            os.close(out)
-            os.close(err)
-        self.roster[proc] = process
-        process.pid = capture.pid = self.dashboard_pid = pid
-        self._tell(events.ProcessStarted(proc, pid))
+    # --- djsup's own processes ----------------------------------------------------------------
 
-    # --- the router ---------------------------------------------------------------------------
+    def _own(self, proc: ProcId, name: str, owner: SiteName) -> Process:
+        return Process(proc, owner, Generation(0), None, logs.Capture(self._log, SiteName(name), None))
+
+    def _start_dashboard(self, proc: ProcId) -> None:
+        process = self._own(proc, "dashboard", SiteName("dashboard"))
+        control = self._runtime.dashboard_control
+        command = partial(own_processes.dashboard, self.dashboard, control, self.listeners, self.doorkeeper)
+        if self._run(process, command):
+            self.dashboard_pid = process.pid
 
     def _start_router(self, proc: ProcId) -> None:
-        capture = logs.Capture(self._log, SiteName("router"), None)
-        process = Process(proc, ROUTER, Generation(0), None, capture)
-        try:
-            out, err = capture.open()
-        except OSError as error:
-            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
-            return
-        try:
-            theirs = self.router.open()
-        except OSError as error:
-            os.close(out)
-            os.close(err)
-            self._close_capture(process)
-            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
-            return
-        try:
-            with heirloom.open_home(self._runtime.router) as home:
-                own = {
-                    "DJSUP_ROUTER_FD": str(theirs.fileno()),
-                    "DJSUP_ROUTER_HOME_FD": str(home.fileno()),
-                    "DJSUP_ROUTER_GRACE": str(self.orphan_grace_s),
-                }
-                if os.geteuid() == 0:
-                    # As the dashboard: it drops to this user when it has imported its own files.
-                    user = pwd.getpwnam(DASHBOARD_USER)
-                    own |= {"DJSUP_ROUTER_UID": str(user.pw_uid), "DJSUP_ROUTER_GID": str(user.pw_gid)}
-                fds = [theirs.fileno(), home.fileno()]
-                if self.router.vault is not None:
-                    own["DJSUP_ROUTER_VAULT_FD"] = str(self.router.vault.fileno())
-                    fds.append(self.router.vault.fileno())
-                command = _own_command("djsup.router", own, out, err, tuple(fds))
-                pid = self.processes.run(command, lambda end: self._ended(process, end))
-        except (processes.CannotRun, OSError, KeyError) as error:
+        process = self._own(proc, "router", ROUTER)
+        if not self._run(process, partial(own_processes.router, self.router, self.orphan_grace_s)):
             self.router.close()
-            self._close_capture(process)
-            self._tell(events.SpawnFailed(proc, f"router: {error}"))
             return
-        finally:
-            theirs.close()
-            os.close(out)
-            os.close(err)
-        self.roster[proc] = process
-        process.pid = capture.pid = pid
-        self._tell(events.ProcessStarted(proc, pid))
         self.connect_to_router(anew=True)
         self.router.tell_alive([_name(each) for each in self.roster.values() if each.slot is not None])
 
@@ -577,7 +496,9 @@ class Performer:
             self._connect_to_router(process, anew=anew)
 
     def _connect_to_router(self, process: Process, *, anew: bool = False) -> None:
-        if process.slot is None or not process.ready or process.channel is None or process.estranged:
+        if process.slot is None or not process.ready or process.channel is None:
+            return
+        if process.revision != messages.REVISION:  # the router would not understand it
             return
         if process.router == self.router.number:
             return
@@ -589,58 +510,12 @@ class Performer:
             self._send(process.proc, messages.Route(alone=not self.router.has_elder), [line.fileno()])
             line.close()
 
-    def inherit_from_router(
-        self, settings: Settings, counted: Iterable[tuple[SiteName, orders.Figures, orders.Figures]] = ()
-    ) -> None:
-        """Take over what the router of an earlier daemon has, which ends: listeners, the line to its vault, figures."""
-        by_name = {str(address): address for address in settings.shared}
-        try:
-            given, figures = heirloom.ask(self._runtime.router)
-        except TimeoutError:  # it lives, and goes on one day: what it has is its own
-            self.router.take_vault(None)
-            self.router.has_elder = True
-            given, figures = [], {}
-        for name, sock in given:
-            if name == heirloom.VAULT:
-                self.router.take_vault(sock)
-            elif name not in by_name or not self.listeners.adopt(by_name[name], sock):
-                sock.close()
-        self.router.count_on(counted, figures)
-
-    # --- the keeper ---------------------------------------------------------------------------
-
     def _start_keeper(self, proc: ProcId) -> None:
-        capture = logs.Capture(self._log, SiteName("keeper"), None)
-        process = Process(proc, KEEPER, Generation(0), None, capture)
-        try:
-            out, err = capture.open()
-        except OSError as error:
-            self._tell(events.SpawnFailed(proc, f"no descriptors for it: {error}"))
+        process = self._own(proc, "keeper", KEEPER)
+        command = partial(own_processes.keeper, self._runtime.keeper, process, self.orphan_grace_s)
+        if not self._run(process, command):
             return
-        ours = None
-        try:
-            ours, theirs = letters.open_pair()
-            with theirs, heirloom.open_home(self._runtime.keeper) as home:
-                own = {
-                    "DJSUP_KEEPER_FD": str(theirs.fileno()),
-                    "DJSUP_KEEPER_HOME_FD": str(home.fileno()),
-                    "DJSUP_KEEPER_GRACE": str(self.orphan_grace_s),
-                }
-                command = _own_command("djsup.keeper", own, out, err, (theirs.fileno(), home.fileno()))
-                pid = self.processes.run(command, lambda end: self._ended(process, end))
-        except (processes.CannotRun, OSError) as error:
-            if ours is not None:
-                ours.close()
-            self._close_capture(process)
-            self._tell(events.SpawnFailed(proc, f"keeper: {error}"))
-            return
-        finally:
-            os.close(out)
-            os.close(err)
-        self._enrol(process, ours)
-        process.pid = capture.pid = pid
-        self._tell(events.ProcessStarted(proc, pid))
-        self._open_keeper(ours, pid)
+        self._open_keeper(process)
         with self.keeper.patience():
             for each in self.roster.values():
                 if each.farewell is not None and each.pid is not None:
@@ -648,8 +523,10 @@ class Performer:
                     fds = {**each.kept_fds(), letters.PIDFD: pidfd}
                     self.keeper.keep(each.proc, each.farewell, fds, each.pid)
 
-    def _open_keeper(self, channel: socket.socket, pid: Pid) -> None:
-        self.keeper.open(channel, lambda: self.processes.kill(pid, "SIGKILL"))
+    def _open_keeper(self, process: Process) -> None:
+        assert process.channel is not None
+        assert process.pid is not None
+        self.keeper.open(process.channel, partial(self.processes.kill, process.pid, "SIGKILL"))
 
     def _is_kept(self, process: Process, program: ProgramSettings) -> bool:
         """Have a program kept that is about to be run, if it is to outlive us and there is a keeper."""
@@ -869,6 +746,8 @@ class Performer:
                 process, f"pid {received.pid} speaks on the channel of pid {process.pid}"
             )
             return
+        if isinstance(received.message, messages.Loaded):
+            self.processes.come_forward(received.pid)
         match received.message:
             case messages.Loaded() as loaded if process.slot is None:
                 self._tell(
@@ -890,6 +769,7 @@ class Performer:
                 if not process.ready:  # an adopted one says it once more
                     self._tell(events.WorkerReady(proc))
                 process.ready = True
+                turns.take(received.pid, Turn.SHORT)
                 self._say_leaving(process)
                 self._connect_to_router(process)
             case messages.Drained(handed_over, closed, cut):
@@ -968,9 +848,12 @@ class Performer:
             return False
         return True
 
-    def reunite(self, left: TemplateLeft | WorkerLeft, site: SiteSettings, channel: socket.socket) -> None:
+    def reunite(
+        self, left: TemplateLeft | WorkerLeft, site: SiteSettings, channel: socket.socket, revision: int
+    ) -> None:
         """An orphan has called: this is its channel, and it gets pipes to print to."""
         process = self._adopted(left, site)
+        process.revision = revision
         out, err = process.capture.open()
         self._enrol(process, channel)
         self._send(process.proc, messages.Adopt(), [out, err, *process.capture.readers()])
@@ -1031,7 +914,7 @@ class Performer:
             process = Process(left.proc, site.name, left.generation, slot, capture, pid=left.pid)
             process.adopted = True
             process.ready = worker is not None and worker.stage is not Stage.BOOTING
-            process.router = EARLIER
+            process.router, process.revision = EARLIER, 0
             process.tls = _speaks_tls(site)
             self.roster[left.proc] = process
         return self.roster[left.proc]
@@ -1082,11 +965,11 @@ class Performer:
             process.tls,
             process.heir,
             process.farewell,
-            process.estranged,
+            process.revision,
         )
 
-    def go_on(self, holdings: Holdings, *, estranged: bool = False) -> None:
-        """Take over what the program had that ran before in this process, and spoke otherwise if it is ``estranged``."""
+    def go_on(self, holdings: Holdings) -> None:
+        """Take over what the program had that ran before in this process."""
         self.listeners.take_over(holdings.listeners)
         for name, generation, intake, outlet in holdings.handovers:
             ends = socket.socket(fileno=intake), socket.socket(fileno=outlet)
@@ -1100,26 +983,26 @@ class Performer:
         if holdings.vault is not None:
             self.router.take_vault(socket.socket(fileno=holdings.vault))
         for held in holdings.processes:
-            self._go_on_with(held, estranged=estranged)
+            self._go_on_with(held)
         for name, generation, heir in holdings.heirs:
             self.handovers.succeed(name, generation, heir)
             self._look_for_deserted(name, generation)
 
-    def _go_on_with(self, held: ProcessHeld, *, estranged: bool) -> None:
+    def _go_on_with(self, held: ProcessHeld) -> None:
         proc = held.proc
         capture = logs.Capture.resume(self._log, held.site, held.slot, held.pid, held.capture)
         process = Process(proc, held.site, held.generation, held.slot, capture, pid=held.pid)
         process.ready, process.boots, process.spoke = held.ready, held.boots, held.spoke
         process.adopted, process.tls, process.heir = held.adopted, held.tls, held.heir
         process.farewell = held.farewell
-        process.router, process.estranged = EARLIER, held.estranged or estranged
+        process.router, process.revision = EARLIER, held.revision
         self.roster[proc] = process
         if held.channel is not None:
             channel = socket.socket(fileno=held.channel)
             channel.setblocking(False)
             self._enrol(process, channel)
             if process.site == KEEPER:
-                self._open_keeper(channel, held.pid)
+                self._open_keeper(process)
             self._give_certificates(process)  # they may have been renewed in between
         if held.notifications is not None:
             process.notifications = self._notifications(proc, None, held.notifications)
@@ -1200,15 +1083,6 @@ class Performer:
         # What stands in the log already, line by line as it was printed, is not said again.
         details = "" if notice.kind in PRINTED else notice.details
         self._log.say(notice.text, notice.level.value, details, by=notice.by)
-
-
-def _own_command(
-    module: str, own: dict[str, str], out: int, err: int, fds: tuple[int, ...]
-) -> processes.Command:
-    """What runs a process of djsup's own: in the daemon's interpreter, with this environment and these descriptors."""
-    identity = processes.Identity()
-    arguments = (sys.executable, "-I", "-m", module)
-    return processes.Command(arguments, "/", processes.environment(identity, own), identity, out, err, fds)
 
 
 def _farewell(program: ProgramSettings) -> Farewell:

@@ -1,7 +1,7 @@
 """The daemon's side of the router: the channel to it, and the lines between it and the workers.
 
 Knows what the router was told and what it has said; the process itself is the performer's, and whether there is to be
-one, the core's (``core/router.py``).
+one, the core's (``core/server.py``).
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ import asyncio
 import os
 import socket
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from djsup import descriptors
 from djsup.core import events
 from djsup.core.model import SiteName
 from djsup.core.routes import routing_of
 from djsup.router import orders
 from djsup.router.orders import Figures
+from djsup.shell import heirloom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from djsup.core.events import Event
     from djsup.core.model import Address, Settings
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 
 DRAINED_KEPT = 1024
+MESSAGES_AT_ONCE = 64
+"""Then others have their turn."""
 EARLIER = -1
 """Among the numbers of routers: one that an earlier program of the daemon has started."""
 
@@ -34,7 +40,9 @@ EARLIER = -1
 class RouterLine:
     """What connects the daemon, the router and the workers. ``tell`` puts an event into the daemon's queue."""
 
-    def __init__(self, listeners: Listeners, tell: Callable[[Event], None]) -> None:
+    def __init__(self, home: Path, listeners: Listeners, tell: Callable[[Event], None]) -> None:
+        self.home = home
+        """Where the next daemon asks the router for what it has."""
         self.number = 0
         """Of the router that runs, from 1: a worker needs one line to each."""
         self._listeners = listeners
@@ -222,32 +230,53 @@ class RouterLine:
         """Go on from ``counted``; ``last`` is what the router had counted as it ended, if it has said so."""
         for name, before, so_far in counted:
             raw = last.pop(name, None)
-            self._before[name] = before.plus(so_far if raw is None else Figures(**raw))
+            self._before[name] = before.plus(so_far if raw is None else orders.figures_in(raw))
         for other, raw in last.items():
-            self._before[SiteName(other)] = Figures(**raw)
+            self._before[SiteName(other)] = orders.figures_in(raw)
+
+    def inherit(self, settings: Settings, counted: Iterable[tuple[SiteName, Figures, Figures]] = ()) -> None:
+        """Take over what the router of an earlier daemon has, which ends: listeners, the line to its vault, figures."""
+        by_name = {str(address): address for address in settings.shared}
+        try:
+            given, figures = heirloom.ask(self.home)
+        except TimeoutError:  # it lives, and goes on one day: what it has is its own
+            self.take_vault(None)
+            self.has_elder = True
+            given, figures = [], {}
+        for name, sock in given:
+            if name == heirloom.VAULT:
+                self.take_vault(sock)
+            elif name not in by_name or not self._listeners.adopt(by_name[name], sock):
+                sock.close()
+        self.count_on(counted, figures)
 
     def _hear(self) -> None:
         channel = self._channel
-        while channel is not None:
+        if channel is None:
+            return
+        for _ in range(MESSAGES_AT_ONCE):
             try:
                 found = orders.receive(channel)
             except BlockingIOError:
                 return
-            except (OSError, ValueError):
+            except ValueError:
+                continue
+            except OSError:
                 found = None
             if found is None:
                 self.close()
                 return
             message, fds = found
             if message["kind"] == "vault" and fds and not self._is_last:
-                self.take_vault(socket.socket(fileno=fds.pop(0)))
-            for fd in fds:
-                os.close(fd)
+                with suppress(OSError):  # it is no socket
+                    self.take_vault(socket.socket(fileno=fds[0]))
+                    del fds[0]
+            descriptors.close_all(fds)
             match message:
                 case {"kind": "waiting", "site": str(site)} if self.routes(SiteName(site)):
                     self._tell(events.RequestWaiting(SiteName(site)))
                 case {"kind": "figures", "sites": dict(sites)}:
                     for name, raw in sites.items():
-                        self._figures[SiteName(name)] = Figures(**raw)
+                        self._figures[SiteName(name)] = orders.figures_in(raw)
                 case _:
                     pass

@@ -12,6 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Self
 
 from djsup.shell import processes
+from djsup.turns import Turn
 
 if TYPE_CHECKING:
     from djsup.core.events import Exit
@@ -58,6 +59,7 @@ async def record(program: str, running: processes.Processes, pid: Pid, seconds: 
             stderr=said.fd,
             keep_fds=(found.fd,),
             orphan_signal="SIGTERM",
+            turn=Turn.LONG,
         )  # fmt: skip
         try:
             own = running.run(command, has_ended)

@@ -40,6 +40,7 @@ from djsup.shell import processes, sealed, shipment, signals, succession
 from djsup.shell.control import Refused
 from djsup.shell.estates import Estates
 from djsup.shell.runtime import ESTATES, KEEPER
+from djsup.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -225,6 +226,7 @@ class Upgrades:
             fds,
             whole_group=True,
             orphan_signal="SIGKILL",
+            turn=Turn.LONG,
         )
         try:
             pid = watched.run(command, ended.set_result)

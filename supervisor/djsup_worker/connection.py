@@ -81,6 +81,9 @@ class Connection(Wire):
         "unsent",
     )
 
+    counts = True
+    """Whether what is asked on it is somebody's request, for the scoreboard."""
+
     def __init__(
         self,
         loop: Loop,
@@ -135,7 +138,7 @@ class Connection(Wire):
             self._busy_or_gone(phase, mask)
             return
         try:
-            data = self._recv(READ_BYTES if phase != BODY else self._appetite())
+            data = self._recv(READ_BYTES) if phase != BODY else self._read_body()
         except BlockingIOError:
             return
         except OSError:
@@ -171,9 +174,9 @@ class Connection(Wire):
         elif mask & HANGUP:
             self.close()  # what it asked for and was not begun is for nobody
 
-    def _appetite(self) -> int:
+    def _read_body(self) -> bytes:
         assert self._body is not None
-        return self._body.appetite
+        return self._recv(self._body.appetite)
 
     def turn(self) -> None:
         """The request that waits in the buffer has its turn."""
@@ -484,7 +487,9 @@ class Connection(Wire):
         self.response = None
         now_ns = _monotonic_ns()
         took_ns = now_ns - response.began_ns
-        if loop.row.end(thread, response.status, took_ns, self.bytes_in, response.sent):
+        if not self.counts:
+            loop.row.rest(thread)
+        elif loop.row.end(thread, response.status, took_ns, self.bytes_in, response.sent):
             loop.row.note(response.line.what, response.status, now_ns, took_ns)
         if self._body is not None:
             # Not left to the last reference: an application's exception may keep the environ for long.

@@ -11,6 +11,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
+from djsup_worker.connection import Connection
 from djsup_worker.messages import shorten
 from djsup_worker.wsgi import describe
 
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 ANSWER_MAX_BYTES = 64 * 1024
 SHOWN_MAX_BYTES = 4 * 1024
 """How much of an unexpected answer is shown to the operator."""
+
+
+class Inquiry(Connection):
+    """The connection of a question. It counts for nothing: no client has asked."""
+
+    __slots__ = ()
+    counts = False
 
 
 class HealthQuestion:
@@ -50,7 +58,7 @@ class HealthQuestion:
     def ask(self) -> None:
         """Send the question; the answer comes through the loop."""
         self._forget_signal = _hear_django(self._tracebacks)
-        self._loop.add(self._theirs, ("", ""), ("127.0.0.1", "0"), scheme=self._scheme).movable = False
+        self._loop.add(self._theirs, ("", ""), ("127.0.0.1", "0"), Inquiry, self._scheme).movable = False
         self._loop.watch(self._ours.fileno(), select.EPOLLIN, self._ready)
         self._ours.send(
             (

@@ -24,6 +24,10 @@ says what a note is, eight that name the connection, four with the length of wha
                       C  it is closed, or ends without the router
                       L  this worker leaves: pass it nothing more (it names no connection)
 
+The two may be of different versions of one REVISION (``messages.py``): a note that is not known is passed over, and a
+descriptor with it is closed; none comes from a worker. What is behind a note's known part is for those who know it, and so
+are other fields of a description.
+
 The line's end is the other's end. Connections live on while another process has a copy (``router/vault.py``): the
 worker goes on with the requests that it has. Whoever is to end a connection for all must shut it down (shutdown(2)).
 """
@@ -45,7 +49,7 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tu
 
 from djsup_worker.body import ChunkedBody, SizedBody
 from djsup_worker.connection import BODY, GONE, HEAD, IDLE, READ_BYTES, RUNNING, Connection
-from djsup_worker.limits import BYTE_NS, SECOND_NS
+from djsup_worker.limits import SECOND_NS
 from djsup_worker.scoreboard import CONNECTIONS_AT, TAKEN_AT
 from djsup_worker.wsgi import complain, describe
 
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
 Secure = Callable[[socket.socket, Tuple[str, str], Tuple[str, str], str], None]
 """Takes a connection in that is to speak TLS: its local and its peer's address, and the name that it asks for."""
 NEW, RESUME, DROP, WHOLE = b"NRDT"
+TAKES = (NEW, WHOLE)
 HAS, SAID, IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES = b"H", b"S", b"I", b"J", b"W", b"C", b"L"
 NUMBER = struct.Struct("=Q")
 LENGTH = struct.Struct("=H")
@@ -139,36 +144,19 @@ class Routed(Connection):
         if not hand.lost and self.phase == HEAD:
             self.close()  # the router took it for whole
 
-    def ready(self, mask: int) -> None:
-        """The descriptor can be read, or written, or is broken."""
-        if self.phase == BODY and isinstance(self._body, ChunkedBody) and not mask & select.EPOLLHUP:
-            self._look_for_chunks(self._body)
-        else:
-            super().ready(mask)
-
-    def _look_for_chunks(self, body: ChunkedBody) -> None:
-        """Take what is there of a body of which nobody knows the end before it was read: so it is looked at first."""
-        try:
-            data = self.sock.recv(body.appetite, PEEK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.close()
-            return
-        self.since_ns = min(_monotonic_ns(), self.since_ns + len(data) * BYTE_NS)
-        self._feed_body(data)
+    def _read_body(self) -> bytes:
+        body = self._body
+        if isinstance(body, SizedBody):
+            return self._recv(min(body.left, body.appetite))
+        assert body is not None
+        # Nobody knows its end before it was read: it is looked at, and taken as far as it goes (``_take_no_more``).
+        return self.sock.recv(body.appetite, PEEK)
 
     def _take_no_more(self, data: bytes, rest: Optional[bytes]) -> Optional[bytes]:
         """The next request is left where it is."""
         if isinstance(self._body, ChunkedBody):
             self._recv(len(data) - len(rest or b""))
         return rest if rest is None else b""
-
-    def _appetite(self) -> int:
-        body = self._body
-        return min(body.left, body.appetite) if isinstance(body, SizedBody) else super()._appetite()
 
     def leave(self) -> bool:
         """It goes back to the router when its answer is out, and to no other worker."""
@@ -252,7 +240,7 @@ class Link:
         self._parked: Dict[bytes, Routed] = {}
         self._view = memoryview(bytearray(MESSAGE_MAX_BYTES))
         self._into: List[memoryview] = [self._view]
-        self._todo: Deque[Tuple[int, bytes, bytes, Any]] = deque()
+        self._todo: Deque[Tuple[int, bytes, bytes, List[int]]] = deque()
         self._outbox: List[bytes] = []
         self._waits = False
         """Whether the poller is going to work."""
@@ -357,12 +345,13 @@ class Link:
             self._end()
             return
         data = bytes(view[:size])
+        fds = _descriptors(ancillary) if ancillary else []
         todo = self._todo
         at = 0
         while at < size:
             begins = at + DATA_AT
             ends = begins + _size_of(data, at + SIZE_AT)[0]
-            todo.append((data[at], data[at + 1 : at + SIZE_AT], data[begins:ends], ancillary))
+            todo.append((data[at], data[at + 1 : at + SIZE_AT], data[begins:ends], fds))
             at = ends
         self._see_to_it()
 
@@ -372,11 +361,13 @@ class Link:
         todo = self._todo
         began_ns = _monotonic_ns()
         while todo:
-            kind, number, data, ancillary = todo.popleft()
+            kind, number, data, fds = todo.popleft()
+            if fds and kind not in TAKES:
+                _close_all(fds)
             if kind == RESUME:
                 self._resume(number, data)
-            elif kind in (NEW, WHOLE):
-                self._take(number, data, ancillary, whole=kind == WHOLE)
+            elif kind in TAKES:
+                self._take(number, data, fds, whole=kind == WHOLE)
             elif kind == DROP:
                 self._forget(number)
             if hand.lost:
@@ -438,26 +429,24 @@ class Link:
             if not hand.lost and connection.phase != RUNNING:
                 connection.close()
 
-    def _take(self, number: bytes, data: bytes, ancillary: Any, *, whole: bool) -> None:
-        socks = [
-            socket.socket(fileno=fd)
-            for level, kind, value in ancillary
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-            for fd in array("i", value[: len(value) - len(value) % _FDS.itemsize])
-        ]
-        if len(socks) != 1:  # no descriptor was free for it
-            for sock in socks:
-                sock.close()
+    def _take(self, number: bytes, data: bytes, fds: List[int], *, whole: bool) -> None:
+        """Take a new connection in."""
+        try:
+            begins = LENGTH.size + LENGTH.unpack_from(data)[0]
+            note = json.loads(data[LENGTH.size : begins])
+            local, peer = (_ends(note[key]) for key in ("local", "peer"))
+            sock = socket.socket(fileno=fds.pop(0))
+        except (struct.error, ValueError, LookupError, TypeError):
+            # No descriptor was free for it, or it is not described.
             self.say(CLOSED, number)
             return
-        begins = LENGTH.size + LENGTH.unpack_from(data)[0]
-        note = json.loads(data[LENGTH.size : begins])
-        local, peer = (_ends(note[key]) for key in ("local", "peer"))
+        finally:
+            _close_all(fds)
         self._loop.row.add(TAKEN_AT, 1)
         if whole:
-            self._secure(socks[0], local, peer, str(note["name"]))
+            self._secure(sock, local, peer, str(note.get("name", "")))
             return
-        connection = self._loop.lend(socks[0], local, peer, Routed)
+        connection = self._loop.lend(sock, local, peer, Routed)
         connection.link = self
         connection.number = number
         connection.told = False
@@ -479,6 +468,29 @@ class Link:
             link.claim()
         if loop.departure is not None:
             loop.departure.one_less()
+
+
+def _descriptors(ancillary: Any) -> List[int]:
+    """Those that came with a message."""
+    return [
+        fd
+        for level, kind, value in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for fd in array("i", value[: len(value) - len(value) % _FDS.itemsize])
+    ]
+
+
+def _close_all(fds: List[int]) -> None:
+    """Close what nobody has taken, without a wait."""
+    while fds:
+        fd = fds.pop()
+        try:
+            sock = socket.socket(fileno=fd)
+        except OSError:  # it is no socket
+            os.close(fd)
+        else:
+            _linger_not(sock)
+            sock.close()
 
 
 def _ends(raw: Any) -> Tuple[str, str]:

@@ -5,6 +5,9 @@ A channel is a ``SOCK_SEQPACKET`` socketpair: one message is one datagram, one J
 the message's docstring names. The daemon takes the sender's pid from the kernel
 (``SCM_CREDENTIALS``), never from a message.
 
+The two sides may be of different versions: workers outlive an upgrade of the daemon. So what is not known is passed over, be
+it a kind, a field, or descriptors behind those that are; and a field that is added has a default.
+
 This module is imported by both sides and runs on the oldest Python that a site may have.
 """
 
@@ -19,7 +22,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Type, Union
 
 REVISION = 2
 """Grows when a message comes to mean something else with the same fields, or when a router and a worker speak otherwise
-(``link.py``): workers of before are replaced then."""
+(``link.py``): workers of before are replaced then, and no router is given to them."""
 MESSAGE_MAX_BYTES = 128 * 1024
 """The longest message; texts in it are cut to TEXT_MAX by their sender."""
 TEXT_MAX = 16 * 1024
@@ -218,6 +221,8 @@ class Orphan:
 
     ready: bool
     """It accepts: it is a worker, has said Ready, and was not told to go."""
+    revision: int = 0
+    """Its REVISION."""
 
 
 @dataclass(frozen=True)
@@ -354,10 +359,10 @@ _TYPES: Dict[str, Tuple[type, ...]] = {
 
 
 def decode(data: bytes) -> Message:
-    """The message in one datagram. Checks the kind, every field's presence and its type.
+    """The message in one datagram. Checks the kind, every field's presence and its type; passes over others than ours.
 
     Raises:
-        BadMessage: not JSON, an unknown kind, a field missing, unknown, or of another type.
+        BadMessage: not JSON, an unknown kind, a field missing, or of another type.
     """
     try:
         raw = json.loads(data)
@@ -365,16 +370,15 @@ def decode(data: bytes) -> Message:
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise BadMessage("no message: %r" % (data[:200],)) from error
     known = {each.name: str(each.type) for each in fields(kind)}
-    for name, value in raw.items():
-        if name not in known:
-            raise BadMessage("%s has no field %r" % (kind.__name__, name))
+    values = {name: value for name, value in raw.items() if name in known}
+    for name, value in values.items():
         allowed = _TYPES[known[name]]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
             raise BadMessage("%s.%s is %r" % (kind.__name__, name, value))
         if isinstance(value, list) and not all(isinstance(item, str) for item in value):
             raise BadMessage("%s.%s is %r" % (kind.__name__, name, value))
     try:
-        message: Message = kind(**raw)
+        message: Message = kind(**values)
     except TypeError as error:
         raise BadMessage("%s: %s" % (kind.__name__, error)) from error
     return message

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Callable, List, Optional, Sequence
 
 from djsup_worker.limits import SECOND_NS
-from djsup_worker.messages import Adopt, BadMessage, Drain, Orphan, receive, send
+from djsup_worker.messages import REVISION, Adopt, BadMessage, Drain, Orphan, receive, send
 
 if TYPE_CHECKING:
     from djsup_worker.loop import Loop
@@ -33,7 +33,7 @@ def call(home: str, fds: Sequence[int], *, ready: bool = False) -> Optional[sock
     channel.setblocking(False)
     try:
         channel.connect(home)
-        send(channel, Orphan(ready=ready), fds)
+        send(channel, Orphan(ready=ready, revision=REVISION), fds)
     except OSError:
         channel.close()
         return None
@@ -50,15 +50,17 @@ def answer(channel: socket.socket) -> Optional[Message]:
         found = receive(channel)
     except BlockingIOError:
         raise
-    except (OSError, BadMessage):
+    except BadMessage:
+        raise BlockingIOError from None  # of another version, whose answer comes next
+    except OSError:
         return None
     if found is None:
         return None
     message, fds = found
-    if isinstance(message, Adopt) and len(fds) == ADOPT_FDS:
+    if isinstance(message, Adopt) and len(fds) >= ADOPT_FDS:
         os.dup2(fds[0], 1)
         os.dup2(fds[1], 2)
-        for fd in fds[:2]:
+        for fd in (*fds[:2], *fds[ADOPT_FDS:]):
             os.close(fd)
         # The others stay open: writing does not fail in the moment in which this daemon is gone, too.
         return message
@@ -83,9 +85,7 @@ def wait_for_home(home: str, fds: Sequence[int], grace_s: float) -> Optional[soc
         if channel is None:
             time.sleep(EVERY_S)
             continue
-        waiter = select.poll()
-        waiter.register(channel.fileno(), select.POLLIN)
-        said = answer(channel) if waiter.poll(max(0.0, until - time.monotonic()) * 1000) else None
+        said = _await_answer(channel, until)
         if isinstance(said, Adopt):
             channel.setblocking(True)
             return channel
@@ -93,6 +93,15 @@ def wait_for_home(home: str, fds: Sequence[int], grace_s: float) -> Optional[soc
         if isinstance(said, Drain):
             return None
         time.sleep(EVERY_S)
+    return None
+
+
+def _await_answer(channel: socket.socket, until: float) -> Optional[Message]:
+    waiter = select.poll()
+    waiter.register(channel.fileno(), select.POLLIN)
+    while waiter.poll(max(0.0, until - time.monotonic()) * 1000):
+        with contextlib.suppress(BlockingIOError):
+            return answer(channel)
     return None
 
 

@@ -259,8 +259,8 @@ class RowWriter:
             self._row[THREADS_START + thread * THREAD_WORDS + 1] = ident
 
     def rest(self, thread: int) -> None:
-        """A thread runs nothing any more, for now."""
-        if thread < THREADS_MAX:
+        """A thread runs nothing any more, for now (-1: that was said already)."""
+        if 0 <= thread < THREADS_MAX:
             self._row[THREADS_START + thread * THREAD_WORDS] = 0
 
     def since_ns(self, thread: int) -> int:

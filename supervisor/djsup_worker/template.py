@@ -16,17 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, List, NoReturn, Tuple
 
 from djsup_worker import stacks
-from djsup_worker.messages import (
-    AccessLog,
-    BadMessage,
-    Fork,
-    ForkFailed,
-    Hello,
-    Stacks,
-    Welcome,
-    receive,
-    send,
-)
+from djsup_worker.messages import BadMessage, Fork, ForkFailed, Hello, Stacks, Welcome, receive, send
 from djsup_worker.orphan import silence, wait_for_home
 
 if TYPE_CHECKING:
@@ -46,7 +36,7 @@ class Birth:
     pipes: List[int]
     """The ends that the daemon reads from: while somebody holds them, writing does not fail."""
     told: List[Tuple[Message, List[int]]] = field(default_factory=list)
-    """What the daemon said before its Welcome, with the descriptors."""
+    """What the daemon said up to its Welcome, with the descriptors."""
 
 
 class Template:
@@ -96,7 +86,7 @@ class Template:
             message, fds = found
             for fd in fds:
                 os.set_inheritable(fd, False)
-            if isinstance(message, Fork) and len(fds) == FORK_FDS:
+            if isinstance(message, Fork) and len(fds) >= FORK_FDS:
                 self._fork(message, fds)
             elif isinstance(message, Stacks):
                 stacks.answer(message, fds)
@@ -136,13 +126,13 @@ class Template:
             channel = socket.socket(fileno=fds[0])
             os.dup2(fds[1], 1)
             os.dup2(fds[2], 2)
-            os.close(fds[1])
-            os.close(fds[2])
+            for fd in (*fds[1:3], *fds[FORK_FDS:]):
+                os.close(fd)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             send(channel, Hello())
             told: List[Tuple[Message, List[int]]] = []
             if _welcomed(channel, told):
-                status = self._work(Birth(message.slot, channel, fds[3:], told))
+                status = self._work(Birth(message.slot, channel, fds[3:FORK_FDS], told))
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
         except BaseException:  # noqa: BLE001  # nothing of the template's may go on in its child
@@ -151,24 +141,23 @@ class Template:
 
 
 def _welcomed(channel: socket.socket, told: List[Tuple[Message, List[int]]]) -> bool:
-    """Wait for the daemon's answer to Hello; False when it is gone, or says what it cannot have to say yet.
-
-    ``told`` gets what it has said before.
-    """
+    """Wait for the daemon's answer to Hello; False when it is gone. ``told`` gets what it has said."""
     waiter = select.poll()
     waiter.register(channel.fileno(), select.POLLIN)
     while waiter.poll(WELCOME_S * 1000):
         try:
             found = receive(channel)
-        except (OSError, BadMessage):
+        except BadMessage:
+            continue  # of another version
+        except OSError:
             return False
-        if found is None or not isinstance(found[0], (Welcome, AccessLog)):
+        if found is None:
             return False
-        if isinstance(found[0], Welcome):
-            return True
         for fd in found[1]:
             os.set_inheritable(fd, False)
-        told.append(found)
+        told.append(found)  # the Welcome, too: it may have brought something along
+        if isinstance(found[0], Welcome):
+            return True
     return False
 
 

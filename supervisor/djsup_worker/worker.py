@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
 from djsup_worker import https, leaving, mount
 from djsup_worker.access import Access
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 UNHEALTHY = 4
 """Exit status of a worker whose health question was not answered as expected."""
 STACKS_SIGNAL = signal.SIGRTMIN + 3
+REHEARSED = 204
 EXIT_S = 3.0
 """What the application's own exit functions and threads may take once everything is said."""
 
@@ -105,7 +106,7 @@ class Worker:
         self._row = row
         self._access = Access(self._loop, self._tell)
         self._access.ids.trusts = self._loop.trust.trusts
-        self._opened = False
+        self._opened = self._rehearses = False
         self._ear = Ear(boot.site, self._loop, Sampler(), self._hear)
         self._application = application
         self._redirect = self._hsts = ""
@@ -146,18 +147,14 @@ class Worker:
         self._hear_signals()
         self._channel.setblocking(False)
         self._ear.listen(self._channel)
-        if self._boot.health_path is None:
-            self._healthy()
-        else:
-            boot = self._boot
-            HealthQuestion(
-                self._loop,
-                boot.health_path or "/",
-                boot.health_host,
-                boot.health_expect,
-                self._judged,
-                "https" if boot.tls_listeners else "http",
-            ).ask()
+        boot = self._boot
+        path, expected = boot.health_path, boot.health_expect
+        if path is None:
+            # The site is not asked. But what is done for the first time takes long: no client shall wait for that.
+            self._loop.application, self._rehearses = _rehearse, True
+            path, expected = "/", REHEARSED
+        scheme = "https" if boot.tls_listeners else "http"
+        HealthQuestion(self._loop, path, boot.health_host, expected, self._judged, scheme).ask()
         self._loop.run()
         return self._status
 
@@ -193,7 +190,7 @@ class Worker:
         for door in self._doors:
             self._loop.add_door(door)
         self._loop.add_door(self._intake)
-        self._opened = True
+        self._opened, self._rehearses = True, False
         self._arrange()
         self._let_log()
         self._row.state("serving")
@@ -236,6 +233,8 @@ class Worker:
 
     def _arrange(self) -> None:
         """Put around the application what its settings want; the health question has the boot's time limit."""
+        if self._rehearses:
+            return
         application = self._application
         if self._opened:
             application = self._loop.timeouts.guard(application)
@@ -322,6 +321,12 @@ class Worker:
                 sys.stderr.flush()
             os._exit(0)
         watch_exit(0)
+
+
+def _rehearse(_environ: Any, start_response: Any) -> List[bytes]:
+    """The application of a worker's first request, where that is nobody's."""
+    start_response("%d Rehearsed" % REHEARSED, [])
+    return []
 
 
 def watch_exit(status: int) -> None:

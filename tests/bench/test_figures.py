@@ -117,7 +117,7 @@ def test_a_row_tells_failures_closed_connections_and_how_much_worse_the_worst_an
     kept = reloading.row(reloading.WAYS[0], seen, keep_alive=True)
     cells = [each.strip() for each in kept.strip("|").split("|")]
     assert cells == [
-        "djsup reload",
+        "djsup HUP",
         "kept",
         "10",
         "10 of 1,000",

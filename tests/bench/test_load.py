@@ -207,3 +207,37 @@ def test_clients_count_what_is_closed_and_what_fails() -> None:
     assert len(cuts) >= 4
     assert result.failed == result.closed == len(cuts)
     assert result.requests >= result.failed
+
+
+def test_requests_that_a_late_answer_makes_late_count_from_when_they_were_due() -> None:
+    """One client is answered for long, the other waits until after the end."""
+    asked: list[socket.socket] = []
+    over = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        with suppress(OSError):
+            if not asked:
+                while connection.recv(65536):
+                    if not asked:
+                        time.sleep(0.5)
+                    asked.append(connection)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            else:
+                over.wait(30)
+                ok_and_close(connection)
+
+    def enough() -> bool:
+        return len(asked) >= 20
+
+    with raw_server(answer) as port:
+        timer = threading.Timer(2.0, over.set)
+        timer.start()
+        begun = time.monotonic()
+        result = clients_see(port, Manner(every_s=0.05), enough)
+        took_s = time.monotonic() - begun
+        over.set()
+        timer.cancel()
+    late = [each for each in result.latencies_ms if each > 100]
+    # The first answer makes some seven late. The other client would have asked every 50 ms.
+    assert len(late) >= 7 + 10, result.latencies_ms
+    assert result.worst_ms <= took_s * 1000 + 2000

@@ -45,27 +45,36 @@ def test_missing_program_is_named_with_its_package_and_the_verb_goes_on(
     assert "its tests are skipped" in line
 
 
-def test_virtualenv_is_filled_once_and_again_when_its_sources_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = virtualenv(tmp_path, "--dry-run", "-r", "requirements.txt")
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a virtualenv that was made and filled."""
+    folder = tmp_path_factory.mktemp("filled")
+    made = virtualenv(folder, "--dry-run", "-r", "requirements.txt")
     made.prepare(this_python())
     assert made.ready()
+    return folder
 
+
+def test_virtualenv_is_filled_once_and_again_when_its_sources_change(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unexpected(*_args: object, **_options: object) -> None:
         raise AssertionError("pip is called though nothing has changed")
 
     with monkeypatch.context() as patch:
         patch.setattr(Virtualenv, "_pip", unexpected)
-        virtualenv(tmp_path, "--dry-run", "-r", "requirements.txt").prepare(this_python())
-    (tmp_path / "requirements.txt").write_text("# changed\n")
-    assert not virtualenv(tmp_path).ready()
+        virtualenv(filled, "--dry-run", "-r", "requirements.txt").prepare(this_python())
+    (filled / "requirements.txt").write_text("# changed\n")
+    assert not virtualenv(filled).ready()
 
 
-def test_failed_pip_shows_the_end_of_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_pip_shows_the_end_of_its_log(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (filled / "requirements.txt").write_text("# changed once more\n")
+    failing = virtualenv(filled, "--no-index", "djsup-has-no-such-dependency")
     with pytest.raises(Failure, match="log"):
-        virtualenv(tmp_path, "--no-index", "djsup-has-no-such-dependency").prepare(this_python())
+        failing.prepare(this_python())
     assert "No matching distribution found" in capsys.readouterr().out
+    assert not failing.ready()
 
 
 def test_interpreter_that_does_not_run_is_none(tmp_path: Path) -> None:

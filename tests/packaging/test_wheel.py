@@ -38,7 +38,7 @@ def test_wheel_holds_the_dashboards_files(names: set[str]) -> None:
 def test_wheel_names_the_command_and_the_licence(wheel: Path, names: set[str]) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (points,) = (name for name in names if name.endswith("entry_points.txt"))
-        assert "djsup = djsup.cli:main" in archive.read(points).decode()
+        assert "djsup = djsup.__main__:main" in archive.read(points).decode()
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -68,4 +68,4 @@ def test_editable_install_is_this_very_tree() -> None:
         assert package.__file__ is not None
         assert Path(package.__file__).is_relative_to(ROOT / root)
     (command,) = (point for point in distribution("djsup").entry_points if point.group == "console_scripts")
-    assert (command.name, command.value) == ("djsup", "djsup.cli:main")
+    assert (command.name, command.value) == ("djsup", "djsup.__main__:main")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from djsup.router.clients import Client
 from djsup.router.loop import LOOK_AGAIN_S, LOOKS_AT_ONCE
 from djsup.router.vault import Vault
-from router.test_routing import REQUESTS, SHOP, A, B, Slow, get, wait_until
-from router.world import WAIT_S, World, answers, route, world
+from router.test_routing import REQUESTS, SHOP, A, B, Slow, get
+from router.world import WAIT_S, World, answers, route, wait_until, world
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,24 @@ def test_what_was_sent_on_a_connection_that_is_shut_down_is_no_request(three: Wo
                 assert client.recv(1) == b""
             wait_until(lambda: not three.router._clients)
     assert three.seen == []
+
+
+def test_what_a_worker_has_for_good_is_not_touched_though_the_vault_has_it_yet(three: World) -> None:
+    """A connection that speaks TLS was passed on, and the router did not live to have the vault drop it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        workers, _ = listener.accept()
+    client.settimeout(WAIT_S)
+    with client, workers:
+        three.lose_router()
+        three.put_into_vault(workers, tls=True, owner=1)
+        three.begin_another()
+        three.replace_router()
+        assert not three.router._clients
+        workers.sendall(b"still there")
+        assert client.recv(100) == b"still there"
+        workers.close()
+        assert client.recv(1) == b"", "the vault has it yet"
 
 
 @pytest.mark.parametrize("keepalive_s", [0.0, WAIT_S])

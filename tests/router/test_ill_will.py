@@ -14,8 +14,8 @@ import pytest
 from djsup.router import hello
 from djsup.router.sites import Worker
 from djsup_worker.link import HAS, LEAVES, NOBODY, NOTHING, NUMBER, SAID, Routed
-from router.test_routing import A, B, get, wait_until
-from router.world import WAIT_S, World, answers, world
+from router.test_routing import A, B, get
+from router.world import WAIT_S, World, answers, wait_until, world
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from conformance.test_smuggling import REFUSED
 from djsup.router.loop import READ_BYTES
 from djsup_worker.limits import Limits
-from router.world import WAIT_S, World, answers, route, world
+from router.world import WAIT_S, World, answers, route, wait_until, world
 from worker.inprocess import in_process
 
 A, B, SHOP = (
@@ -185,15 +184,22 @@ def test_a_flood_of_one_site_waits_in_its_own_queue_and_is_turned_away_beyond_it
         wait_until(lambda: (figures.queued, figures.waited, figures.turned_away) == (0, 2, 1))
 
 
+def is_idle(made: World) -> bool:
+    """Whether the router has heard of workers, and that none of them has a request."""
+    lines = list(made.router._lines.values())
+    return bool(lines) and all(each.open and not each.lent for each in lines)
+
+
 def test_whether_an_answer_has_a_body_is_for_its_own_request_to_say() -> None:
     slow = Slow()
     with world(route("a", "a.example", threads=1, queue=0), workers=1) as made:
         made.application = slow
         with made.connect() as busy, made.connect() as client:
             for sent in (get("a.example"), get("a.example").replace(b"GET", b"HEAD")):
+                wait_until(lambda: is_idle(made))
                 client.sendall(sent)  # from now on the router knows it at sight
                 assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
-            wait_until(lambda: not any(each.lent for each in made.router._lines.values()))
+            wait_until(lambda: is_idle(made))
             busy.sendall(get("a.example", "/slow"))
             assert slow.busy.acquire(timeout=WAIT_S)
             client.sendall(get("a.example"))
@@ -269,10 +275,3 @@ def test_a_busy_worker_delays_nobody_while_another_is_idle() -> None:
         finally:
             slow.go.set()
         assert answers(busy, 1) == [(200, b"a")]
-
-
-def wait_until(question: Any) -> None:
-    end = time.monotonic() + WAIT_S
-    while not question():
-        assert time.monotonic() < end
-        time.sleep(0.005)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +17,7 @@ from typing import Any
 from djsup.core.model import SiteName
 from djsup.core.routes import Routing, SiteRoute
 from djsup.router.loop import Loop as Router
-from djsup.router.vault import ENTRY, PUT, Vault, hold
+from djsup.router.vault import ENTRY, NOBODY, PUT, WORD_BYTES, Vault, hold
 from djsup_worker import scoreboard
 from djsup_worker.limits import Limits
 from djsup_worker.link import Link
@@ -88,17 +91,19 @@ class World:
         self.router.listen([(self.listener.dup(), False)])
         self._routing = InThread(self.router.run, lambda: self.do(self._end))
 
-    def put_into_vault(self, server: socket.socket) -> None:
+    def put_into_vault(self, server: socket.socket, *, tls: bool = False, owner: int = NOBODY) -> None:
         """Have a connection in the vault that no router has."""
         assert self._line is not None
-        entry = ENTRY.pack(900, 1 << 40, False, 0)
+        os.pwrite(self._table, owner.to_bytes(WORD_BYTES, sys.byteorder), 900 * WORD_BYTES)
+        entry = ENTRY.pack(900, 1 << 40, tls, 0)
         socket.send_fds(self._line, [bytes((PUT,)) + entry], [server.fileno()])
 
     def keep_in_a_vault(self) -> None:
         """Have a vault from now on; it runs in a thread."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         table = os.memfd_create("table")
-        os.ftruncate(table, 8 * 1000)
+        os.ftruncate(table, WORD_BYTES * 1000)
+        self._table = table
         self._line = ours.dup()
         vault = Vault(ours, os.dup(table))
         story = InThread(lambda: hold(theirs, table), lambda: None)
@@ -130,16 +135,21 @@ class World:
 
     def _connect(self, site: str, loop: Loop, name: int) -> None:
         routers, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.give_line(workers, loop, name)
+        self.do(lambda: self.router.add_worker(SiteName(site), routers, name))
+
+    def give_line(self, line: socket.socket, loop: Loop | None = None, name: int = 1) -> None:
+        """Give a worker a line to a router: the first one, or this one."""
 
         def link() -> None:
             while lines:
-                Link(loop, lines.pop(0))
+                Link(of, lines.pop(0))
 
+        of = self._workers[0][1] if loop is None else loop
         lines = self._lines.setdefault(name, [])
-        lines.append(workers)
-        loop.on_wake[2] = link
-        loop.wake(2)
-        self.do(lambda: self.router.add_worker(SiteName(site), routers, name))
+        lines.append(line)
+        of.on_wake[2] = link
+        of.wake(2)
 
     def _end(self) -> None:
         self.router.ended = True
@@ -212,9 +222,35 @@ def world(*routes: SiteRoute, workers: int = 2) -> Iterator[World]:
         for each in routes:
             for _ in range(workers):
                 made.add_worker(each.site)
+        wait_until(
+            lambda: sum(each.open for each in list(made.router._lines.values())) == len(routes) * workers
+        )
         yield made
     finally:
         made.close()
+
+
+@contextlib.contextmanager
+def strange() -> Iterator[int]:
+    """A descriptor that is sent to who does not know it: in the end it is to be closed by all who got it."""
+    reading, writing = os.pipe()
+    try:
+        yield writing
+    except BaseException:
+        os.close(writing)
+        os.close(reading)
+        raise
+    os.close(writing)
+    closed, _, _ = select.select([reading], [], [], WAIT_S)
+    os.close(reading)
+    assert closed, "somebody has it yet"
+
+
+def wait_until(question: Any) -> None:
+    end = time.monotonic() + WAIT_S
+    while not question():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def answers(client: socket.socket, number: int) -> list[tuple[int, bytes]]:

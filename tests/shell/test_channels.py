@@ -42,13 +42,23 @@ def test_descriptors_from_the_other_side_do_not_arrive() -> None:
     theirs.close()
 
 
+def test_what_another_version_says_more_is_passed_over() -> None:
+    ours, theirs = channels.open_pair()
+    theirs.send(b'{"kind": "Orphan", "ready": true, "tomorrow": {"a": 1}}')
+    received = channels.receive(ours)
+    assert received is not None
+    assert received.message == messages.Orphan(ready=True)
+    ours.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"x",
         b"{}",
         b'{"kind": "Nonsense"}',
-        b'{"kind": "Ready", "more": 1}',
+        b'{"kind": "Fork", "proc": 1}',
         b'{"kind": "LoadFailed", "error": 5}',
         b"[]",
     ],

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from djsup.core.events import Exit
 from djsup.core.model import Pid
 from djsup.shell.processes import CannotRun, Command, Identity, Processes, environment
+from scheduling import knows_sessions, session_niceness
 
 Story = Callable[[Processes], Awaitable[None]]
 
@@ -109,6 +111,27 @@ def test_a_process_of_another_user_has_none_of_roots_groups(tmp_path: Path) -> N
     uid, *groups = out.read_text().split()
     assert uid != "0"
     assert "0" not in groups
+
+
+@knows_sessions
+def test_what_stands_back_does_so_until_it_need_not_or_for_a_while() -> None:
+    async def story(processes: Processes) -> None:
+        command = python("import time; time.sleep(60)")
+        ends: asyncio.Queue[Exit] = asyncio.Queue()
+        patient = processes.run(replace(command, stands_back_s=60.0), ends.put_nowait)
+        impatient = processes.run(replace(command, stands_back_s=0.2), ends.put_nowait)
+        plain = processes.run(command, ends.put_nowait)
+        assert [session_niceness(each) for each in (patient, impatient, plain)] == [10, 10, 0]
+        processes.come_forward(patient)
+        assert [session_niceness(each) for each in (patient, impatient)] == [0, 10]
+        async with asyncio.timeout(10):
+            while session_niceness(impatient):  # noqa: ASYNC110 -- nobody tells
+                await asyncio.sleep(0.01)
+        for each in (patient, impatient, plain):
+            processes.kill(each, "SIGKILL")
+            await ends.get()
+
+    in_loop(story)
 
 
 def test_strays_are_reaped_and_children_that_are_known_are_told() -> None:

@@ -27,6 +27,8 @@ from djsup.client import Client
 T = TypeVar("T")
 WAIT_S = 30.0
 """The longest wait for anything; a slow machine is no reason to fail, a hang is."""
+COMMAND_S = 60.0
+"""The longest that a command may take."""
 
 
 _PORTS = itertools.cycle(range(12_000, 32_000))
@@ -269,7 +271,7 @@ class DaemonUnderTest:
         assert self.process is not None
         return self.process.pid
 
-    def run(self, *arguments: str, timeout_s: float = 60.0) -> Result:
+    def run(self, *arguments: str, timeout_s: float = COMMAND_S) -> Result:
         """Run one command of djsup against this daemon."""
         done = subprocess.run(
             [*self.command, *arguments, "-c", str(self.config)],
@@ -277,7 +279,7 @@ class DaemonUnderTest:
         )  # fmt: skip
         return Result(done.returncode, done.stdout, done.stderr)
 
-    def done(self, *arguments: str, timeout_s: float = 60.0) -> Result:
+    def done(self, *arguments: str, timeout_s: float = COMMAND_S) -> Result:
         """As run, for a command that must work."""
         result = self.run(*arguments, timeout_s=timeout_s)
         assert result.status == 0, f"djsup {' '.join(arguments)}: {result}\n{self.log}"
@@ -295,6 +297,11 @@ class DaemonUnderTest:
         """What ``djsup reload SITE`` does, without a process for it; the outcome."""
         outcome: dict[str, Any] = self.ask("reload", sites=[site], wait=wait, **wishes)["sites"][0]
         return outcome
+
+    def reload_well(self, *sites: str) -> None:
+        """As reload, of these sites or of all, which must work."""
+        outcomes = Client(str(self.runtime)).call("reload", COMMAND_S, sites=list(sites))["sites"]
+        assert {each["result"] for each in outcomes} == {"done"}, f"{outcomes}\n{self.log}"
 
     def workers(self, site: str) -> list[dict[str, Any]]:
         workers: list[dict[str, Any]] = self.status(site)["workers"]

@@ -58,7 +58,7 @@ def other_interpreter() -> str:
 def environment(*requirements: str, version: str | None = None) -> Path:
     """The interpreter of a virtualenv with these requirements, made when there is none yet."""
     version = version or own_version()
-    base = interpreters()[version]
+    base = sys.executable if version == own_version() else interpreters()[version]
     key = hashlib.sha256(repr((base, requirements)).encode()).hexdigest()[:12]
     folder = CACHE / f"py{version}-{key}"
     CACHE.mkdir(parents=True, exist_ok=True)

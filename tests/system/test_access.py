@@ -50,7 +50,7 @@ def test_no_line_is_lost_while_files_are_moved_and_code_is_reloaded(
             daemon.signal(signal.SIGUSR1)
             wait_for((daemon.folder / "log/blog.access.log").exists, "the file of that name")
             if number == 2:
-                daemon.done("reload", "blog")
+                daemon.reload_well("blog")
     daemon.signal(signal.SIGTERM)
     assert daemon.wait_end() == 0
     found = lines(daemon)
@@ -96,7 +96,7 @@ def test_running_workers_take_over_another_format_and_a_site_has_its_own(
     assert daemon.done("logs", "blog", "--access").stdout == line + "\n"
     daemon.sites["blog"] += '\n[sites.blog.log]\naccess = "%m %U %v"\naccess_exclude = []\n'
     daemon.write()
-    daemon.done("reload", "shop")
+    daemon.reload_well("shop")
     assert {worker["pid"] for worker in daemon.workers("blog")} == before
     daemon.get("blog", "/healthz")
     wait_for(lambda: lines(daemon)[-1] == "GET /healthz blog", "the line of the new format")

@@ -49,7 +49,7 @@ def test_a_new_daemon_adopts_everything_and_no_client_notices(daemon: DaemonUnde
         daemon.ask("scale", site="blog", workers=3)
         wait_for(lambda: len(pids(daemon)) == 3, "a worker from the adopted template")
         blog.deploy("two")
-        daemon.done("reload")
+        daemon.reload_well()
         wait_for(lambda: all(is_over(pid) for pid in before), "the adopted workers to go")
         load.wait_for_requests(100)
     assert load.outcome.closed == 0, load.outcome.summary()
@@ -112,7 +112,7 @@ def test_a_latecomer_is_let_in_and_a_stranger_is_not(daemon: DaemonUnderTest, bl
     wait_for(lambda: not (daemon.runtime / "home.sock").exists(), "the latecomer to call")
     blog.deploy("two")
     with Load(daemon.ports["blog"], connections=4) as load:
-        daemon.done("reload")
+        daemon.reload_well()
     assert load.outcome.closed == 0, load.outcome.summary()
     wait_for(lambda: is_over(late), "the latecomer to drain")
 

@@ -119,6 +119,6 @@ def test_all_of_it_is_kept_and_cared_for(
     as_nobody = pwd.getpwnam("nobody").pw_uid
     wait_for(lambda: f"as {as_nobody} at" in daemon.log.splitlines()[-1], "what the program prints")
     assert helper(daemon)["status_text"] == f"as {as_nobody}", "what it says to the daemon of now"
-    daemon.done("reload")
+    daemon.reload_well()
     wait_for(lambda: helper(daemon)["pid"] != program, "the program to follow the reload")
     assert gone(program)

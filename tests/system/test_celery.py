@@ -71,7 +71,7 @@ def test_celery_works_off_what_beat_sends_follows_a_reload_and_leaves_nothing_be
 
     worker = worker_of_the_last_tick()
     assert worker == pid("celery")
-    daemon.done("reload", "blog")
+    daemon.reload_well("blog")
     successor = worker_of_the_last_tick(but=worker)
     assert successor == pid("celery")
     stopped = [each["text"] for each in daemon.events("blog") if each["kind"] == "program-stopped"]

@@ -201,11 +201,11 @@ def test_reloads_and_deaths_leave_no_descriptor_behind(daemon: DaemonUnderTest, 
     daemon.sites["blog"] += "\n[sites.blog.reload]\nkeep_previous = 0\n"
     daemon.write()
     daemon.start()
-    daemon.done("reload")
+    daemon.reload_well()
     process = psutil.Process(daemon.pid)
     settled = wait_for_settled(process, daemon)
     for _ in range(5):
-        daemon.done("reload")
+        daemon.reload_well()
         os.kill(min(pids(daemon)), signal.SIGKILL)
         wait_for(lambda: len(pids(daemon)) == 2, "the replacement")
     assert wait_for_settled(process, daemon) <= settled + 2

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import signal
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from system.daemon import DaemonUnderTest, wait_for
-from system.environments import own_version
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run sites as other users")
 
@@ -54,28 +49,13 @@ def application(environ, start_response):
 
 
 @pytest.fixture
-def python() -> Path:
-    """An interpreter that every user may run."""
-    found = Path("/usr/bin/python3")
-    if not found.exists():
-        pytest.skip("no /usr/bin/python3 that another user may run")
-    question = "import sys; print('%d.%d' % sys.version_info[:2])"
-    version = subprocess.run([found, "-c", question], capture_output=True, text=True, check=True).stdout
-    if version.strip() != own_version():
-        pytest.skip(f"/usr/bin/python3 is {version}, httptools is lent for {own_version()}")
-    return found
+def daemon(daemon_for_all: DaemonUnderTest) -> DaemonUnderTest:
+    return daemon_for_all
 
 
 @pytest.fixture
-def daemon() -> Iterator[DaemonUnderTest]:
-    """As the common one, in a folder that every user may enter: pytest closes its own whenever it is started."""
-    folder = Path(tempfile.mkdtemp(prefix="djsup-isolation-"))
-    folder.chmod(0o755)
-    under_test = DaemonUnderTest(folder)
-    yield under_test
-    under_test.stop()
-    print(f"--- the daemon's log ---\n{under_test.log}")
-    shutil.rmtree(folder)
+def python(python_for_all: Path) -> Path:
+    return python_for_all
 
 
 def bare_site(daemon: DaemonUnderTest, python: Path, name: str, user: str, more: str = "") -> Path:

@@ -192,7 +192,7 @@ def test_broken_site_runs_no_program_and_a_site_that_serves_at_last_does(site: S
     assert site.daemon.status("blog")["state"] == "failed"
     assert site.daemon.status("blog")["programs"] == []
     site.project.deploy()
-    site.daemon.done("reload", "blog")
+    site.daemon.reload_well("blog")
     site.one("plain")
 
 
@@ -204,7 +204,7 @@ def test_reload_replaces_a_program_or_tells_it_or_leaves_it_as_it_is_asked(site:
     before = {name: site.one(name)["pid"] for name in ("restart", "hup", "none")}
     for name in before:
         site.printed(f"{name}/0", "works")
-    site.daemon.done("reload", "blog")
+    site.daemon.reload_well("blog")
     site.one("restart", but=before["restart"])
     site.printed("hup/0", "read again")
     assert {name: site.one(name)["pid"] for name in ("hup", "none")} == {
@@ -270,7 +270,7 @@ def test_strangers_word_of_being_ready_is_not_heard(site: Site) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
         stranger.sendto(b"READY=1", address)
         stranger.sendto(b"READY=1", address)
-    site.daemon.done("reload", "blog")  # the daemon has read much since
+    site.daemon.reload_well("blog")  # the daemon has read much since
     assert site.programs("mute") == []
 
 

@@ -406,7 +406,7 @@ def test_reloads_behind_all_of_them_fail_no_request(stand: Stand) -> None:
         ]
         for number in range(2, 2 + RELOADS):
             stand.blog.deploy(f"version {number}")
-            stand.daemon.done("reload", "blog")
+            stand.daemon.reload_well("blog")
             for load in loads:
                 load.wait_for_requests(4)
     for load in loads:

@@ -8,7 +8,7 @@ import signal
 import socket
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def test_one_connection_asks_two_sites_wakes_one_and_outlives_a_reload(
         ours = connection.sock
         Project(daemon.folder / "blog").deploy("two", urls=URLS_OF_SHOP % {"version": "two", "health": 200})
         with Load(port, connections=4) as load:
-            daemon.done("reload", "blog")
+            daemon.reload_well("blog")
         assert (load.outcome.closed, load.outcome.failures) == (0, []), load.outcome.summary()
         wait_for(lambda: len(daemon.workers("blog")) == 2, "the old workers to go")
         assert ask(connection, "localhost") == (200, "two/")
@@ -101,8 +101,8 @@ CROWD: dict[str, tuple[int, Talk]] = {
         2,
         sends_many(("/", "blog/"), ("/shop/", "shop/shop/"), ("/slow/", "slow/slow/"), ("/", "blog/")),
     ),
-    "uploads": (2, uploads("/shop/upload", chunked=False)),
-    "uploads chunks": (2, uploads("/upload", chunked=True)),
+    "uploads": (2, uploads("/shop/upload", "/", "blog/", chunked=False)),
+    "uploads chunks": (2, uploads("/upload", "/", "blog/", chunked=True)),
     "is silent": (4, is_silent("/", "blog/")),
 }
 
@@ -232,18 +232,29 @@ def test_tls_is_told_apart_by_name_and_keeps_to_it(daemon: DaemonUnderTest, djan
                 assert "HTTP/1.1 421 " in said
 
 
-def handshake(trust: ssl.SSLContext, plain: socket.socket, name: str, pieces: int) -> str:
-    """What is said to a request for this name and one for another, after a ClientHello in pieces."""
+def handshake(
+    trust: ssl.SSLContext,
+    plain: socket.socket,
+    name: str,
+    pieces: int,
+    midway: Callable[[], None] = lambda: None,
+) -> str:
+    """What is said to a request for this name and one for another, after a ClientHello in pieces.
+
+    ``midway`` is called when the first piece is sent.
+    """
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     inside = trust.wrap_bio(incoming, outgoing, server_hostname=name)
     plain.settimeout(30)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def send() -> None:
+    def send(after_first: Callable[[], None] = lambda: None) -> None:
         data = outgoing.read()
         size = max(1, len(data) // pieces)
         for at in range(0, len(data), size):
             plain.sendall(data[at : at + size])
+            if not at:
+                after_first()
 
     def more(what: str) -> None:
         send()
@@ -251,6 +262,9 @@ def handshake(trust: ssl.SSLContext, plain: socket.socket, name: str, pieces: in
         assert data, f"the connection ended in {what}"
         incoming.write(data)
 
+    with suppress(ssl.SSLWantReadError):
+        inside.do_handshake()
+    send(midway)
     while True:
         try:
             inside.do_handshake()

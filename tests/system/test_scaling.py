@@ -130,7 +130,7 @@ def test_a_reload_of_a_site_that_sleeps_proves_the_new_code(
     assert daemon.run("reload", "blog").status == 1
     asleep(daemon)
     sleeper.deploy("two")
-    daemon.done("reload", "blog")
+    daemon.reload_well("blog")
     assert daemon.get("blog") == (200, b"two")
     site = asleep(daemon)
     assert site["last_reload"]["result"] == "done"

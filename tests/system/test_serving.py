@@ -72,7 +72,7 @@ def test_a_proxy_is_believed_for_as_long_as_the_configuration_names_it(
     daemon.start()
     assert seen() == ("203.0.113.9", True)
     daemon.site("blog", django)
-    daemon.done("reload", "blog")
+    daemon.reload_well("blog")
     assert seen() == ("127.0.0.1", False)
     wait_for(lambda: "name it in trusted_proxies" in daemon.log, "the hint")
 
@@ -237,16 +237,8 @@ def test_a_connection_that_the_import_opened_is_not_shared_by_workers(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run sites as other users")
-def test_a_site_runs_as_its_user(daemon: DaemonUnderTest) -> None:
-    python = Path("/usr/bin/python3")
-    question = "import sys; print('%d.%d' % sys.version_info[:2])"
-    if not python.exists():
-        pytest.skip("no /usr/bin/python3 that another user may run")
-    version = subprocess.run(
-        [python, "-c", question], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    if version != own_version():
-        pytest.skip(f"/usr/bin/python3 is {version}, httptools is lent for {own_version()}")
+def test_a_site_runs_as_its_user(daemon_for_all: DaemonUnderTest, python_for_all: Path) -> None:
+    daemon = daemon_for_all
     folder = daemon.folder / "bare"
     folder.mkdir()
     (folder / "app.py").write_text(
@@ -255,10 +247,7 @@ def test_a_site_runs_as_its_user(daemon: DaemonUnderTest) -> None:
         "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
         "    return [('%d %s' % (os.getuid(), os.getgroups())).encode()]\n"
     )
-    for each in (daemon.folder, *daemon.folder.parents):
-        if each.owner() == "root" and each.is_relative_to("/tmp") and each != Path("/tmp"):
-            each.chmod(0o755)
-    daemon.site("bare", python, more='wsgi = "app:application"\nuser = "nobody"')
+    daemon.site("bare", python_for_all, more='wsgi = "app:application"\nuser = "nobody"')
     daemon.start()
     status, body = daemon.get("bare")
     uid, groups = body.decode().split(" ", 1)

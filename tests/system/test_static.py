@@ -68,7 +68,7 @@ def test_a_reload_brings_the_static_files_of_the_deploy(
     daemon.start()
     collect(static, "two", "222222222222")
     blog.deploy("two")
-    daemon.done("reload", "blog")
+    daemon.reload_well("blog")
     assert fetch(daemon, "/static/site.css")[1] == b"two"
     status, body, cached = fetch(daemon, "/static/site.222222222222.css")
     assert (status, body) == (200, b"two")

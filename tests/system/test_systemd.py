@@ -136,7 +136,7 @@ def test_a_socket_of_systemd_is_served_by_its_name(daemon: DaemonUnderTest, djan
     wait_for(lambda: "Listening on" in daemon.log, "the socket")
     assert daemon.get("blog") == (200, b"one")  # the first connection starts it
     project.deploy("two")
-    daemon.done("reload")
+    daemon.reload_well()
     daemon.done("restart", "blog")
     daemon.wait_state("blog", "serving")
     assert daemon.get("blog") == (200, b"two")

@@ -20,7 +20,6 @@ import trustme
 
 from authority import Authority, PairFiles
 from system.daemon import WAIT_S, DaemonUnderTest, Project, free_port, wait_for
-from system.environments import own_version
 from system.load import Load
 
 TLS = """
@@ -111,7 +110,7 @@ def test_a_reload_under_tls_load_fails_no_request(
     daemon.start()
     with Load(port, connections=6, tls=authority.client_context()) as load:
         blog.deploy("second")  # of another length: a .pyc knows its source by size and second
-        daemon.done("reload", "blog")
+        daemon.reload_well("blog")
         load.wait_for_requests(100)
     assert load.outcome.bodies.keys() == {b"one", b"second"}, load.outcome.summary()
 
@@ -159,17 +158,10 @@ def test_a_bad_new_pair_changes_nothing_and_is_said(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run sites as other users")
 def test_a_site_serves_with_a_key_that_its_user_cannot_read(
-    daemon: DaemonUnderTest, authority: Authority, pair: PairFiles
+    daemon_for_all: DaemonUnderTest, python_for_all: Path, authority: Authority
 ) -> None:
-    python = Path("/usr/bin/python3")
-    question = "import sys; print('%d.%d' % sys.version_info[:2])"
-    if not python.exists():
-        pytest.skip("no /usr/bin/python3 that another user may run")
-    version = subprocess.run(
-        [python, "-c", question], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    if version != own_version():
-        pytest.skip(f"/usr/bin/python3 is {version}, httptools is lent for {own_version()}")
+    daemon = daemon_for_all
+    pair = authority.issue(daemon.folder, "localhost")
     folder = daemon.folder / "bare"
     folder.mkdir()
     (folder / "app.py").write_text(
@@ -180,12 +172,9 @@ def test_a_site_serves_with_a_key_that_its_user_cannot_read(
         "    except PermissionError: return [b'%d' % os.getuid()]\n"
         "    return [b'the key can be read']\n"
     )
-    for each in (daemon.folder, *daemon.folder.parents):
-        if each.owner() == "root" and each.is_relative_to("/tmp") and each != Path("/tmp"):
-            each.chmod(0o755)
     port = free_port()
     more = 'wsgi = "app:application"\nuser = "nobody"' + TLS.format(site="bare", port=port, pair=pair)
-    daemon.site("bare", python, more=more)
+    daemon.site("bare", python_for_all, more=more)
     daemon.start()
     with https(authority, port) as connection:
         assert page(connection) == (200, str(pwd.getpwnam("nobody").pw_uid).encode())

@@ -124,7 +124,9 @@ def test_a_worker_that_computes_is_asked_again_and_again_without_a_signal_and_pr
             assert [each["asked_by"] for each in found["processes"]] == ["message", "message"]
             assert sum(len(place["threads"]) for place in places_of_requests(found)) == threads
             for place in places_of_requests(found):
-                assert "computes" in [frame["function"] for frame in place["frames"]]
+                functions = [frame["function"] for frame in place["frames"]]
+                # Python 3.11 shows a generator that is just being resumed without its callers.
+                assert "computes" in functions or functions == ["counts"]
         profile = daemon.ask("profile", site="blog", seconds=1)
         assert profile["processes"][0]["error"] is None
         assert "deeper" in {function for _file, _line, function in profile["frames"]}

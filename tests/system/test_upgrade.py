@@ -69,7 +69,7 @@ def test_an_upgrade_keeps_processes_counters_and_connections(daemon: DaemonUnder
     daemon.write()
     daemon.start()
     blog.deploy("two")
-    daemon.done("reload")
+    daemon.reload_well()
     wait_for(
         lambda: daemon.status("blog")["programs"][0]["status_text"] == "cooks", "the program to be ready"
     )
@@ -135,7 +135,7 @@ def test_after_an_upgrade_the_daemon_cares_as_before(
     assert {each["pid"]: each["error"] for each in traced} == dict.fromkeys([*pids(daemon), template(daemon)])
     blog.deploy("two")
     with Load(daemon.ports["blog"], connections=4) as load:
-        daemon.done("reload")
+        daemon.reload_well()
     assert load.outcome.closed == 0, load.outcome.summary()
     wait_for(lambda: not psutil.pid_exists(other), "the kept worker to drain")
 

@@ -39,6 +39,37 @@ def test_new_limits_hold_from_now_on(make_site: MakeSite) -> None:
         assert user.answer().status == 413
 
 
+def test_no_client_waits_for_what_a_worker_does_for_the_first_time_and_nobody_is_asked_for_it(
+    make_site: MakeSite,
+) -> None:
+    site = make_site(
+        """
+        CALLS = []
+
+        def application(environ, start_response):
+            CALLS.append(environ["PATH_INFO"])
+            start_response("200 OK", [])
+            return [" ".join(CALLS).encode()]
+        """,
+        threads=2,
+    )
+    worker = site.start_worker()
+    names = [each.joinpath("comm").read_text() for each in Path(f"/proc/{worker.pid}/task").iterdir()]
+    assert len(names) == 3, "the monitor, which the first request starts, is there"
+    row = site.row()
+    assert (row.requests, row.accepted, row.bytes_out, row.classes) == (0, 0, 0, (0, 0, 0, 0, 0))
+    with client(site) as user:
+        assert user.get("/a").body == b"/a"
+    site.wait_for(lambda row: (row.requests, row.connections) == (1, 0))
+
+
+def test_a_health_question_counts_as_nobodys_request(make_site: MakeSite) -> None:
+    site = make_site(HELLO, health_path="/healthz")
+    site.start_worker()
+    assert site.row().requests == 0
+    site.wait_for(lambda row: row.connections == 0)
+
+
 def test_stacks_of_all_threads_are_written_on_the_signal(make_site: MakeSite, tmp_path: Path) -> None:
     site = make_site(
         """

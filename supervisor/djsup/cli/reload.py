@@ -12,7 +12,6 @@ from djsup.cli import figures, forecast, output
 from djsup.cli.progress import follow
 from djsup.cli.verb import DONE, FAILED, Target, Verb
 from djsup.client import Client, ClientError
-from djsup.config.forms import duration
 from djsup.core.snapshot import DAY_S
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | 
     """The seconds that a duration means, written as in the configuration; a wrong one is wrong usage."""
     if value is None:
         return None
+    from djsup.config.forms import duration  # noqa: PLC0415  # it needs pydantic, and a plain reload does not
+
     try:
         plain = value.replace(".", "", 1).isdigit()
         return float(duration(0, DAY_S).read(float(value) if plain else value))

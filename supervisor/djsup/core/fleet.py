@@ -1,4 +1,4 @@
-"""All pools and listeners and the dashboard: routes events, knows the nearest deadline, gives the snapshot.
+"""All pools and listeners and djsup's own processes: routes events, knows the nearest deadline, gives the snapshot.
 
 The one door into the core. ``handle`` takes what happened and gives what to do; nothing in here
 reads a clock or touches the world. What one site does about an event is decided in ``pool.py``.
@@ -11,9 +11,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from djsup.core.actions import Level, NoticeKind, Publish, Quit, StartDashboard
-from djsup.core.backoff import Backoff
-from djsup.core.death import in_words, last_words
+from djsup.core.actions import NoticeKind, Publish, Quit
 from djsup.core.events import (
     ConnectionWaiting,
     DeadlinePassed,
@@ -46,12 +44,11 @@ from djsup.core.events import (
 from djsup.core.keeper import Keeper
 from djsup.core.listeners import Listeners
 from djsup.core.memory import ProcessLeft
-from djsup.core.model import KEEPER, ROUTER, Generation, Pid, ProcId, SiteName, Slot
+from djsup.core.model import DASHBOARD, KEEPER, ROUTER, Generation, Pid, ProcId, SiteName, Slot
+from djsup.core.own_process import ROLES, OwnProcess
 from djsup.core.picture import site_snapshot
 from djsup.core.pool import Pool
-from djsup.core.program import Program
-from djsup.core.program import State as ProgramState
-from djsup.core.router import Router
+from djsup.core.server import Server
 from djsup.core.template import Template
 
 if TYPE_CHECKING:
@@ -61,6 +58,7 @@ if TYPE_CHECKING:
     from djsup.core.estate import Estate
     from djsup.core.events import Event, Replaced
     from djsup.core.model import Address, Settings
+    from djsup.core.program import State as ProgramState
     from djsup.core.snapshot import ReloadReport, SiteSnapshot
 
 
@@ -112,14 +110,15 @@ class Fleet:
         """Quit was said."""
         self._stopping = False
         self._pools: dict[SiteName, Pool] = {}
-        self._owners: dict[ProcId, SiteName | None] = {}
-        """Whose process it is; None: the dashboard's."""
+        self._owners: dict[ProcId, SiteName] = {}
+        """Whose process it is."""
         self._listeners = Listeners()
-        self._dashboard = Program("dashboard")
-        self._dashboard_binding = Backoff("dashboard")
-        self._dashboard_error: str | None = None
-        self._router = Router(self._listeners, partial(self._new_proc, ROUTER))
-        self._keeper = Keeper(partial(self._new_proc, KEEPER))
+        self._own = {owner: OwnProcess(owner, self._new_proc) for owner in ROLES}
+        """djsup's own processes."""
+        self._dashboard = Server(self._own[DASHBOARD], self._listeners)
+        self._router = Server(self._own[ROUTER], self._listeners)
+        self._servers = {DASHBOARD: self._dashboard, ROUTER: self._router}
+        self._keeper = Keeper(self._own[KEEPER])
         self._last_proc = 0
         self._touched: set[SiteName] = set()
         """Sites that something has happened to since ``take_estates``."""
@@ -187,8 +186,8 @@ class Fleet:
             if pool.deadline is not None and pool.deadline <= now:
                 out += self._do(pool, pool.handle(DeadlinePassed(), now))
         out += self._listeners.reconcile()
-        out += self._keep_dashboard(now)
-        out += self._router.keep(now)
+        for server in self._servers.values():
+            out += server.keep(now)
         out[:0] = self._keep_keeper(now)  # first: what is started here is given to it
         out += self._quit_if_done()
         return out
@@ -197,8 +196,7 @@ class Fleet:
     def deadline(self) -> float | None:
         """When it wants DeadlinePassed, if nothing happens before; None: it waits for events only."""
         times = [pool.deadline for pool in self._pools.values()]
-        times += [self._dashboard.deadline, self._dashboard_binding.next_at]
-        times += [self._router.deadline, self._keeper.deadline]
+        times += [self._dashboard.deadline, self._router.deadline, self._keeper.process.deadline]
         return min((each for each in times if each is not None), default=None)
 
     def running(self) -> Settings | None:
@@ -226,19 +224,16 @@ class Fleet:
     def bequest(self) -> tuple[tuple[Estate, ...], int, ProcessLeft, ProcessLeft]:
         """What the program needs that replaces the daemon's: the sites, the last process's name, dashboard, keeper."""
         sites = tuple(pool.bequest() for pool in self._pools.values())
-        return sites, self._last_proc, ProcessLeft.of(self._dashboard), ProcessLeft.of(self._keeper.process)
+        dashboard, keeper = (ProcessLeft.of(self._own[owner]) for owner in (DASHBOARD, KEEPER))
+        return sites, self._last_proc, dashboard, keeper
 
     def process(self, proc: ProcId) -> ProcessView | None:
         """What a process is; None when it is gone or was never asked for."""
         if proc not in self._owners:
             return None
         site = self._owners[proc]
-        if site is None:
-            return ProcessView(proc, ProcessKind.DASHBOARD, self._dashboard.pid)
-        if site == ROUTER:
-            return ProcessView(proc, ProcessKind.ROUTER, self._router.process.pid)
-        if site == KEEPER:
-            return ProcessView(proc, ProcessKind.KEEPER, self._keeper.process.pid)
+        if (own := self._own.get(site)) is not None:
+            return ProcessView(proc, ProcessKind(own.role.name), own.pid)
         pool = self._pools[site]
         program = pool.programs.process(proc) or pool.generations.hooks.process(proc)
         if program is not None:
@@ -253,9 +248,9 @@ class Fleet:
         """The dashboard's process."""
         return DashboardView(
             self.settings is not None and self.settings.dashboard is not None,
-            self._dashboard.state,
-            self._dashboard.pid,
-            self._dashboard_error,
+            self._dashboard.process.state,
+            self._dashboard.process.pid,
+            self._dashboard.error,
         )
 
     # --- events --------------------------------------------------------------------------------
@@ -283,11 +278,8 @@ class Fleet:
         site = self._owners[proc]
         if isinstance(event, (ProcessExited, SpawnFailed)):
             del self._owners[proc]
-        if site == ROUTER:
-            return self._router.handle(event, now)
-        if site == KEEPER:
-            return self._keeper.handle(event, now)
-        return self._dashboard_event(event, now) if site is None else self._tell(site, event, now)
+        own = self._own.get(site)
+        return self._tell(site, event, now) if own is None else own.handle(event, now)
 
     def _adopt(self, sites: tuple[Estate, ...], now: float) -> list[Action]:
         """Take the pools over as they are; what has to change is seen when the settings come."""
@@ -325,17 +317,15 @@ class Fleet:
             hooks = (each.proc for each in left.memory.generations.hooks)
             for proc in (*(each.proc for each in left.processes), *pool.programs.procs, *hooks):
                 self._owners[proc] = pool.site.name
-        dashboard = replaced.settings.dashboard
-        self._listeners.want(None, () if dashboard is None else (dashboard.listen,))
-        self._dashboard.remember(replaced.dashboard)
-        if replaced.dashboard.proc is not None:
-            self._owners[replaced.dashboard.proc] = None
-        self._router.change(replaced.settings.shared)  # a new one: it goes on where the one before was
-        ended = self._dashboard.end(now) if replaced.dashboard_anew else None
-        out += [] if ended is None else [ended]
-        if replaced.keeper is not None and replaced.keeper.proc is not None:
-            self._owners[replaced.keeper.proc] = KEEPER
-        return out + self._keeper.remember(replaced.keeper, now, anew=replaced.dashboard_anew)
+        self._serve(replaced.settings)  # a new router: it goes on where the one before was
+        for owner, known in ((DASHBOARD, replaced.dashboard), (KEEPER, replaced.keeper)):
+            if known is not None:
+                out += self._own[owner].inherit(known, now, anew=replaced.dashboard_anew)
+                if known.proc is not None:
+                    self._owners[known.proc] = owner
+        if replaced.keeper is not None:
+            self._keeper.adopt()
+        return out
 
     def _change_settings(self, event: SettingsChanged, now: float) -> list[Action]:
         if self._stopping:
@@ -364,9 +354,16 @@ class Fleet:
         if old is not None:
             text = f"the configuration was read again from {event.settings.file}"
             out.append(Publish(NoticeKind.SETTINGS_CHANGED, text, by=event.by))
-        self._router.change(event.settings.shared)
-        out += self._change_dashboard(old, event.settings, now)
+        self._serve(event.settings)
+        if old is not None and old.dashboard != event.settings.dashboard:
+            ended = self._dashboard.process.end(now)
+            out += [] if ended is None else [ended]
         return out
+
+    def _serve(self, settings: Settings) -> None:
+        """Have the dashboard and the router listen where these settings say."""
+        self._router.change(settings.shared)
+        self._dashboard.change(() if settings.dashboard is None else (settings.dashboard.listen,))
 
     def _remove(self, pool: Pool, by: str, now: float) -> list[Action]:
         """Refuse new connections first, then drain."""
@@ -387,14 +384,13 @@ class Fleet:
         out: list[Action] = []
         if not self._stopping:
             out.append(Publish(NoticeKind.STOPPING, "djsup stops", by=event.by))
-        again = self._stopping
+        at_once = event.at_once or self._stopping
         self._stopping = True
-        for owner in (None, *self._pools):
-            self._listeners.forget(owner)
-        routed = self._router.end(now, at_once=event.at_once or again)
+        for site in self._pools:
+            self._listeners.forget(site)
+        ended = [server.end(now, at_once=at_once) for server in self._servers.values()]
         out += self._listeners.reconcile()
-        ended = self._dashboard.kill() if event.at_once or again else self._dashboard.end(now)
-        out += [each for each in (routed, ended) if each is not None]
+        out += [each for each in ended if each is not None]
         for pool in list(self._pools.values()):
             out += self._do(pool, pool.handle(event, now))
         return out
@@ -403,12 +399,8 @@ class Fleet:
         if not self._listeners.knows(address):
             return []
         owner = self._listeners.bound(address)
-        if owner is None:
-            self._dashboard_error = None
-            self._dashboard_binding.reset()
-            return []
-        if owner == ROUTER:
-            self._router.bound()
+        if (server := self._servers.get(owner)) is not None:
+            server.bound()
             return []
         return self._tell(owner, event, now)
 
@@ -418,61 +410,9 @@ class Fleet:
         if not self._listeners.knows(address):
             return []
         owner = self._listeners.failed(address, error)
-        if owner == ROUTER:
-            return self._router.not_bound(address, error, now)
-        if owner is not None:
-            return self._tell(owner, event, now)
-        self._dashboard_error = f"cannot listen on {address}: {error}"
-        self._dashboard_binding.failed(now)
-        return [Publish(NoticeKind.LISTENER_FAILED, f"dashboard: {self._dashboard_error}", level=Level.ERROR)]
-
-    # --- the dashboard -------------------------------------------------------------------------
-
-    def _change_dashboard(self, old: Settings | None, new: Settings, now: float) -> list[Action]:
-        self._listeners.want(None, () if new.dashboard is None else (new.dashboard.listen,))
-        self._dashboard_error = None
-        self._dashboard_binding.reset()
-        self._listeners.retry(None)
-        if old is None or old.dashboard == new.dashboard:
-            return []
-        ended = self._dashboard.end(now)
-        return [] if ended is None else [ended]
-
-    def _dashboard_event(self, event: Event, now: float) -> list[Action]:
-        match event:
-            case ProcessStarted(_, pid):
-                self._dashboard.started(pid, now)
-                text = f"dashboard: runs (pid {pid})"
-                return [Publish(NoticeKind.DASHBOARD_STARTED, text)]
-            case SpawnFailed(proc, error):
-                return self._dashboard_ended(proc, f"could not be started: {error}", "", now)
-            case ProcessExited(proc, end):
-                return self._dashboard_ended(proc, in_words(end), last_words(end), now)
-            case _:
-                return []
-
-    def _dashboard_ended(self, proc: ProcId, text: str, details: str, now: float) -> list[Action]:
-        if not self._dashboard.exited(now):
-            return []
-        wait_s = (self._dashboard.backoff.next_at or now) - now
-        line = f"dashboard: died: {text}; started again in {wait_s:.1f} s"
-        return [Publish(NoticeKind.DASHBOARD_DIED, line, level=Level.ERROR, proc=proc, details=details)]
-
-    def _keep_dashboard(self, now: float) -> list[Action]:
-        late = self._dashboard.kill_if_late(now)
-        out: list[Action] = [] if late is None else [late]
-        if self._dashboard_binding.next_at is not None and self._dashboard_binding.allows(now):
-            self._dashboard_binding.hurry()
-            self._listeners.retry(None)
-            out += self._listeners.reconcile()
-        settings = None if self.settings is None else self.settings.dashboard
-        bound = settings is not None and self._listeners.ready(None, (settings.listen,))
-        self._dashboard.wanted = bound and not self._stopping
-        if self._dashboard.may_start(now):
-            proc = self._new_proc(None)
-            self._dashboard.start(proc)
-            out.append(StartDashboard(proc))
-        return out
+        if (server := self._servers.get(owner)) is not None:
+            return server.not_bound(address, error, now)
+        return self._tell(owner, event, now)
 
     # --- the keeper ----------------------------------------------------------------------------
 
@@ -486,7 +426,7 @@ class Fleet:
 
     # --- the books -----------------------------------------------------------------------------
 
-    def _new_proc(self, site: SiteName | None) -> ProcId:
+    def _new_proc(self, site: SiteName) -> ProcId:
         """Give out the next process's name."""
         self._last_proc += 1
         proc = ProcId(self._last_proc)

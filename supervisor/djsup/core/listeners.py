@@ -1,9 +1,9 @@
 """Which addresses are bound, and for whom.
 
-Knows owners (a site, or None: the dashboard) and what each needs; binds what somebody needs, closes
+Knows owners (a site, the dashboard, the router) and what each needs; binds what somebody needs, closes
 what nobody needs any more. An address has one owner at a time: where two need it, the second gets
 it when the first has let go. What an owner does with a verdict is decided in ``pool.py`` and
-``fleet.py``.
+``server.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from djsup.core.actions import BindListener, CloseListener
-from djsup.core.model import ROUTER
+from djsup.core.model import DASHBOARD, ROUTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +35,7 @@ class State(Enum):
 
 @dataclass(slots=True)
 class _Listener:
-    owner: SiteName | None
+    owner: SiteName
     state: State = State.ASKED
     error: str = ""
 
@@ -44,14 +44,14 @@ class Listeners:
     """All listeners of the fleet."""
 
     def __init__(self) -> None:
-        self._wanted: dict[SiteName | None, tuple[Address, ...]] = {}
-        self._stays: dict[SiteName | None, tuple[Address, ...]] = {}
+        self._wanted: dict[SiteName, tuple[Address, ...]] = {}
+        self._stays: dict[SiteName, tuple[Address, ...]] = {}
         """What each owner needs when the reload that it runs has ended well."""
         self._listeners: dict[Address, _Listener] = {}
         self._changed = False
         """Something else is needed than at the last reconciliation: with a thousand sites that is the exception."""
 
-    def want(self, owner: SiteName | None, addresses: Iterable[Address]) -> None:
+    def want(self, owner: SiteName, addresses: Iterable[Address]) -> None:
         """From now on this owner needs these addresses and no others."""
         wanted = tuple(addresses)
         if self._wanted.get(owner) != wanted:
@@ -65,7 +65,7 @@ class Listeners:
         else:
             self._stays[owner] = tuple(to)
 
-    def forget(self, owner: SiteName | None) -> None:
+    def forget(self, owner: SiteName) -> None:
         """This owner needs nothing any more."""
         self._stays.pop(owner, None)
         self._changed |= self._wanted.pop(owner, None) is not None
@@ -76,7 +76,7 @@ class Listeners:
         for address in self._wanted[owner]:
             self._listeners.setdefault(address, _Listener(owner, State.BOUND))
 
-    def retry(self, owner: SiteName | None) -> None:
+    def retry(self, owner: SiteName) -> None:
         """Ask again for what could not be bound for this owner."""
         failed = [
             address
@@ -106,14 +106,14 @@ class Listeners:
                     actions.append(BindListener(address))
         return actions
 
-    def bound(self, address: Address) -> SiteName | None:
+    def bound(self, address: Address) -> SiteName:
         """It is bound. Gives its owner."""
         listener = self._listeners[address]
         listener.state = State.BOUND
         listener.error = ""
         return listener.owner
 
-    def failed(self, address: Address, error: str) -> SiteName | None:
+    def failed(self, address: Address, error: str) -> SiteName:
         """It could not be bound. Gives its owner."""
         listener = self._listeners[address]
         listener.state = State.FAILED
@@ -125,15 +125,15 @@ class Listeners:
         return address in self._listeners
 
     def owner(self, address: Address) -> SiteName | None:
-        """Whose it is; None: the dashboard's, or nobody needs it."""
+        """Whose it is; None: nobody needs it."""
         listener = self._listeners.get(address)
         return None if listener is None else listener.owner
 
-    def ready(self, owner: SiteName | None, addresses: Iterable[Address]) -> bool:
+    def ready(self, owner: SiteName, addresses: Iterable[Address]) -> bool:
         """Whether all these addresses are bound for this owner."""
         return all(self._state(owner, address) is State.BOUND for address in addresses)
 
-    def problem(self, owner: SiteName | None, addresses: Iterable[Address]) -> str:
+    def problem(self, owner: SiteName, addresses: Iterable[Address]) -> str:
         """Why the addresses can't be had, all reasons in one line; empty: no reason, or not all answers are in."""
         addresses = tuple(addresses)
         if any(self._state(owner, address) is State.ASKED for address in addresses):
@@ -145,14 +145,14 @@ class Listeners:
         ]
         return "; ".join(errors)
 
-    def waiting_for(self, owner: SiteName | None, addresses: Iterable[Address]) -> str:
+    def waiting_for(self, owner: SiteName, addresses: Iterable[Address]) -> str:
         """What is still to come, for people: addresses that are not bound, and who holds them."""
         texts = []
         for address in addresses:
             listener = self._listeners.get(address)
             if listener is not None and listener.owner != owner:
-                holder = "the dashboard" if listener.owner is None else f'site "{listener.owner}"'
-                holder = "the router" if listener.owner == ROUTER else holder
+                own = {DASHBOARD: "the dashboard", ROUTER: "the router"}
+                holder = own.get(listener.owner, f'site "{listener.owner}"')
                 texts.append(f"{address} belongs to {holder}")
             elif listener is None or listener.state is not State.BOUND:
                 texts.append(f"{address} is not bound")
@@ -166,14 +166,12 @@ class Listeners:
         held = self._held(owner, addresses)
         return bool(held) and self._let_go(held, {owner})
 
-    def _held(
-        self, owner: SiteName | None, addresses: Iterable[Address]
-    ) -> set[tuple[Address, SiteName | None]]:
+    def _held(self, owner: SiteName, addresses: Iterable[Address]) -> set[tuple[Address, SiteName]]:
         """Those of these addresses that others have, and who has them."""
         there = ((address, self._listeners.get(address)) for address in addresses)
         return {(address, each.owner) for address, each in there if each is not None and each.owner != owner}
 
-    def _let_go(self, held: set[tuple[Address, SiteName | None]], waiting: set[SiteName | None]) -> bool:
+    def _let_go(self, held: set[tuple[Address, SiteName]], waiting: set[SiteName]) -> bool:
         for address, holder in held:
             stays = self._stays.get(holder)
             if stays is None or address in stays or holder in waiting:
@@ -182,6 +180,6 @@ class Listeners:
                 return False
         return True
 
-    def _state(self, owner: SiteName | None, address: Address) -> State:
+    def _state(self, owner: SiteName, address: Address) -> State:
         listener = self._listeners.get(address)
         return State.ASKED if listener is None or listener.owner != owner else listener.state

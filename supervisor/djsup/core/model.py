@@ -24,6 +24,8 @@ ROUTER = SiteName("(router)")
 """Among the owners of processes and listeners: no site, but the router of shared addresses. No table can have this name."""
 KEEPER = SiteName("(keeper)")
 """As above: the keeper of programs, should the daemon die."""
+DASHBOARD = SiteName("(dashboard)")
+"""As above: the dashboard."""
 
 SLOTS = 128
 """Rows in a site's scoreboard, and so the most workers that a site can have at one time."""

@@ -1,8 +1,8 @@
-"""One helper process that is kept running: the dashboard's, or one instance of a site's program.
+"""One helper process that is kept running: one of djsup's own, or one instance of a site's program.
 
 Knows one process, its patience and its backoff: states, the table of moves, when it is started
 again. A scheduled command (``job.py``) uses it too, and does not have it started again. Whether a
-program is wanted is decided in ``fleet.py`` (the dashboard) and in ``programs.py``.
+program is wanted is decided in ``programs.py``, and of djsup's own ones (``own_process.py``) in ``server.py`` and ``keeper.py``.
 Rule: nothing but ``Program._move`` sets its state.
 """
 

@@ -14,7 +14,7 @@ gets them, with nothing percent-encoded.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from djsup.core.model import SiteName
@@ -78,12 +78,15 @@ class Routing:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Routing:
-        """What ``to_json`` has given."""
+        """What ``to_json`` has given, of another version perhaps: what is not known here is passed over."""
+        known = {each.name for each in fields(SiteRoute)}
+        found = [{name: value for name, value in each.items() if name in known} for each in raw["sites"]]
         sites = tuple(
             SiteRoute(**{**each, "hosts": tuple(each["hosts"]), "site": SiteName(each["site"])})
-            for each in raw["sites"]
+            for each in found
         )
-        return cls(sites, tuple((host, origin) for host, origin in raw["redirects"]), raw["acme_dir"])
+        redirects = tuple((host, origin) for host, origin in raw.get("redirects", ()))
+        return cls(sites, redirects, raw.get("acme_dir"))
 
 
 def routing_of(settings: Settings, closed: Collection[SiteName] = ()) -> Routing:

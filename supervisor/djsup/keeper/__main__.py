@@ -56,17 +56,22 @@ class Keeper:
                 continue
             if letter is None:
                 return
-            self._do(letter)
+            try:
+                self._do(letter)
+            except (KeyError, TypeError, ValueError):  # of another version
+                letter.close()
 
     def _do(self, letter: letters.Letter) -> None:
         content = letter.content
         ward = self._wards.get(content.get("proc", 0))
-        match content["kind"]:
+        match content.get("kind"):
             case "grace":
                 self._grace_s = content["s"]
             case "keep" if ward is None:
                 farewell = Farewell(content["signal"], content["timeout_s"])
-                self._wards[content["proc"]] = Ward(content["proc"], farewell, letter.fds, content["pid"])
+                self._wards[content["proc"]] = Ward(
+                    content["proc"], farewell, letter.fds, content.get("pid", 0)
+                )
                 return
             case "born" if ward is not None and ward.pidfd is None:
                 with suppress(OSError):
@@ -138,7 +143,7 @@ class Keeper:
             # Until it has answered, or is gone, nothing is read here: what comes meanwhile is for the other.
             asker.settimeout(None)
             answer = letters.receive(asker)
-            self._taken = answer is not None and answer.content["kind"] == "taken"
+            self._taken = answer is not None and answer.content.get("kind") == "taken"
 
     @staticmethod
     def _give(asker: socket.socket, ward: Ward) -> None:

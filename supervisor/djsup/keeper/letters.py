@@ -24,6 +24,8 @@ From the keeper, to the next daemon that connects to its socket in the runtime d
 And from that daemon, once it holds everything in its own hands:
 
     {"kind": "taken"}
+
+The two sides may be of different versions. So what is not known is passed over, be it a kind, a field, or a descriptor's name.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ NOTIFY = "notify"
 PIDFD = "pidfd"
 TEXTS = {STDOUT: "stdout text", STDERR: "stderr text"}
 """Memory with the last of what it printed while no daemon was there."""
+
+NAMES = {STDOUT, STDERR, NOTIFY, PIDFD, *TEXTS.values()}
 
 WAIT_S = 5.0
 """The other side of a conversation is there and has nothing else to do."""
@@ -145,11 +149,14 @@ def receive(channel: socket.socket) -> Letter | None:
             pid, _uid, _gid = _CREDENTIALS.unpack(value[: _CREDENTIALS.size])
     try:
         content = dict(json.loads(data))
-        return Letter(content, dict(zip(content.get("fds", ()), fds, strict=True)), pid)
+        named = dict(zip(content.get("fds", ()), fds, strict=True))
     except (ValueError, TypeError) as error:  # no descriptor was left for those that came
         for fd in fds:
             os.close(fd)
         raise ValueError(f"no letter: {error}") from error
+    for name in named.keys() - NAMES:
+        os.close(named.pop(name))
+    return Letter(content, named, pid)
 
 
 def born(proc: int) -> bytes:
@@ -203,15 +210,18 @@ class Conversation:
             if letter is None:
                 raise ValueError("the keeper is gone")
             content = letter.content
-            if content["kind"] == "all":
+            if content.get("kind") == "all":
                 return
+            if content.get("kind") != "kept" or not {"proc", "pid"} <= content.keys():
+                letter.close()
+                continue
             self.kept[int(content["proc"])] = Kept(
                 int(content["pid"]),
-                bool(content["told"]),
-                bool(content["ready"]),
-                bool(content["alive"]),
-                content["status"],
-                content["lost"],
+                bool(content.get("told")),
+                bool(content.get("ready")),
+                bool(content.get("alive")),
+                content.get("status"),
+                content.get("lost", {}),
                 letter.fds,
             )
 

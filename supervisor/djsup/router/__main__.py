@@ -15,15 +15,20 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from typing import Any
 
+from djsup import descriptors
 from djsup.core.model import SiteName
 from djsup.core.routes import Routing
 from djsup.router import orders, vault
 from djsup.router.loop import Loop
 from djsup.router.vault import Vault
 from djsup.shell import heirloom
+from djsup_worker.messages import REVISION
 
 GONE = 0
+OTHER_REVISION = 3
+"""Exit status of a router that speaks otherwise than the workers that the daemon has."""
 VAULT_PAUSE_S = 1.0
 """A vault that dies sooner than this is not started again at once."""
 
@@ -77,8 +82,7 @@ class Router:
         with suppress(OSError, ValueError):
             while found := orders.receive(self._channel):
                 message, fds = found
-                for fd in fds:
-                    os.close(fd)
+                descriptors.close_all(fds)
                 if message["kind"] == "end":
                     return True
         return False
@@ -138,25 +142,32 @@ class Router:
             self._orphan()
             return
         message, fds = found
+        try:
+            self._obey(message, fds)
+        finally:
+            descriptors.close_all(fds)
+
+    def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
+        """Do what the daemon says. Descriptors that are taken are taken out of ``fds``."""
         if message["kind"] == "routing":
             self._loop.adopt(Routing.from_json(orders.value_in(fds.pop(0))))
             self._told.clear()
             if not self._routes:
                 self._routes = True  # what the vault has can be served now
                 self._open_vault()
-            self._listen(message["listeners"], message["tls"], fds)
+            self._listen(message["listeners"], message.get("tls", []), fds)
         elif message["kind"] == "worker":
-            line = socket.socket(fileno=fds.pop(0))
-            self._loop.add_worker(SiteName(message["site"]), line, message["name"])
+            site, name = SiteName(message["site"]), message["name"]
+            self._loop.add_worker(site, socket.socket(fileno=fds.pop(0)), name)
         elif message["kind"] == "alive":
-            self._loop.keep_only(set(message["names"]), set(message["drained"]))
+            self._loop.keep_only(set(message["names"]), set(message.get("drained", [])))
         elif message["kind"] == "gone":
-            self._loop.forget_worker(message["name"], drained=message["drained"])
+            self._loop.forget_worker(message["name"], drained=message.get("drained", False))
         elif message["kind"] == "end":
             self._is_last = True
 
     def _listen(self, addresses: list[str], tls: list[str], fds: list[int]) -> None:
-        socks = [socket.socket(fileno=fd) for fd in fds]
+        socks = [socket.socket(fileno=fds.pop(0)) for _ in addresses]
         self._listeners = list(zip(addresses, socks, strict=True))
         self._loop.listen([(sock, address in tls) for address, sock in self._listeners])
 
@@ -219,6 +230,11 @@ def main() -> int:
     for each in (channel, home, line):
         if each is not None:
             os.set_inheritable(each.fileno(), False)
+    if own["DJSUP_ROUTER_REVISION"] != str(REVISION):
+        sys.stderr.write(
+            "djsup was installed anew, and speaks otherwise with workers than this daemon's: djsup upgrade\n"
+        )
+        return OTHER_REVISION
     if "DJSUP_ROUTER_UID" in own:
         gid = int(own["DJSUP_ROUTER_GID"])
         os.setgroups([])

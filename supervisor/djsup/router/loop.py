@@ -104,6 +104,7 @@ HEAD_KEPT_MAX_BYTES = 2 * 1024
 IDLE_KIND, GONE_KIND, WAITS_KIND, CLOSED_KIND, LEAVES_KIND, HAS_KIND, SAID_KIND = (
     each[0] for each in (IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES, HAS, SAID)
 )
+RETURNS = (IDLE_KIND, GONE_KIND, CLOSED_KIND)
 ANY_HOST = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound to
 _monotonic = time.monotonic
 
@@ -902,6 +903,8 @@ class Loop:
         if kind == SAID_KIND:
             self._said(worker)
             return
+        if kind not in RETURNS:
+            return  # of another version
         client = worker.lent.pop(number, None)
         if client is None:
             client = worker.unclaimed.pop(number, None)
@@ -913,7 +916,7 @@ class Loop:
         if kind == CLOSED_KIND:
             client.holders.remove(worker)
             self._drop(client, shut=False)  # it may still be read from, for what was said to be read
-        elif kind in (IDLE_KIND, GONE_KIND):
+        else:
             self._came_back(client, worker, parked=kind == IDLE_KIND)
 
     def _claimed(self, worker: Worker, number: bytes) -> None:

@@ -15,6 +15,9 @@ From the router:
     {"kind": "waiting", "site": NAME}                    a request waits, and the site has no worker
     {"kind": "figures", "sites": {NAME: {...}}}          see ``Figures``; only what has changed
     {"kind": "vault"}                                    the line to the vault, for the next router
+
+The two sides may be of different versions: djsup may have been installed anew since the daemon was started, and a router
+outlives a daemon. So what is not known is passed over, be it a kind, a field, or descriptors behind those that are.
 """
 
 from __future__ import annotations
@@ -22,13 +25,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from djsup import descriptors
 
 MESSAGE_MAX_BYTES = 64 * 1024
-FDS_MAX = 64
 ROUTING_MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -63,6 +65,13 @@ def as_json(figures: Figures) -> dict[str, Any]:
     return asdict(figures)
 
 
+def figures_in(raw: Any) -> Figures:
+    """What ``as_json`` has given, of another version perhaps."""
+    told: dict[str, Any] = raw if isinstance(raw, dict) else {}
+    names = [each.name for each in fields(Figures)]
+    return Figures(**{name: told[name] for name in names if isinstance(told.get(name), (int, float))})
+
+
 def send(channel: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
     """Send one message.
 
@@ -77,21 +86,27 @@ def send(channel: socket.socket, message: dict[str, Any], fds: list[int] | None 
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """The next message and its descriptors; None: the other side is gone.
+    """The next message, which has a kind, and its descriptors; None: the other side is gone.
 
     Raises:
         BlockingIOError: nothing there now.
-        ValueError: it is no message.
+        ValueError: it is no message; its descriptors are closed.
     """
     try:
-        data, ancillary, _, _ = channel.recvmsg(
-            MESSAGE_MAX_BYTES, socket.CMSG_SPACE(FDS_MAX * descriptors.BYTES), socket.MSG_CMSG_CLOEXEC
-        )
+        data, ancillary, _, _ = channel.recvmsg(MESSAGE_MAX_BYTES, descriptors.ROOM, socket.MSG_CMSG_CLOEXEC)
     except ConnectionError:
         return None
     if not data:
         return None
-    return dict(json.loads(data)), descriptors.in_message(ancillary)
+    fds = descriptors.in_message(ancillary)
+    try:
+        message = dict(json.loads(data))
+        if "kind" not in message:
+            raise ValueError("a message without a kind")
+    except (ValueError, TypeError, RecursionError):
+        descriptors.close_all(fds)
+        raise ValueError(f"no message: {data[:200]!r}") from None
+    return message, fds
 
 
 def memory_of(value: Any) -> int:

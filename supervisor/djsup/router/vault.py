@@ -17,6 +17,10 @@ The line is a ``SOCK_SEQPACKET`` socketpair. A message is one byte and what foll
     from the vault    B  those eight bytes, and the table's descriptor: here it begins
                       P  as above
                       E  those eight bytes: that was all
+
+A vault outlives routers and upgrades, so the two may be of different versions. What is not known is passed over, and its
+descriptors are closed; entries and words stay as they are, and what is added goes into a note. A vault that cannot
+read an entry ends: the router starts one of its own version then, and fills it.
 """
 
 from __future__ import annotations
@@ -106,7 +110,7 @@ class Vault:
         found: list[tuple[int, int, int, bool, bytes]] = []
         try:
             vault = cls(line, _take_all(line, found))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, struct.error) as error:
             descriptors.close_all([fd for fd, *_ in found])
             raise OSError(f"the vault cannot be had: {error}") from error
         line.setblocking(False)
@@ -240,13 +244,11 @@ def hold(line: socket.socket, table: int) -> None:
             kind, rest = data[0], data[1:]
             if kind == PUT:
                 entries = list(_entries(rest))
-                if len(fds) != len(entries):  # no descriptor was free for some of them
-                    descriptors.close_all(fds)
-                    continue
-                for fd, (slot, number, tls, note) in zip(fds, entries, strict=True):
-                    if slot in held:
-                        descriptors.close_all([held[slot][0]])
-                    held[slot] = fd, ENTRY.pack(slot, number, tls, len(note)) + note
+                if len(fds) == len(entries):  # else no descriptor was free for some of them
+                    for slot, number, tls, note in entries:
+                        if slot in held:
+                            descriptors.close_all([held[slot][0]])
+                        held[slot] = fds.pop(0), ENTRY.pack(slot, number, tls, len(note)) + note
             elif kind == DROP:
                 for (slot,) in SLOT.iter_unpack(rest):
                     if slot in held:
@@ -254,6 +256,7 @@ def hold(line: socket.socket, table: int) -> None:
             elif kind == HAND:
                 with suppress(BrokenPipeError, ConnectionResetError):
                     _hand_over(line, rest, table, held)
+            descriptors.close_all(fds)
     descriptors.close_all([fd for fd, _ in held.values()])
 
 
@@ -295,14 +298,15 @@ def _take_all(line: socket.socket, found: list[tuple[int, int, int, bool, bytes]
         while True:
             data, fds = _receive(line)
             kind, rest = data[0], data[1:]
-            if kind == BEGIN and rest == token and fds:
-                table = fds.pop()
+            is_ours = rest[:TOKEN_BYTES] == token
+            if kind == BEGIN and is_ours and fds:
+                table = fds.pop(0)
             elif kind == PUT and table >= 0:
                 entries = list(_entries(rest))
                 found += ((fd, *entry) for fd, entry in zip(fds, entries, strict=False))
                 fds = fds[len(entries) :]
             descriptors.close_all(fds)  # what an earlier router had asked for, and did not live to read
-            if kind == END and rest == token and table >= 0:
+            if kind == END and is_ours and table >= 0:
                 return table
     except EOFError as error:
         raise ConnectionResetError("it is gone") from error

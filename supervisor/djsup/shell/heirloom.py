@@ -3,7 +3,8 @@
 A daemon that is killed takes no listener with it that a router accepts from. The next daemon asks for them at a socket
 in its runtime directory, which the earlier one had opened and the router has inherited: nobody but its user can enter
 that folder. A daemon knows the listeners again by what the kernel says of them. What the router has counted comes last,
-and the router's end of the conversation is closed when it acts no more.
+and the router's end of the conversation is closed when it acts no more. The two are of different versions where the next daemon
+is: a name that it does not know is passed over.
 """
 
 from __future__ import annotations
@@ -88,6 +89,6 @@ def ask(path: Path) -> tuple[list[tuple[str, socket.socket]], dict[str, Any]]:
             for _, sock in given:
                 sock.close()
             raise
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):
             pass
     return given, figures

@@ -98,9 +98,9 @@ class Home:
     def _hear(self, caller: socket.socket) -> None:
         try:
             found = messages.receive(caller)
-        except BlockingIOError:
-            return
-        except (OSError, messages.BadMessage):
+        except (BlockingIOError, messages.BadMessage):
+            return  # of another version: what it has to say comes next
+        except OSError:
             found = None
         if found is None:
             self._drop(caller)

@@ -19,9 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from djsup import sessions
+from djsup import sessions, turns
 from djsup.core.events import Exit
 from djsup.core.model import Pid
+from djsup.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _OOM_KILLS = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 _CONTROL_GROUP = re.compile(rb"^0::(.*)$", re.MULTILINE)
+ASK_AGAIN_S = 0.15
 _PAGE_BYTES = 4096
 _FILE_MAX_BYTES = 64 * 1024
 
@@ -113,6 +115,9 @@ class Command:
     """The signal that the kernel sends it when the daemon dies (prctl(2), PR_SET_PDEATHSIG); None: none."""
     announcement: tuple[int, bytes] | None = None
     """What it writes, and whereto, before it runs what it is to run: whoever reads it sees from whom it comes."""
+    turn: Turn = Turn.USUAL
+    stands_back_s: float = 0.0
+    """How long other sessions go before its own, at most."""
     umask: int = 0o022
     jail: Stage | None = None
     """The stage through which it is run; None: it is run as it is."""
@@ -192,6 +197,9 @@ class Processes:
         process = start(command)
         process.returncode = 0  # the reaping is done here, not by the object's destructor
         pid = Pid(process.pid)
+        turns.take(pid, command.turn)
+        if command.stands_back_s and turns.stand_back(pid):
+            asyncio.get_running_loop().call_later(command.stands_back_s, self.come_forward, pid)
         try:
             adopted = self.adopt(pid, on_exit)
         except OSError as error:
@@ -202,6 +210,11 @@ class Processes:
         if command.whole_group:
             self._with_group.add(pid)
         return pid
+
+    def come_forward(self, pid: Pid) -> None:
+        """Have a process that has loaded what it needs, or has stood back for long enough, do so no longer."""
+        if pid in self._pidfds and not turns.come_forward(pid):
+            asyncio.get_running_loop().call_later(ASK_AGAIN_S, self.come_forward, pid)
 
     def adopt(self, pid: Pid, on_exit: Callable[[Exit], None]) -> bool:
         """Watch over a process that exists already; False when there is none of that pid.

@@ -18,6 +18,7 @@ from djsup.core.generations import Generations
 from djsup.core.hooks import Hooks
 from djsup.core.keeper import Keeper
 from djsup.core.listeners import Listeners
+from djsup.core.own_process import OwnProcess
 from djsup.core.pool import Pool
 from djsup.core.program import Program
 from djsup.core.programs import Programs
@@ -139,15 +140,15 @@ PLANTED = [
         "the keeper ends before the programs",
         Keeper,
         "keep",
-        "self.process.wanted = wanted or self._holds",
-        "self.process.wanted = wanted",
+        "needed=wanted or self._holds",
+        "needed=wanted",
     ),
     Planted(
         "a keeper that has died is not missed",
-        Keeper,
+        OwnProcess,
         "keep",
-        "if self.process.may_start(now):",
-        "if self.process.may_start(now) and not self.process.backoff.count:",
+        "if self.may_start(now):",
+        "if self.may_start(now) and not (self.owner == KEEPER and self.backoff.count):",
         shown_by="29",
     ),
     Planted(
