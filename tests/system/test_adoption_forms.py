@@ -7,12 +7,14 @@ import pwd
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from authority import Authority
+from djsup.client import NotRunning
 from system.daemon import DaemonUnderTest, free_port, wait_for
 from system.load import Load
 from system.test_isolation import bare_site, daemon, python  # noqa: F401 - fixtures
@@ -56,8 +58,13 @@ def listener() -> Iterator[socket.socket]:
 def start(daemon: DaemonUnderTest, listener: socket.socket) -> None:  # noqa: F811 - a fixture's name
     """As systemd does, with the socket of its unit."""
     start_with(daemon, listener, "web")
-    wait_for((daemon.runtime / "control.sock").exists, "the daemon")
-    wait_for(lambda: [each["state"] for each in daemon.status()["sites"]] == ["serving"], "the site to serve")
+
+    def serves() -> bool:
+        with suppress(NotRunning):  # its socket is not there yet, or nobody listens yet
+            return [each["state"] for each in daemon.status()["sites"]] == ["serving"]
+        return False
+
+    wait_for(serves, "the site to serve")
 
 
 def pids(daemon: DaemonUnderTest) -> set[int]:  # noqa: F811 - as above

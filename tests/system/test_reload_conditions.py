@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
@@ -160,8 +161,13 @@ def test_a_worker_that_hears_nothing_during_two_reloads_hands_over_to_the_newest
         (tmp_path / "gate").touch()
         assert answer(busy).endswith(b"one")
         for client in (busy, idle):
-            client.sendall(GET)
-            assert answer(client).endswith(b"three")
+            wait_for(partial(answers_three, client), "an answer of the newest code on the same connection")
+
+
+def answers_three(client: socket.socket) -> bool:
+    """Whether the newest code answers; the old one may, until its worker has heard that it is to leave."""
+    client.sendall(GET)
+    return answer(client).endswith(b"three")
 
 
 def plainly(site: BareSite) -> None:

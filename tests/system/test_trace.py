@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
 import pytest
 
 from djsup.client import ClientError
@@ -139,6 +140,7 @@ def test_a_stopped_worker_is_said_to_be_stopped_and_answers_the_next_time(
     daemon.start()
     pid = daemon.workers("blog")[0]["pid"]
     os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "all its threads to stop")
     errors = {each["pid"]: each["error"] for each in daemon.ask("trace", site="blog")["processes"]}
     assert "stopped" in errors.pop(pid)
     assert set(errors.values()) == {None}
