@@ -262,7 +262,7 @@ def test_the_next_daemon_passes_over_what_a_keeper_of_another_version_says_more_
 
 
 def test_who_was_given_to_another_keeper_is_known_by_its_pidfd(stage: Stage) -> None:
-    with subprocess.Popen([sys.executable, "-c", SLEEP], start_new_session=True) as program:
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as program:
         pidfd = os.pidfd_open(program.pid)
         stage.line.keep(ProcId(7), TERM, {letters.PIDFD: pidfd}, Pid(program.pid))
         os.close(pidfd)
