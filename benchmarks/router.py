@@ -1,7 +1,9 @@
 """What the router costs: ``python -m benchmarks.router [SECONDS]`` asks the same site directly and through the router.
 
-Both ways are measured in turn with wrk, three times each, on a daemon of its own: a bare function, two workers. CPU time is
-that of all processes below the daemon, so the router counts, and wrk does not.
+Both ways are measured in turn with wrk, three times each, on a daemon of its own: a bare function, two workers, sixteen
+connections. Once the workers have as many threads as there are connections; once they have one each, so that most requests
+wait; and once each request takes a while besides. CPU time is that of all processes below the daemon, so the router
+counts, and wrk does not.
 """
 
 import re
@@ -33,7 +35,13 @@ listen = ["127.0.0.1:{shared}"]
 directory = "{folder}"
 wsgi = "bench:application"
 workers = 2
+threads = 8
 hosts = ["localhost"]
+[sites.shared_crowded]
+directory = "{folder}"
+wsgi = "bench:application"
+workers = 2
+hosts = ["crowded.localhost"]
 [sites.neighbour]
 directory = "{folder}"
 wsgi = "bench:application"
@@ -44,8 +52,20 @@ scaling = {{ start_asleep = true }}
 directory = "{folder}"
 wsgi = "bench:application"
 workers = 2
+threads = 8
 listen = ["127.0.0.1:{direct}"]
+[sites.direct_crowded]
+directory = "{folder}"
+wsgi = "bench:application"
+workers = 2
+listen = ["127.0.0.1:{crowded}"]
 """
+LOADS = (
+    ("a thread for each connection", "/", "localhost", "direct"),
+    ("one thread a worker: most requests wait", "/", "crowded.localhost", "crowded"),
+    (f"one thread a worker, {BUSY_S * 1000:.0f} ms a request", "/slow", "crowded.localhost", "crowded"),
+)
+"""What is said of it, the path, the host on the shared address, the address of the direct way."""
 
 
 def main() -> int:
@@ -53,7 +73,7 @@ def main() -> int:
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ports = {"direct": _free_port(), "shared": _free_port()}
+        ports = {name: _free_port() for name in ("direct", "crowded", "shared")}
         (folder / "bench.py").write_text(APPLICATION)
         (folder / "djsup.toml").write_text(CONFIG.format(folder=folder, **ports))
         with (folder / "log").open("wb") as log:
@@ -63,11 +83,12 @@ def main() -> int:
             for port in ports.values():
                 _await_answer(port)
             print("way      requests/s   CPU us a request   p50 ms   p99 ms   failed")
-            for path in ("/", "/slow"):
-                print(f"path {path}")
+            for load, path, host, direct in LOADS:
+                print(load)
                 for _ in range(ROUNDS):
-                    for way, port in ports.items():
-                        print(_run(way, f"http://localhost:{port}{path}", seconds, daemon.pid), flush=True)
+                    for way, port in (("direct", ports[direct]), ("shared", ports["shared"])):
+                        url = f"http://127.0.0.1:{port}{path}"
+                        print(_run(way, url, host, seconds, daemon.pid), flush=True)
         finally:
             daemon.terminate()
             daemon.wait(30)
@@ -92,9 +113,9 @@ def _await_answer(port: int) -> None:
     raise SystemExit("the daemon does not answer")
 
 
-def _run(way: str, url: str, seconds: int, pid: int) -> str:
+def _run(way: str, url: str, host: str, seconds: int, pid: int) -> str:
     before = _cpu_s(pid)
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", url]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-H", f"Host: {host}", url]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     spent_s = _cpu_s(pid) - before
     requests = int(_found(r"(\d+) requests in", said))

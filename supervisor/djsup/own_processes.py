@@ -11,13 +11,11 @@ import os
 import pwd
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from djsup.core.model import DASHBOARD_USER
 from djsup.keeper import letters
 from djsup.shell import heirloom, processes, sockets
-from djsup.turns import Turn
 from djsup_worker import messages
 
 if TYPE_CHECKING:
@@ -77,7 +75,8 @@ def router(line: RouterLine, grace_s: float, out: int, err: int) -> Iterator[pro
         if line.vault is not None:
             own["DJSUP_ROUTER_VAULT_FD"] = str(line.vault.fileno())
             fds.append(line.vault.fileno())
-        yield replace(_command("djsup.router", own, tuple(fds), out, err), turn=Turn.SHORT)
+        # Its turn is the usual one: what comes together while workers have theirs goes to them in one message.
+        yield _command("djsup.router", own, tuple(fds), out, err)
 
 
 @contextmanager

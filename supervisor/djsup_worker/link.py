@@ -16,9 +16,11 @@ says what a note is, eight that name the connection, four with the length of wha
                       R  the next request of a parked one: as N, without the description
                       D  forget it: close the copy if it is parked, and close it after its answer if it is not
                       T  as N, a connection that is to speak TLS: the worker keeps it, and answers nothing
+                      M  the tally of this line (``tally.py``), its descriptor with it, alone in its message
     from the worker   H  it is in the worker's hands, from a router that is gone
                       S  all of those are said (it names no connection): from now on the worker takes requests
                       I  it is idle, and parked
+                      G  as I, and the tally says so: for a router that waits for it
                       J  as I, and not parked
                       W  its request takes no thread of ours any more, or none yet: only the client is waited for
                       C  it is closed, or ends without the router
@@ -51,6 +53,7 @@ from djsup_worker.body import ChunkedBody, SizedBody
 from djsup_worker.connection import BODY, GONE, HEAD, IDLE, READ_BYTES, RUNNING, Connection
 from djsup_worker.limits import SECOND_NS
 from djsup_worker.scoreboard import CONNECTIONS_AT, TAKEN_AT
+from djsup_worker.tally import DONE, HEED, PLACES, open_alone, open_words, size_bytes
 from djsup_worker.wsgi import complain, describe
 
 if TYPE_CHECKING:
@@ -59,9 +62,10 @@ if TYPE_CHECKING:
 
 Secure = Callable[[socket.socket, Tuple[str, str], Tuple[str, str], str], None]
 """Takes a connection in that is to speak TLS: its local and its peer's address, and the name that it asks for."""
-NEW, RESUME, DROP, WHOLE = b"NRDT"
+NEW, RESUME, DROP, WHOLE, TALLY = b"NRDTM"
 TAKES = (NEW, WHOLE)
 HAS, SAID, IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES = b"H", b"S", b"I", b"J", b"W", b"C", b"L"
+GIVEN = b"G"
 NUMBER = struct.Struct("=Q")
 LENGTH = struct.Struct("=H")
 NOBODY = NUMBER.pack(0)
@@ -91,10 +95,14 @@ _monotonic_ns = time.monotonic_ns
 class Routed(Connection):
     """A connection that the router has lent to this worker for one request."""
 
-    __slots__ = ("link", "number", "told", "waits")
+    __slots__ = ("counted", "link", "number", "place", "told", "waits")
 
     link: Link
     number: bytes
+    counted: int
+    """The same, as the tally has it."""
+    place: int
+    """Its word in the tally; 0: it has none."""
     told: bool
     """Whether the router was told that it gets it back no more."""
     waits: bool
@@ -238,6 +246,7 @@ class Link:
         self._loop = loop
         self._sock = sock
         self._parked: Dict[bytes, Routed] = {}
+        self._tally = open_alone(size_bytes(0))
         self._view = memoryview(bytearray(MESSAGE_MAX_BYTES))
         self._into: List[memoryview] = [self._view]
         self._todo: Deque[Tuple[int, bytes, bytes, List[int]]] = deque()
@@ -269,6 +278,7 @@ class Link:
                 continue
             if self._alone or connection.link.is_dead():
                 connection.link = self
+                connection.place = 0  # this router has another descriptor of it
                 if connection.told:  # it reads its last answer
                     self.say(CLOSED, connection.number)
                     continue
@@ -316,6 +326,13 @@ class Link:
         loop.row.add(CONNECTIONS_AT, -1)
         if not self.over and len(self._parked) < PARKED_MAX:
             self._parked[number] = connection
+            words, place = self._tally, connection.place
+            if PLACES <= place < len(words) and not connection.waits and loop.departure is None:
+                words[DONE] += 1
+                words[place] = connection.counted
+                if words[HEED]:
+                    self.say(GIVEN, number)
+                return
             self.say(IDLE_PARKED, number)
         else:
             self.say(IDLE_GONE, number)
@@ -345,8 +362,17 @@ class Link:
             self._end()
             return
         data = bytes(view[:size])
-        fds = _descriptors(ancillary) if ancillary else []
         todo = self._todo
+        if (
+            data[0] == RESUME
+            and not ancillary
+            and not todo
+            and not self._waits
+            and DATA_AT + _size_of(data, SIZE_AT)[0] == size
+        ):
+            self._resume(data[1:SIZE_AT], data[DATA_AT:])  # that alone, as most messages are
+            return
+        fds = _descriptors(ancillary) if ancillary else []
         at = 0
         while at < size:
             begins = at + DATA_AT
@@ -362,14 +388,16 @@ class Link:
         began_ns = _monotonic_ns()
         while todo:
             kind, number, data, fds = todo.popleft()
-            if fds and kind not in TAKES:
-                _close_all(fds)
             if kind == RESUME:
                 self._resume(number, data)
             elif kind in TAKES:
                 self._take(number, data, fds, whole=kind == WHOLE)
             elif kind == DROP:
                 self._forget(number)
+            elif kind == TALLY:
+                self._use_tally(fds)
+            if fds:
+                _close_all(fds)
             if hand.lost:
                 return
             if todo and _monotonic_ns() - began_ns > SAY_AFTER_NS:
@@ -398,6 +426,10 @@ class Link:
         self._flush()
         if self._loop.departure is not None and not self._is_full:
             self._loop.departure.one_less()
+
+    def _use_tally(self, fds: List[int]) -> None:
+        with contextlib.suppress(OSError, ValueError, IndexError):  # without one notes say everything
+            self._tally = open_words(fds[0])
 
     def _forget(self, number: bytes) -> None:
         parked = self._parked.pop(number, None)
@@ -435,6 +467,7 @@ class Link:
             begins = LENGTH.size + LENGTH.unpack_from(data)[0]
             note = json.loads(data[LENGTH.size : begins])
             local, peer = (_ends(note[key]) for key in ("local", "peer"))
+            place = int(note.get("place", 0))
             sock = socket.socket(fileno=fds.pop(0))
         except (struct.error, ValueError, LookupError, TypeError):
             # No descriptor was free for it, or it is not described.
@@ -449,6 +482,8 @@ class Link:
         connection = self._loop.lend(sock, local, peer, Routed)
         connection.link = self
         connection.number = number
+        connection.counted = NUMBER.unpack(number)[0]
+        connection.place = place
         connection.told = False
         self._begin(connection, data[begins:])
 

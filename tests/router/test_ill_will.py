@@ -14,6 +14,7 @@ import pytest
 from djsup.router import hello
 from djsup.router.sites import Worker
 from djsup_worker.link import HAS, LEAVES, NOBODY, NOTHING, NUMBER, SAID, Routed
+from djsup_worker.tally import DONE
 from router.test_routing import A, B, get
 from router.world import WAIT_S, World, answers, wait_until, world
 
@@ -78,6 +79,7 @@ def test_a_worker_that_claims_once_more_is_given_up(two: World) -> None:
     with another_worker(two) as line:
         line.send(SAID + NOBODY + NOTHING)
         line.send(claims(1))
+        assert line.recv(1) == b"M"
         assert line.recv(1) == b""
     is_served(two)
 
@@ -96,6 +98,7 @@ def test_a_worker_that_says_often_that_it_leaves_is_let_go_once(
     monkeypatch.setattr(two.router, "_let_go", counted)
     with another_worker(two) as line:
         line.send((LEAVES + NOBODY + NOTHING) * 1000)
+        assert line.recv(1) == b"M"
         assert line.recv(1) == b""
         is_served(two)
         assert gone == [99]
@@ -118,6 +121,7 @@ def test_a_descriptor_that_a_worker_sends_is_closed_without_a_wait(two: World) -
         socket.send_fds(line, [SAID + NOBODY + NOTHING], [fd])
         os.close(fd)
         is_served(two)
+        assert line.recv(1) == b"M"
         assert line.recv(1) == b""
         assert client.recv(1) == b"x"
 
@@ -145,7 +149,7 @@ def test_a_router_that_does_not_listen_for_a_while_hears_it_all_later(two: World
         wait_until(lambda: link._is_full)
         go.set()
         wait_until(lambda: not worker.lent)
-        assert worker.busy == 0
+        assert worker.busy == worker.tally[DONE]
         for client in clients:
             client.sendall(get("b.example"))
             assert answers(client, 1) == [(200, b"b")]

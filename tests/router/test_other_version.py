@@ -81,6 +81,7 @@ def test_a_router_gives_no_connection_up_of_which_a_worker_says_what_it_does_not
         with worker:
             worker.send(note(NOBODY_KNOWS, 0) + note(b"S", 0, b"more"))
             client.sendall(get("a.example"))
+            assert worker.recv(1000) == note(b"M", 0)
             data, (fd,), _, _ = socket.recv_fds(worker, 1000, 8)
             number = NUMBER.unpack_from(data, 1)[0]
             assert data[:1] == b"N"

@@ -255,6 +255,7 @@ def test_a_worker_that_talks_nonsense_is_given_up_and_the_others_are_served(
             ours.settimeout(WAIT_S)
             for said in (b"I" + bytes(8) + b"\0\0\0\0", b"C" * 13, b"I123"):
                 ours.send(said)
+            assert ours.recv(1) == b"M"
             assert ours.recv(1) == b""
         client.sendall(get("b.example") + get("a.example"))
         assert answers(client, 2) == [(200, b"b"), (200, b"a")]

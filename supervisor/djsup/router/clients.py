@@ -6,13 +6,15 @@ import json
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from djsup_worker.link import LENGTH, NUMBER
+from djsup_worker.link import LENGTH, NUMBER, RESUME
+from djsup_worker.tally import PLACES
 
 if TYPE_CHECKING:
     import socket
 
     from djsup.router.sites import Site, Worker
 
+RESUME_BYTE = bytes((RESUME,))
 Ends = tuple[str, str]
 """A host and a port; two empty strings on a Unix socket."""
 
@@ -40,6 +42,9 @@ class Client:
     """One connection."""
 
     __slots__ = (
+        "at",
+        "awaited",
+        "counted",
         "early",
         "ended",
         "fd",
@@ -51,7 +56,9 @@ class Client:
         "muted",
         "note",
         "number",
+        "place",
         "recv",
+        "resume",
         "server_name",
         "since",
         "site",
@@ -69,6 +76,11 @@ class Client:
         self.fd = sock.fileno()
         self.recv = sock.recv
         self.number = NUMBER.pack(number)
+        self.counted = number
+        self.resume = RESUME_BYTE + self.number
+        """The beginning of the note that lends it again to a worker that has a copy of its descriptor."""
+        self.place = PLACES + self.fd
+        """Its word in the tally of each worker that has it."""
         self.note = note
         """What a worker that does not have it has to know of it, as JSON: ``describe``."""
         self.state = State.FRESH
@@ -90,6 +102,10 @@ class Client:
         """Whether the kernel was told to say no more of it."""
         self.site: Site | None = None
         """Whose its request is, or was."""
+        self.at: Worker | None = None
+        """Who was lent it last."""
+        self.awaited = False
+        """Whether that worker is to tell by a note when it gives it back."""
         self.holders: list[Worker] = []
         """Who keeps a copy of its descriptor."""
         self.slot = 0
@@ -107,8 +123,10 @@ def describe(local: Ends, peer: Ends) -> bytes:
 
 
 def noted(client: Client) -> bytes:
-    """The same, as it goes with a connection's first request, and with the name that it has asked for in TLS."""
+    """The same, as it goes with a connection's first request: with its place in the tally, or the name that it asks for in TLS."""
     note = client.note
     if client.tls:
         note = json.dumps({**json.loads(note), "name": client.server_name}).encode()
+    else:
+        note = b'%s, "place": %d}' % (note[:-1], client.place)  # each new connection's way: no time for JSON
     return LENGTH.pack(len(note)) + note

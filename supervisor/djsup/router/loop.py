@@ -28,12 +28,13 @@ from djsup.core.routes import Routing, SiteRoute, Table, normal
 from djsup.descriptors import close
 from djsup.router import head, hello, pages
 from djsup.router.clients import Client, State, describe, noted
-from djsup.router.sites import NOTE_PARTS, Site, Worker
+from djsup.router.sites import Site, Worker
 from djsup.router.vault import NOBODY
 from djsup_worker.link import (
     CLOSED,
     DATA_AT,
     DROP,
+    GIVEN,
     HAS,
     HEAD_LENGTH,
     IDLE_GONE,
@@ -41,7 +42,6 @@ from djsup_worker.link import (
     LEAVES,
     NEW,
     NUMBER,
-    RESUME,
     SAID,
     SIZE,
     SIZE_AT,
@@ -54,7 +54,7 @@ from djsup_worker.link import (
 from djsup_worker.refusal import Refused, answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from djsup.core.model import SiteName
     from djsup.router.vault import Kept, Vault
@@ -93,7 +93,7 @@ WATCH = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 MUTE = select.EPOLLET
 BROKEN = select.EPOLLHUP | select.EPOLLERR
 ENDED = BROKEN | select.EPOLLRDHUP
-NEW_BYTE, RESUME_BYTE, WHOLE_BYTE, DROP_BYTE = (bytes((each,)) for each in (NEW, RESUME, WHOLE, DROP))
+NEW_BYTE, WHOLE_BYTE, DROP_BYTE = (bytes((each,)) for each in (NEW, WHOLE, DROP))
 pack_size, size_of = SIZE.pack, SIZE.unpack_from
 pack_length, HEAD_BYTES = HEAD_LENGTH.pack, SIZE.pack(HEAD_LENGTH.size)
 AT_ONCE = socket.MSG_DONTWAIT
@@ -101,8 +101,8 @@ AT_ONCE = socket.MSG_DONTWAIT
 PEEK = socket.MSG_PEEK | AT_ONCE
 HEADS_KEPT = 1024
 HEAD_KEPT_MAX_BYTES = 2 * 1024
-IDLE_KIND, GONE_KIND, WAITS_KIND, CLOSED_KIND, LEAVES_KIND, HAS_KIND, SAID_KIND = (
-    each[0] for each in (IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES, HAS, SAID)
+IDLE_KIND, GONE_KIND, WAITS_KIND, CLOSED_KIND, LEAVES_KIND, HAS_KIND, SAID_KIND, GIVEN_KIND = (
+    each[0] for each in (IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES, HAS, SAID, GIVEN)
 )
 RETURNS = (IDLE_KIND, GONE_KIND, CLOSED_KIND)
 ANY_HOST = ("0.0.0.0", "::")  # noqa: S104 -- compared with, not bound to
@@ -131,8 +131,8 @@ class Loop:
         self._numbers = 0
         self._queued: set[Site] = set()
         self._talkative: set[Worker] = set()
-        self._known: dict[bytes, Site] = {}
-        """Heads that were read lately, and whose they are: clients send the same again and again."""
+        self._known: dict[bytes, tuple[Site, bytes]] = {}
+        """Heads that were read lately, whose they are, and the end of a note: clients send the same again and again."""
         self._now = _monotonic()
         self._sweep_at = 0.0
         self._date = b""
@@ -140,6 +140,7 @@ class Loop:
         self._header_timeout_s = 10.0
         self._head_max_bytes = HEAD_MAX_BYTES
         soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._descriptors_max = soft
         self.clients_max = max(16, soft - DESCRIPTORS_KEPT)
         self.every_second: Callable[[], None] = lambda: None
         self._second_at = 0.0
@@ -153,6 +154,10 @@ class Loop:
         self._late: dict[Client, None] = {}
         """There is more of their heads, and they are to be looked at in a moment."""
         self._late_at = 0.0
+        self._doubted: list[Client | Site] = []
+        """Who waits for a worker that was told so a moment ago: to be looked at again (``tally``)."""
+        self._doubted_still: list[Client | Site] = []
+        self._doubted_until = 0.0
         self._longest_keepalive_s = 0.0
         self._restless = False
         """Whether a request came since figures were told."""
@@ -182,6 +187,8 @@ class Loop:
                     self._trouble(fd)
             if self._talkative:
                 self._talk()
+            if self._doubted:
+                self._look_again()
             if self._knocked:
                 try:
                     self._let_in()
@@ -190,6 +197,8 @@ class Loop:
             if self._vault is not None and self._vault.is_behind:
                 self._tell_vault()
             self._look_at_the_clock()
+            if self._talkative:
+                self._talk()
 
     def _trouble(self, fd: int) -> None:
         """A mistake of ours, or a worker that says what it cannot have to say: end what it came from."""
@@ -202,6 +211,7 @@ class Loop:
 
     def close(self) -> None:
         """The end, once ``run`` has returned: nobody comes after us. What workers have they end."""
+        self._collect(list(self._clients.values()))
         for client in list(self._clients.values()):
             if client.state is State.TOLD:
                 self._discard(client)  # what is unread would reset the answer
@@ -254,7 +264,7 @@ class Loop:
     def _patience_s(self) -> float | None:
         if self._late:
             return LOOK_AGAIN_S
-        if self._queued:
+        if self._queued or self._doubted_still:
             return QUEUE_TICK_S
         if self._listeners and not self._listening:
             return ACCEPT_PAUSE_S
@@ -265,6 +275,9 @@ class Loop:
         if self._late and now >= self._late_at:
             self._late_at = now + LOOK_AGAIN_S
             self._look_at_late_ones()
+        if self._doubted_still and now >= self._doubted_until:
+            doubted, self._doubted_still = self._doubted_still, []
+            self._resolve(doubted)
         if self._queued:
             self._end_waits(now)
         if now >= self._sweep_at:
@@ -323,9 +336,8 @@ class Loop:
         if site is None and worker_name not in self._unclaimed:
             sock.close()
             return
-        worker = Worker(
-            sock, site or Site(SiteRoute(name, keepalive_s=self._longest_keepalive_s)), worker_name
-        )
+        of = site or Site(SiteRoute(name, keepalive_s=self._longest_keepalive_s))
+        worker = Worker(sock, of, worker_name, self._descriptors_max)
         worker.unclaimed = self._unclaimed.pop(worker_name, {})
         self._lines[worker.fd] = worker
         self._epoll.register(worker.fd, select.EPOLLIN)
@@ -506,6 +518,7 @@ class Loop:
 
     def _make_room(self) -> None:
         """Close some connections that have said nothing for longest."""
+        self._collect(list(self._clients.values()))
         before = self._now - EVICT_AGE_S
         silent = [
             each
@@ -522,11 +535,22 @@ class Loop:
         if mask & ENDED:
             client.ended = True
         state = client.state
+        if state is State.LENT:
+            worker = client.at
+            if worker is not None and worker.tally[client.place] == client.counted:
+                if mask == select.EPOLLIN and not client.awaited and self._lend_again(client, worker):
+                    return
+                self._take_back(client, worker)
+                self._rests(client)
+                client.hinted = False  # it is looked at now
+                state = State.IDLE
         if state is State.LENT or state is State.QUEUED:
             if state is State.QUEUED and mask & BROKEN:
                 self._drop(client)  # what it asked for is for nobody
             elif not client.hinted:
                 client.hinted = True
+                if state is State.LENT and client.at is not None and not client.awaited:
+                    self._await(client, client.at)
             elif not client.muted:
                 client.muted = True
                 self._epoll.modify(client.fd, MUTE)
@@ -561,9 +585,9 @@ class Loop:
         for _ in range(LOOKS_AT_ONCE):
             try:
                 data = client.recv(READ_BYTES, PEEK)
-                site = self._known.get(data)
-                if site is not None and not client.early:
-                    client.site = site
+                known = self._known.get(data)
+                if known is not None and not client.early:
+                    site = client.site = known[0]
                     client.length = len(data)
                     client.is_head = data.startswith(b"HEAD ")
                     self._pass(client, site)
@@ -620,7 +644,7 @@ class Loop:
             if end + 4 == len(data) <= HEAD_KEPT_MAX_BYTES:
                 if len(self._known) >= HEADS_KEPT:
                     self._known.clear()
-                self._known[data] = site
+                self._known[data] = (site, HEAD_BYTES + pack_length(len(data)))
             self._pass(client, site)
         return True
 
@@ -718,6 +742,10 @@ class Loop:
             return
         if client.state is State.QUEUED and client.site is not None:
             self._unqueue(client, client.site)
+        if client.state is State.LENT and client.at is not None:
+            self._await_no_more(client, client.at)
+            if client.at.tally[client.place] == client.counted:
+                client.at.lent.pop(client.number, None)
         client.state = State.GONE
         del self._clients[client.fd]
         self._epoll.unregister(client.fd)  # while others have copies, the kernel would not forget it
@@ -725,7 +753,7 @@ class Loop:
             with suppress(OSError):
                 client.sock.shutdown(socket.SHUT_RDWR)  # not only when the others close their copies
         for holder in client.holders:
-            holder.outbox += (DROP_BYTE, client.number, NO_DATA, b"")
+            holder.outbox.append(DROP_BYTE + client.number + NO_DATA)
             self._talkative.add(holder)
         client.holders.clear()
         self._close(client)
@@ -749,6 +777,7 @@ class Loop:
             return
         client.state = State.QUEUED
         client.since = self._now
+        self._heed(site)
         site.queue.append(client)
         site.figures.queued = len(site.queue)
         self._queued.add(site)
@@ -762,6 +791,7 @@ class Loop:
                 return False
             if client.slot:
                 self._owners[client.slot] = worker.name
+            worker.tally[client.place] = 0
             try:
                 self._send(client, worker)
             except OSError as error:
@@ -782,19 +812,21 @@ class Loop:
                 return True
             if worker not in client.holders:
                 client.holders.append(worker)
+            client.at = worker
             client.state = State.LENT
             client.waits = False
             client.early = b""
             worker.busy += 1
             worker.lent[client.number] = client
+            if client.hinted or not site.route.keepalive_s:
+                self._await(client, worker)
             return True
 
     def _send(self, client: Client, worker: Worker) -> None:
         early = client.early
-        size = pack_size(HEAD_LENGTH.size + len(early)) if early else HEAD_BYTES
         if worker in client.holders:
             data = pack_length(client.length) + early
-            worker.outbox += (RESUME_BYTE, client.number, size, data)
+            worker.outbox.append(client.resume + pack_size(len(data)) + data)
             self._talkative.add(worker)
             return
         if worker.outbox:
@@ -828,6 +860,7 @@ class Loop:
         site.figures.queued = len(site.queue)
         if not site.queue:
             self._queued.discard(site)
+            self._heed_no_more(site)
 
     def _serve_queue(self, site: Site) -> None:
         """Let those pass that have waited longest, as many as there is room for."""
@@ -844,6 +877,7 @@ class Loop:
         site.figures.queued = len(queue)
         if not queue:
             self._queued.discard(site)
+            self._heed_no_more(site)
 
     def _call_if_empty(self, site: Site) -> None:
         if not site.workers and self._now - site.called_at >= CALL_S:
@@ -886,6 +920,11 @@ class Loop:
 
     def _told(self, worker: Worker, kind: int, number: bytes) -> None:
         """A worker says something of a connection that it has."""
+        if kind == GIVEN_KIND:
+            client = worker.lent.get(number)
+            if client is not None:  # else it was found in the tally meanwhile
+                self._collect((client,))
+            return
         if kind == LEAVES_KIND:
             if not worker.leaves:
                 worker.leaves = True
@@ -913,6 +952,7 @@ class Loop:
             return
         if not client.waits:
             worker.busy -= 1
+        self._await_no_more(client, worker)
         if kind == CLOSED_KIND:
             client.holders.remove(worker)
             self._drop(client, shut=False)  # it may still be read from, for what was said to be read
@@ -921,14 +961,15 @@ class Loop:
 
     def _claimed(self, worker: Worker, number: bytes) -> None:
         """A worker has this from a router before us."""
-        if worker.said or len(worker.outbox) > NOTE_PARTS * (self.clients_max + DESCRIPTORS_KEPT):
+        if worker.said or len(worker.outbox) > self._descriptors_max:
             raise ValueError(f"{worker.site.route.site}: a worker claims what it cannot have")
         client = worker.unclaimed.pop(number, None)
         if client is None:  # the vault had it not
-            worker.outbox += (DROP_BYTE, number, NO_DATA, b"")
+            worker.outbox.append(DROP_BYTE + number + NO_DATA)
             self._talkative.add(worker)
             return
         client.site = worker.site
+        client.at = worker
         client.holders = [worker]
         client.waits = False
         worker.busy += 1
@@ -943,8 +984,92 @@ class Loop:
         for client in unclaimed.values():
             client.site = worker.site
             self._is_ours(client)
-        if worker.open:
+        if worker.open and worker.site.queue:
+            self._heed(worker.site)
             self._serve_queue(worker.site)
+
+    # --- what comes back without a word -------------------------------------------------------
+
+    def _lend_again(self, client: Client, worker: Worker) -> bool:
+        """What most requests are: the next of a client, like one before, for the worker that has had that.
+
+        The short way: nothing is done but what changes. False: the long one is to be gone.
+        """
+        try:
+            known = self._known.get(client.recv(READ_BYTES, PEEK))
+        except OSError:
+            return False
+        if known is None:
+            return False
+        site, end = known
+        if site is not worker.site or site.queue or not site.is_least_busy(worker):
+            return False
+        worker.tally[client.place] = 0
+        worker.busy += 1
+        worker.outbox.append(client.resume + end)
+        self._talkative.add(worker)
+        self._restless = True
+        site.figures.routed += 1
+        return True
+
+    def _take_back(self, client: Client, worker: Worker) -> None:
+        """A worker has written in its tally that it has given this back."""
+        del worker.lent[client.number]
+        self._await_no_more(client, worker)
+        if worker not in worker.site.workers:  # it goes, and keeps no copy
+            client.holders.remove(worker)
+
+    def _collect(self, clients: Iterable[Client]) -> None:
+        """Take back what was given back of these."""
+        for client in clients:
+            worker = client.at
+            if (
+                client.state is State.LENT
+                and worker is not None
+                and worker.tally[client.place] == client.counted
+            ):
+                self._take_back(client, worker)
+                self._is_ours(client)
+
+    def _await(self, client: Client, worker: Worker) -> None:
+        """Have a worker say when it gives a connection back: there is something to do with it then."""
+        client.awaited = True
+        worker.awaited += 1
+        worker.heed()
+        self._doubted.append(client)
+
+    @staticmethod
+    def _await_no_more(client: Client, worker: Worker) -> None:
+        if client.awaited:
+            client.awaited = False
+            worker.awaited -= 1
+            worker.heed_no_more()
+
+    def _heed(self, site: Site) -> None:
+        """Requests wait: workers are to say when they have room."""
+        for worker in site.workers:
+            if worker.heed():
+                self._doubted.append(site)
+
+    @staticmethod
+    def _heed_no_more(site: Site) -> None:
+        for worker in site.workers:
+            worker.heed_no_more()
+
+    def _look_again(self) -> None:
+        """Look whether workers have given back in the very moment when they were told to say so."""
+        doubted, self._doubted = self._doubted, []
+        self._resolve(doubted)
+        if not self._doubted_still:
+            self._doubted_until = self._now + QUEUE_TICK_S
+        self._doubted_still += doubted  # and once more, when nobody can say that it was a matter of moments
+
+    def _resolve(self, doubted: list[Client | Site]) -> None:
+        for each in doubted:
+            if isinstance(each, Client):
+                self._collect((each,))
+            elif each.queue:
+                self._serve_queue(each)
 
     def _came_back(self, client: Client, worker: Worker, *, parked: bool) -> None:
         if not parked:
@@ -958,6 +1083,12 @@ class Loop:
 
     def _is_ours(self, client: Client) -> None:
         """A connection has no request under way. There may be another already."""
+        self._rests(client)
+        if client.hinted or client.ended:
+            client.hinted = False
+            self._look(client)
+
+    def _rests(self, client: Client) -> None:
         client.state = State.IDLE
         client.since = self._now
         if client.slot:
@@ -966,9 +1097,6 @@ class Loop:
             client.muted = False
             self._epoll.modify(client.fd, WATCH)
             client.hinted = True
-        if client.hinted or client.ended:
-            client.hinted = False
-            self._look(client)
 
     def _has_room(self, worker: Worker) -> None:
         """A line that was full takes more."""
@@ -988,6 +1116,7 @@ class Loop:
         worker.open = False
         if worker in worker.site.workers:
             worker.site.workers.remove(worker)
+        self._collect(list(worker.lent.values()))
         try:
             worker.flush()  # it may be going to get a request: that is its last
         except BlockingIOError:
@@ -1013,7 +1142,7 @@ class Loop:
         self._talkative.discard(worker)
         self._epoll.unregister(worker.fd)
         worker.sock.close()
-        for client in worker.lent.values():
+        for client in list(worker.lent.values()):
             client.holders.remove(worker)
             self._drop(client)
         worker.lent.clear()
@@ -1027,7 +1156,9 @@ class Loop:
         for client in list(self._clients.values()):
             state = client.state
             age_s = now - client.since
-            if state is State.IDLE:
+            if state is State.LENT:
+                self._collect((client,))
+            elif state is State.IDLE:
                 if client.site is not None:
                     keepalive_s = client.site.route.keepalive_s
                 else:  # it is from a router before us, and may be new

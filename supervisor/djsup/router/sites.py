@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
 from djsup import descriptors
 from djsup.router.orders import Figures
-from djsup_worker.link import MESSAGE_MAX_BYTES
+from djsup_worker.link import MESSAGE_MAX_BYTES, NOBODY, TALLY
+from djsup_worker.link import NOTHING as NO_DATA
+from djsup_worker.tally import DONE, HEED, open_alone, open_words, size_bytes
 
 if TYPE_CHECKING:
     from djsup.core.routes import SiteRoute
     from djsup.router.clients import Client
 
-NOTE_PARTS = 4
-"""Kind, number, length, data."""
+TALLY_BYTE = bytes((TALLY,))
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+"""A worker that made its tally shorter would end the router with SIGBUS: sealed for ever."""
 
 
 class Worker:
     """A line to one worker."""
 
     __slots__ = (
+        "awaited",
         "busy",
         "ends",
         "fd",
@@ -35,10 +41,12 @@ class Worker:
         "said",
         "site",
         "sock",
+        "tally",
         "unclaimed",
     )
 
-    def __init__(self, sock: socket.socket, site: Site, name: int = 0) -> None:
+    def __init__(self, sock: socket.socket, site: Site, name: int, descriptors_max: int) -> None:
+        """``descriptors_max``: how many descriptors the router may have."""
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
@@ -48,8 +56,12 @@ class Worker:
         self.site = site
         self.name = name
         """As it stands in the vault's table; no other worker has it, before or after this one."""
+        self.tally = self._shared(size_bytes(descriptors_max))
+        """Where it writes what it has given back without a note."""
         self.busy = 0
-        """Its requests that take a thread, as far as is known."""
+        """Its requests that take a thread, as far as notes tell; those that the tally counts are done."""
+        self.awaited = 0
+        """How many connections the router waits for to come back from it."""
         self.lent: dict[bytes, Client] = {}
         """The connections that it has, by number."""
         self.unclaimed: dict[bytes, Client] = {}
@@ -78,6 +90,33 @@ class Worker:
             raise ValueError(f"{self.site.route.site}: a worker sends a descriptor")
         return bytes(self.message[:size])
 
+    def _shared(self, size: int) -> memoryview:
+        """A tally that the worker knows of."""
+        try:
+            fd = os.memfd_create("djsup-tally", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            try:
+                os.ftruncate(fd, size)
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+                words = open_words(fd)
+                socket.send_fds(self.sock, [TALLY_BYTE + NOBODY + NO_DATA], [fd])
+            finally:
+                os.close(fd)
+        except OSError:  # too many descriptors are on their way, or the worker is gone: its line's end tells
+            return open_alone(size)
+        return words
+
+    def heed(self) -> bool:
+        """Have it say by notes what it gives back from now on; False: it did already."""
+        if self.tally[HEED]:
+            return False
+        self.tally[HEED] = 1
+        return True
+
+    def heed_no_more(self) -> None:
+        """Have it use the tally again, if nobody waits."""
+        if not self.awaited and not self.site.queue:
+            self.tally[HEED] = 0
+
     def flush(self) -> None:
         """Send what there is to say.
 
@@ -92,9 +131,8 @@ class Worker:
                 self.sock.send(message)
                 outbox.clear()
                 return
-            # Rare: long heads. Each note has four parts; one by one they fit.
-            self.sock.send(b"".join(outbox[:NOTE_PARTS]))
-            del outbox[:NOTE_PARTS]
+            self.sock.send(outbox[0])  # rare: long heads, which fit one by one
+            del outbox[0]
 
 
 class Site:
@@ -114,7 +152,18 @@ class Site:
         least = self.route.threads
         best = None
         for worker in self.workers:
-            busy = worker.busy
+            busy = worker.busy - worker.tally[DONE]
             if worker.open and (busy < least or (busy == least and best is not None and worker in holders)):
                 best, least = worker, busy
         return best
+
+    def is_least_busy(self, worker: Worker) -> bool:
+        """Whether one of ours has room, and no other has more."""
+        busy = worker.busy - worker.tally[DONE]
+        if not worker.open or busy >= self.route.threads:
+            return False
+        if busy:
+            for each in self.workers:
+                if each.open and each.busy - each.tally[DONE] < busy:
+                    return False
+        return True
