@@ -134,7 +134,7 @@ class Connection(Wire):
     def ready(self, mask: int) -> None:
         """The descriptor can be read, or written, or is broken."""
         phase = self.phase
-        if phase >= RUNNING or mask & HANGUP:
+        if phase >= RUNNING or (mask & HANGUP and phase != LINGER):
             self._busy_or_gone(phase, mask)
             return
         try:

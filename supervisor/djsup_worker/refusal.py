@@ -16,6 +16,7 @@ REASONS = {
     503: "Service Unavailable",
     505: "HTTP Version Not Supported",
 }
+TLS_ONLY = "this port speaks TLS only, so the address begins with https://"
 
 
 class Refused(Exception):

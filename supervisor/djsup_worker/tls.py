@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Dict, Optional, Sequence, Tuple
 
 from djsup_worker.connection import FRESH, GONE, Connection
 from djsup_worker.loop import Listener
-from djsup_worker.refusal import Refused
+from djsup_worker.refusal import TLS_ONLY, Refused
 
 if TYPE_CHECKING:
     from djsup_worker.loop import Loop
@@ -167,7 +167,7 @@ class TlsConnection(Connection):
         reason = getattr(error, "reason", None)
         if reason == "HTTP_REQUEST":
             self._send = partial(socket.socket.send, self._secured)
-            self._refuse(Refused(400, "this port speaks TLS only, so the address begins with https://"), b"")
+            self._refuse(Refused(400, TLS_ONLY), b"")
         elif reason is not None:
             self._linger = True
             self._finish()
@@ -234,7 +234,7 @@ class Names:
     """The hosts that may be asked for on one connection to a shared address.
 
     A site's own may, and the name for which the connection came to it: others are other sites'. A client that
-    has asked for no name may name an address of the machine beside the site's hosts.
+    has asked for no name may name an address of the machine beside the site's hosts. Who names no host asks no other site.
     """
 
     def __init__(self, hosts: Sequence[str], name: str) -> None:
@@ -247,7 +247,12 @@ class Names:
         host = asked.partition("]")[0] + "]" if asked.startswith("[") else asked.partition(":")[0]
         host = host.lower()
         host = host.removesuffix(".")
-        if host == self._name or host in self._hosts or (self._below and host.endswith(self._below)):
+        if (
+            not host
+            or host == self._name
+            or host in self._hosts
+            or (self._below and host.endswith(self._below))
+        ):
             return True
         return not self._name and (host.startswith("[") or host.replace(".", "").isdigit())
 

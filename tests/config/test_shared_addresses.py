@@ -72,6 +72,20 @@ def test_two_sites_for_the_same_requests_are_a_mistake_with_both_places(
     assert f"here and at {folder}/djsup.toml:" in str(problem)
 
 
+def test_hosts_are_settled_as_clients_write_them(load: Callable[[str], Loaded]) -> None:
+    top = TOP + 'redirects = { "WWW.Bücher.example." = "https://example.com" }\n'
+    found = load(top + site("blog", 'hosts = ["Bücher.example", "*.bücher.example"]')).settings
+    assert found.sites[0].hosts == ("xn--bcher-kva.example", "*.xn--bcher-kva.example")
+    assert [host for host, _ in found.redirects] == ["www.xn--bcher-kva.example"]
+
+
+def test_a_host_that_no_client_can_ask_for_is_a_mistake(problems: Callable[[str], list[Problem]]) -> None:
+    top = TOP + f'redirects = {{ "{"é" * 64}.example" = "https://example.com" }}\n'
+    found = problems(top + site("blog", f'hosts = ["x.org", "{"é" * 64}"]'))
+    assert [each.key for each in found] == [f'redirects."{"é" * 64}.example"', "sites.blog.hosts[1]"]
+    assert all("IDNA" in str(each) for each in found)
+
+
 def test_one_host_may_be_parted_by_mount(load: Callable[[str], Loaded]) -> None:
     load(TOP + site("blog", 'hosts = ["x.org"]') + site("shop", 'hosts = ["x.org"]\nmount = "/shop"'))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.playbook import BLOG, settings
 from djsup.core.model import SiteName
-from djsup.core.routes import ANY, Routing, SiteRoute, Table, normal
+from djsup.core.routes import ANY, Routing, SiteRoute, Table, bare, normal, routing_of
 
 
 def route(name: str, *hosts: str, mount: str = "", default: bool = False) -> SiteRoute:
@@ -69,6 +71,22 @@ def test_hosts_are_compared_in_ascii() -> None:
     assert normal("Bücher.Example.") == "xn--bcher-kva.example"
     assert normal("*.Bücher.Example") == "*.xn--bcher-kva.example"
     assert normal("[2001:DB8::1]:8000") == "[2001:db8::1]"
+
+
+def test_what_a_client_sends_is_compared_as_it_is() -> None:
+    """The router can import nothing, and what is not ASCII is no host's name (RFC 9110, 4.2.3)."""
+    assert bare("Bücher.Example.:80") == "bücher.example"
+    for host in ("bücher.example".encode(), "bücher.example".encode("latin-1"), b"\xff"):
+        assert Table(SITES).find(host, b"/") == "rest"
+        assert Table(SITES[:6]).find(host, b"/") is None
+
+
+def test_the_router_is_told_of_hosts_in_ascii() -> None:
+    blog = replace(BLOG, hosts=("Bücher.example",), listen=(), shared=BLOG.listen)
+    redirects = (("Öl.example", "https://example.com"),)
+    routing = routing_of(replace(settings(blog), shared=blog.shared, redirects=redirects))
+    assert routing.sites[0].hosts == ("xn--bcher-kva.example",)
+    assert routing.redirects == (("xn--l-0ga.example", "https://example.com"),)
 
 
 def test_a_routing_survives_the_channel() -> None:

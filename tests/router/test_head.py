@@ -1,6 +1,11 @@
-"""The router finds the host and the path that the worker finds, of every head that the worker accepts."""
+"""The router finds the host and the path that the worker finds, of every head that the worker accepts.
+
+What the worker refuses is refused by the router with the same status, where it is no worker's.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -24,28 +29,44 @@ targets = st.builds(
 )
 
 
+versions = st.sampled_from([b"HTTP/1.1"] * 8 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1", b"http/1.1"])
+methods = st.sampled_from([b"GET", b"POST", b"OPTIONS", b"CONNECT", b"BREW", b"get", b"G(T"])
+
+
+def refusal(ask: Callable[[bytes], object], data: bytes) -> tuple[int, str] | None:
+    try:
+        ask(data)
+    except Refused as refused:
+        return refused.status, refused.why
+    return None
+
+
 def check(data: bytes) -> bool:
-    """Whether the worker accepts it; then the router must have found the same."""
+    """Whether the worker accepts it; then the router must have found the same, and else must refuse it alike."""
     end = data.find(b"\r\n\r\n") + 4
     if end < 4:
         return False
     data = data[:end]
     try:
         environ, _line, _fields = HeadReader().read(data, {})
-    except Refused:
+    except Refused as refused:
+        expected = refused.status, refused.why
+        assert refusal(head.check, data) == expected
+        assert refusal(head.read, data) in (None, expected)
         return False
-    host, path, _target = head.read(data[:-2])
+    assert refusal(head.check, data) is None
+    host, path, _target = head.read(data)
     assert host.decode("latin-1") == environ.get("HTTP_HOST", "")
     assert path.decode("latin-1") == environ["PATH_INFO"]
     return True
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.sampled_from([b"GET", b"POST", b"OPTIONS"]), targets, fields)
-def test_of_accepted_heads_router_and_worker_find_the_same(
-    method: bytes, target: bytes, lines: list[tuple[bytes, bytes, bytes, bytes]]
+@given(methods, targets, versions, fields)
+def test_of_accepted_heads_router_and_worker_find_the_same_and_they_refuse_alike(
+    method: bytes, target: bytes, version: bytes, lines: list[tuple[bytes, bytes, bytes, bytes]]
 ) -> None:
-    check(b"%s %s HTTP/1.1\r\n" % (method, target) + b"".join(b"".join(each) for each in lines) + b"\r\n")
+    check(b"%s %s %s\r\n" % (method, target, version) + b"".join(b"".join(each) for each in lines) + b"\r\n")
 
 
 @pytest.mark.parametrize(

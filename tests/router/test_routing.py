@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conformance.test_smuggling import REFUSED
+from djsup.core.routes import Routing
 from djsup.router.loop import READ_BYTES
+from djsup.router.pages import UNRECOGNIZED_NAME
 from djsup_worker.limits import Limits
 from router.world import WAIT_S, World, answers, route, wait_until, world
 from worker.inprocess import in_process
@@ -110,6 +117,163 @@ def test_known_attacks_get_the_same_answer_through_the_router(one: World, name: 
     ]
     assert framing == expected.framing()
     assert (b"HTTP/1.1 %d " % expected.refusal() in said) == bool(expected.refusal())
+
+
+CORNERS = {
+    "CONNECT": b"CONNECT c.example:443 HTTP/1.1\r\nHost: c.example:443\r\n\r\n",
+    "HTTP/2.0": b"GET / HTTP/2.0\r\nHost: c.example\r\n\r\n",
+    "HTTP/1.2": b"GET / HTTP/1.2\r\nHost: c.example\r\n\r\n",
+    "a version that is none": b"GET / HTTP/1\r\nHost: c.example\r\n\r\n",
+    "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/2.0 with two Hosts": b"GET / HTTP/2.0\r\nHost: c.example\r\nHost: c.example\r\n\r\n",
+    "an unknown method": b"BREW / HTTP/1.1\r\nHost: c.example\r\n\r\n",
+    "a method in small letters": b"get / HTTP/1.1\r\nHost: c.example\r\n\r\n",
+    "a Host with a space": b"GET / HTTP/1.1\r\nHost: c example\r\n\r\n",
+    "a Host with user information": b"GET / HTTP/1.1\r\nHost: u@c.example\r\n\r\n",
+    "a Host with bytes above ASCII": b"GET / HTTP/1.1\r\nHost: b\xc3\xbccher.example\r\n\r\n",
+    "such a Host below one that is there": b"GET / HTTP/1.1\r\nHost: \xfc.b.example\r\n\r\n",
+    "a Host with such bytes where a name is sent on": b"GET / HTTP/1.1\r\nHost: \xfc.c.example\r\n\r\n",
+    "a Host with a port that is none": b"GET / HTTP/1.1\r\nHost: old.example:x\r\n\r\n",
+    "a Host with a space before the colon": b"GET / HTTP/1.1\r\nHost : c.example\r\n\r\n",
+    "a Host that is folded": b"GET / HTTP/1.1\r\nHost:\r\n c.example\r\n\r\n",
+    "a Host with a folded line behind it": b"GET / HTTP/1.1\r\nHost: c.example\r\n X: y\r\n\r\n",
+    "an absolute target without a host": b"GET http:///x HTTP/1.1\r\nHost: c.example\r\n\r\n",
+    "one with user information alone": b"GET http://u@/x HTTP/1.1\r\nHost: c.example\r\n\r\n",
+    "an authority for a target": b"GET c.example:443 HTTP/1.1\r\nHost: c.example\r\n\r\n",
+    "a star for a target of GET": b"GET * HTTP/1.1\r\nHost: c.example\r\n\r\n",
+    "a coding that is not done": b"POST / HTTP/1.1\r\nHost: c.example\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    "an expectation that is not met": b"POST / HTTP/1.1\r\nHost: c.example\r\nExpect: x\r\n\r\n",
+    "many fields": b"GET / HTTP/1.1\r\nHost: c.example\r\n" + b"X: y\r\n" * 101 + b"\r\n",
+    "a host that is sent on, in HTTP/2.0": b"GET / HTTP/2.0\r\nHost: old.example\r\n\r\n",
+    "HEAD": b"HEAD / HTTP/2.0\r\nHost: c.example\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def sending_on() -> Iterator[World]:
+    """No default site; a host is sent on, and another is so by its name in ASCII."""
+    with world(A, B, workers=1) as made:
+        redirects = (("old.example", "https://a.example"), ("xn--bcher-kva.example", "https://b.example"))
+        made.do(lambda: made.router.adopt(Routing((A, B), redirects, "/nowhere")))
+        yield made
+
+
+@pytest.mark.parametrize("name", sorted(CORNERS))
+def test_what_a_worker_refuses_is_refused_alike_though_it_is_no_sites(
+    sending_on: World, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with in_process(limits=Limits()) as direct:
+        expected = direct.read([CORNERS[name]])
+    assert expected.refusal() >= 400
+    sending_on.seen.clear()
+    with sending_on.connect() as client:
+        client.sendall(CORNERS[name] + get("a.example"))
+        said = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert without_date(said) == without_date(expected.sent)
+    assert not sending_on.seen
+    assert "a mistake" not in capfd.readouterr().err
+
+
+def without_date(said: bytes) -> bytes:
+    return re.sub(rb"\r\nDate: [^\r]*", b"", said)
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("/a?b=c", "/a?b=c"),
+        ("http://old.example/a?b=c", "/a?b=c"),
+        ("http://old.example?b=c", "/?b=c"),
+        ("http://OLD.example.:80", "/"),
+        ("http://old.example?#x", "/?"),
+        ("http://u@old.example:80", "/"),
+    ],
+)
+def test_a_host_that_is_sent_on_keeps_path_and_query(sending_on: World, target: str, location: str) -> None:
+    with sending_on.connect() as client:
+        client.sendall(get("old.example", target))
+        said = b"".join(iter(lambda: client.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 301 ")
+    assert f"\r\nLocation: https://a.example{location}\r\n".encode() in said
+
+
+def test_an_options_for_the_server_is_sent_on_to_the_server(sending_on: World) -> None:
+    with sending_on.connect() as client:
+        client.sendall(b"OPTIONS * HTTP/1.1\r\nHost: xn--bcher-kva.example\r\n\r\n")
+        said = b"".join(iter(lambda: client.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 308 ")
+    assert b"\r\nLocation: https://b.example/\r\n" in said
+
+
+@contextlib.contextmanager
+def through_unix(made: World, path: Path) -> Iterator[socket.socket]:
+    """A connection to the router through a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(path))
+        listener.listen()
+        made.do(lambda: made.router.listen([(made.listener.dup(), False), (listener.dup(), False)]))
+        client.settimeout(WAIT_S)
+        client.connect(str(path))
+        yield client
+
+
+@pytest.mark.parametrize("sent", [b"GET / HT", b"GET / HTTP/1.1\r\nHost: a.example\r\n"])
+def test_who_ends_in_the_middle_of_a_head_is_not_reset(three: World, tmp_path: Path, sent: bytes) -> None:
+    with through_unix(three, tmp_path / "socket") as local, three.connect() as far:
+        for client in (local, far):
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    "sent", [CORNERS["HTTP/2.0"], get("c.example"), get("a.example", body=b"").replace(b"1.1", b"2.0")]
+)
+def test_who_is_refused_and_has_said_all_is_not_reset(three: World, tmp_path: Path, sent: bytes) -> None:
+    """Neither by the router nor by the worker: what is unread at the end would have it reset."""
+    with through_unix(three, tmp_path / "socket") as local, three.connect() as far:
+        for client in (local, far):
+            client.sendall(sent + b"x" * 50_000)
+            client.shutdown(socket.SHUT_WR)
+            said = b"".join(iter(partial(client.recv, 4096), b""))
+            assert said.startswith(b"HTTP/1.1 ")
+
+
+def client_hello(name: bytes) -> bytes:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    written = "x" * len(name)
+    inside = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=written)
+    with pytest.raises(ssl.SSLWantReadError):
+        inside.do_handshake()
+    return outgoing.read().replace(written.encode(), name)
+
+
+@pytest.mark.parametrize("name", [b"c.example", b"b\xfccher.example", "bücher.example".encode()])
+def test_who_asks_for_a_name_of_nobody_in_tls_gets_to_read_that(
+    name: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    default = route("any", tls=True, default=name != b"c.example")
+    routes = (route("a", "a.example", tls=True), *((default,) if default.default else ()))
+    with world(*routes, workers=0) as made, socket.create_server(("127.0.0.1", 0)) as listener:
+        made.do(lambda: made.router.listen([(listener.dup(), True)]))
+        with socket.create_connection(listener.getsockname()) as client:
+            client.settimeout(WAIT_S)
+            client.sendall(client_hello(name) + b"x" * 5000)
+            client.shutdown(socket.SHUT_WR)
+            assert b"".join(iter(lambda: client.recv(100), b"")) == UNRECOGNIZED_NAME
+    assert "a mistake" not in capfd.readouterr().err
+
+
+def test_plain_http_where_tls_is_spoken_is_told_so_though_it_is_no_sites() -> None:
+    routes = (route("a", "a.example", tls=True),)
+    with world(*routes, workers=0) as made, socket.create_server(("127.0.0.1", 0)) as listener:
+        made.do(lambda: made.router.listen([(listener.dup(), True)]))
+        with socket.create_connection(listener.getsockname()) as client:
+            client.settimeout(WAIT_S)
+            client.sendall(get("a.example", body=b"x" * 20_000))
+            said = b"".join(iter(partial(client.recv, 4096), b""))
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"https://" in said
 
 
 @pytest.mark.parametrize(

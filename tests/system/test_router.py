@@ -10,13 +10,16 @@ import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from authority import Authority
+from djsup.router.pages import UNRECOGNIZED_NAME
 from djsup.router.vault import NAME
+from router.test_routing import client_hello
 from system.crowd import Crowd, Talk, asks, is_silent, sends_many, sends_pieces, uploads
 from system.daemon import URLS, DaemonUnderTest, Project, free_port, wait_for
 from system.load import Load
@@ -210,6 +213,39 @@ def test_certbots_webroot_and_redirects_are_served_for_every_host(
         assert (answer.status, answer.headers["Location"]) == (308, "https://blog.example/a?b=c")
 
 
+def raw(port: int, data: bytes) -> bytes:
+    """All that is answered to these bytes, until the connection ends."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(data)
+        return b"".join(iter(partial(client.recv, 1 << 16), b""))
+
+
+ANSWERS = (
+    (b"GET / HTTP/1.1", "bücher.example".encode(), b"HTTP/1.1 400 "),
+    (b"GET / HTTP/1.1", "bücher.example".encode("latin-1"), b"HTTP/1.1 400 "),
+    (b"GET / HTTP/1.1", b"\xff.localhost", b"HTTP/1.1 400 "),
+    (b"GET / HTTP/1.1", b"a b", b"HTTP/1.1 400 "),
+    (b"GET http:/// HTTP/1.1", b"localhost", b"HTTP/1.1 400 "),
+    (b"GET / HTTP/2.0", b"unknown.example", b"HTTP/1.1 505 "),
+    (b"CONNECT unknown.example:443 HTTP/1.1", b"unknown.example:443", b"HTTP/1.1 501 "),
+    (b"BREW / HTTP/1.1", b"unknown.example", b"HTTP/1.1 501 "),
+    (b"GET / HTTP/1.1", b"unknown.example", b"HTTP/1.1 404 "),
+    (b"GET http://xn--bcher-kva.example?a HTTP/1.1", b"x", b"\r\nLocation: https://blog.example/?a\r\n"),
+)
+
+
+def test_what_is_no_sites_is_refused_as_a_worker_would_by_a_router_that_can_import_nothing(
+    daemon: DaemonUnderTest, django: Path
+) -> None:
+    top = 'redirects = { "bücher.example" = "https://blog.example" }\n'
+    port = shared(daemon, django, top, blog='hosts = ["localhost", "öl.example", "*.localhost"]')
+    daemon.start()
+    for line, host, answer in ANSWERS:
+        said = raw(port, line + b"\r\nHost: " + host + b"\r\n\r\n")
+        assert answer in said, (line, host)
+    assert "mistake" not in daemon.log
+
+
 def test_tls_is_told_apart_by_name_and_keeps_to_it(daemon: DaemonUnderTest, django: Path) -> None:
     authority = Authority()
     tls = {}
@@ -230,6 +266,18 @@ def test_tls_is_told_apart_by_name_and_keeps_to_it(daemon: DaemonUnderTest, djan
                 said = handshake(authority.client_context(), plain, f"{name}.localhost", pieces)
                 assert f"\r\n\r\n{name}/" in said
                 assert "HTTP/1.1 421 " in said
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
+            authority.client_context().wrap_socket(plain, server_hostname=f"{name}.localhost") as inside,
+        ):
+            inside.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            said = b"".join(iter(partial(inside.recv, 1 << 16), b"")).decode()
+            assert said.startswith("HTTP/1.1 200 "), "who names no host asks for no other site's"
+            assert said.endswith(f"\r\n\r\n{name}/")
+    for unknown in (b"unknown.localhost", b"\xfc.localhost", "ü.localhost".encode()):
+        assert raw(port, client_hello(unknown)) == UNRECOGNIZED_NAME
+    assert raw(port, b"GET / HTTP/1.1\r\nHost: blog.localhost\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    assert "mistake" not in daemon.log
 
 
 def handshake(

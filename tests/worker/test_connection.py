@@ -12,6 +12,7 @@ import pytest
 
 from worker.applications import ECHO, HELLO
 from worker.harness import WAIT_S, Client, Site, client
+from worker.inprocess import BATCHES_MAX, in_process
 
 if TYPE_CHECKING:
     from worker.conftest import MakeSite
@@ -154,6 +155,21 @@ def test_a_refused_client_that_goes_on_sending_reads_why(make_site: MakeSite) ->
             for _ in range(30):
                 user.send(b"x" * 100_000)
         assert user.answer().status == 413
+
+
+def test_a_refused_client_that_has_said_all_is_not_reset() -> None:
+    """On a Unix socket, where what is unread at the end resets the connection, and both directions are closed by then."""
+    with in_process() as worker:
+        ours, current = worker.connect()
+        with ours:
+            ours.send(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n" + b"x" * 50_000)
+            ours.shutdown(socket.SHUT_WR)
+            for _ in range(BATCHES_MAX):
+                if current() is None:
+                    break
+                worker.turn()
+            assert ours.recv(1000).startswith(b"HTTP/1.1 505 ")
+            assert ours.recv(1000) == b""
 
 
 def test_a_header_section_above_the_limit_is_refused(make_site: MakeSite) -> None:

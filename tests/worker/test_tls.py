@@ -17,6 +17,7 @@ import pytest
 from authority import Authority, PairFiles
 from djsup_worker import messages
 from djsup_worker.messages import NewCertificates
+from djsup_worker.tls import Names
 from worker.applications import HELLO
 from worker.harness import WAIT_S, Client, Process, Site, client
 from worker.interpreters import Interpreter
@@ -187,7 +188,7 @@ def test_the_end_of_a_body_without_length_is_said_inside_tls(site: Site, authori
 
 def test_plain_http_on_the_tls_port_is_told_so(site: Site) -> None:
     with client(site) as user:
-        user.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        user.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n" + b"x" * 50_000)
         answer = user.answer()
         assert answer.status == 400
         assert b"https://" in answer.body
@@ -223,6 +224,28 @@ def test_a_handshake_that_takes_too_long_is_given_up(
         assert silent.closed(WAIT_S)
         assert slow.closed(WAIT_S)
         assert time.monotonic() - begun > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "holds"),
+    [
+        ("a.example", "A.example.:443", True),
+        ("a.example", "x.b.example", True),
+        ("a.example", "c.example", False),
+        ("a.example", "127.0.0.1", False),
+        ("a.example", "", True),
+        ("a.example", ":443", True),
+        ("", "a.example", True),
+        ("", "127.0.0.1:443", True),
+        ("", "[::1]", True),
+        ("", "c.example", False),
+        ("", "", True),
+    ],
+)
+def test_on_a_shared_address_a_connection_is_for_the_hosts_of_its_site_and_for_who_names_none(
+    name: str, asked: str, holds: bool
+) -> None:
+    assert Names(["a.example", "*.b.example"], name).hold(asked) is holds
 
 
 def test_the_name_that_is_asked_for_chooses_the_certificate(

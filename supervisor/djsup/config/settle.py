@@ -110,7 +110,10 @@ class _Settler:
             log=self._log(),
             orphan_grace_s=configuration.orphan_grace,
             stop_delay_s=configuration.stop_delay,
-            redirects=tuple(configuration.redirects.items()),
+            redirects=tuple(
+                (self._host(("redirects", host), host), origin)
+                for host, origin in configuration.redirects.items()
+            ),
             acme_dir=self._acme_dir(configuration.acme_dir),
         )
         settings = shared_addresses.settle(settings, self.documents, self._wrong, self.warnings)
@@ -206,7 +209,7 @@ class _Settler:
         if self.euid == 0 and table.user is None and not self.documents.is_broken((*path, "user")):
             hint = "is not set: the site runs as root; name a user who owns nothing but the site"
             self.warnings.append(self.documents.problem((*path, "user"), hint=hint))
-        hosts = tuple(normal(host) for host in table.hosts)
+        hosts = tuple(self._host((*path, "hosts", index), host) for index, host in enumerate(table.hosts))
         shared_tls = self.shared_tls if table.tls is not None and not table.tls.listen else ()
         tls = self._tls((*path, "tls"), table.tls, shared_tls, hosts) if table.tls is not None else None
         return SiteSettings(
@@ -244,6 +247,13 @@ class _Settler:
             access=self._access((*path, "log", "access"), table.log),
             isolation=isolation,
         )
+
+    def _host(self, path: KeyPath, written: str) -> str:
+        """A host's name, as clients ask for it."""
+        host = normal(written)
+        if not host.isascii():
+            self._wrong(path, hint="cannot be written in ASCII (IDNA), so no client can ask for it")
+        return host
 
     def _reload_policy(self, path: KeyPath, table: SiteTable) -> ReloadPolicy:
         """How new code takes over, and what is run before and after."""

@@ -95,7 +95,8 @@ def routing_of(settings: Settings, closed: Collection[SiteName] = ()) -> Routing
     Of a site that is closed nothing waits for a worker: once it has none, requests are answered 503 at once.
     """
     sites = tuple(_route(site, site.name in closed) for site in settings.sites if site.shared)
-    return Routing(sites, settings.redirects, settings.acme_dir) if settings.shared else Routing()
+    redirects = tuple((normal(host), origin) for host, origin in settings.redirects)
+    return Routing(sites, redirects, settings.acme_dir) if settings.shared else Routing()
 
 
 def _route(site: SiteSettings, closed: bool) -> SiteRoute:
@@ -115,10 +116,18 @@ def _route(site: SiteSettings, closed: bool) -> SiteRoute:
     )
 
 
-def normal(host: str) -> str:
-    """A host as it is compared: without port, in small letters, no dot at the end, in ASCII (RFC 3490, ToASCII)."""
+def bare(host: str) -> str:
+    """A host that a client has sent, as it is compared: without port, in small letters, no dot at the end.
+
+    One that is not in ASCII is nobody's, and is not to be mended: the router, which asks, can import nothing.
+    """
     host = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-    host = host.lower().removesuffix(".")
+    return host.lower().removesuffix(".")
+
+
+def normal(host: str) -> str:
+    """A host of the configuration, as it is compared: as ``bare``, and in ASCII (RFC 3490, ToASCII), if it can be."""
+    host = bare(host)
     if not host.isascii():
         try:
             return host.encode("idna").decode("ascii")
@@ -150,7 +159,7 @@ class Table:
         return None
 
     def _candidates(self, host: bytes) -> tuple[tuple[bytes, bytes, SiteName], ...]:
-        name = normal(host.decode("latin-1"))
+        name = bare(host.decode("latin-1"))
         tiers = [name]
         at = name.find(".")
         while at >= 0:

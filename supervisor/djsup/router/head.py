@@ -1,9 +1,9 @@
 """What the router has to know of a request's head: its host and its path; or why it is refused.
 
-It need not find every mistake, for the worker reads the head again and refuses what is wrong. The rule that binds
-here: of every head that the worker accepts, the host and the path are the ones that the worker finds, so that no
-request reaches a site that it does not name. So the host is that of the target, if it has one (RFC 9112, 3.2.2), and of
-the only Host field otherwise.
+It need not find every mistake, for the worker reads the head again and refuses what is wrong; only a head that goes to
+no worker is checked here as a worker would (``check``). The rule that binds here: of every head that the worker accepts, the
+host and the path are the ones that the worker finds, so that no request reaches a site that it does not name. So the host
+is that of the target, if it has one (RFC 9112, 3.2.2), and of the only Host field otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from djsup_worker.refusal import Refused
-from djsup_worker.request import TARGET_MAX_BYTES, quoted
+from djsup_worker.request import TARGET_MAX_BYTES, HeadReader, quoted
 
 END = b"\r\n\r\n"
 HOST = b"\r\nhost:"
@@ -23,11 +23,28 @@ LINE_MAX_BYTES = TARGET_MAX_BYTES + 64
 
 
 def read(head: bytes) -> tuple[bytes, bytes, bytes]:
-    """Host (empty: it names none), path (decoded) and target of a whole head, which ends with its last line's end.
+    """Host (empty: it names none), path (decoded) and target of a whole head, its last empty line included.
 
     Raises:
-        Refused: it cannot be told what it asks for.
+        Refused: it cannot be told what it asks for. Why is said as the worker would.
     """
+    try:
+        return _found(head)
+    except Refused:
+        check(head)
+        raise
+
+
+def check(head: bytes) -> None:
+    """Read a whole head as a worker does. Takes longer than ``read``, so it is for heads that no worker is to get.
+
+    Raises:
+        Refused: as the worker would.
+    """
+    HeadReader().read(head, {})
+
+
+def _found(head: bytes) -> tuple[bytes, bytes, bytes]:
     line, _, _ = head.partition(b"\r\n")
     parts = line.split(b" ")
     if len(parts) != LINE_PARTS:

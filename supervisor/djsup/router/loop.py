@@ -24,7 +24,7 @@ from functools import partial
 from traceback import format_exc
 from typing import TYPE_CHECKING
 
-from djsup.core.routes import Routing, SiteRoute, Table, normal
+from djsup.core.routes import Routing, SiteRoute, Table, bare
 from djsup.descriptors import close
 from djsup.router import head, hello, pages
 from djsup.router.clients import Client, State, describe, noted
@@ -306,7 +306,7 @@ class Loop:
                 self._turn_away(site.queue[-1], site)
         self._table = Table(each for each in routing.sites if each.plain)
         self._tls_table = Table(each for each in routing.sites if each.tls)
-        self._redirects = {normal(host): origin for host, origin in routing.redirects}
+        self._redirects = dict(routing.redirects)
         self._acme_dir = routing.acme_dir
         self._header_timeout_s = max((each.header_timeout_s for each in routing.sites), default=10.0)
         self._longest_keepalive_s = max((each.keepalive_s for each in routing.sites), default=0.0)
@@ -621,37 +621,44 @@ class Loop:
                 return self._await_more(client, data, seen)
             if end > self._head_max_bytes:
                 raise Refused(431, f"a header section of more than {self._head_max_bytes} bytes")
-            host, path, target = head.read(data[: end + 2])
+            found = self._whose(client, data, *head.read(data[: end + 4]))
+            if isinstance(found, bytes):
+                head.check(data[: end + 4])
         except Refused as refused:
-            said = answer(refused.status, refused.why, self._date_line(), body=not client.is_head)
-            self._tell(client, said)
+            found = answer(refused.status, refused.why, self._date_line(), body=not client.is_head)
+        if isinstance(found, bytes):
+            self._tell(client, found)
             return True
         client.length = end + 4 - len(client.early)
         client.hinted = client.length < len(seen) or len(seen) == READ_BYTES  # no more was looked at
+        client.site = found
+        if end + 4 == len(data) <= HEAD_KEPT_MAX_BYTES:
+            if len(self._known) >= HEADS_KEPT:
+                self._known.clear()
+            self._known[data] = (found, HEAD_BYTES + pack_length(len(data)))
+        self._pass(client, found)
+        return True
+
+    def _whose(self, client: Client, data: bytes, host: bytes, path: bytes, target: bytes) -> Site | bytes:
+        """The site that a request is for; or what it is answered here, if nothing is wrong with it."""
         if self._acme_dir is not None and path.startswith(pages.ACME_PATH):
             found = pages.challenge(self._date_line(), self._acme_dir, path, is_head=client.is_head)
             if found is not None:
-                self._tell(client, found)
-                return True
+                return found
+        if self._redirects:
+            origin = self._redirects.get(bare(host.decode("latin-1")))
+            if origin is not None:
+                absolute = head.ABSOLUTE.match(target)
+                below = target if absolute is None else absolute.group(2)
+                return pages.moved(self._date_line(), origin, below, data.partition(b" ")[0])
         name = self._table.find(host, path)
-        if self._redirects and self._redirect(client, host, target, data):
-            return True
         site = None if name is None else self.sites.get(name)
-        if site is None:
-            self._tell(client, pages.not_found(self._date_line(), is_head=client.is_head))
-        else:
-            client.site = site
-            if end + 4 == len(data) <= HEAD_KEPT_MAX_BYTES:
-                if len(self._known) >= HEADS_KEPT:
-                    self._known.clear()
-                self._known[data] = (site, HEAD_BYTES + pack_length(len(data)))
-            self._pass(client, site)
-        return True
+        return pages.not_found(self._date_line(), is_head=client.is_head) if site is None else site
 
     def _await_more(self, client: Client, data: bytes, seen: bytes) -> bool:
         """A head is not whole; whether there is nothing more to look at now."""
         if client.ended:
-            self._drop(client)
+            self._discard(client)  # not dropped with something unread: that would be a reset
             return True
         if data == b"\r":  # of an empty line, perhaps: no request has begun
             return True
@@ -674,15 +681,6 @@ class Loop:
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
-    def _redirect(self, client: Client, host: bytes, target: bytes, data: bytes) -> bool:
-        origin = self._redirects.get(normal(host.decode("latin-1")))
-        if origin is None:
-            return False
-        found = head.ABSOLUTE.match(target)
-        below = target if found is None else found.group(2)
-        self._tell(client, pages.moved(self._date_line(), origin, below, data.partition(b" ")[0]))
-        return True
-
     def _look_for_name(self, client: Client) -> None:
         """Look at what a client says before it is inside TLS."""
         try:
@@ -697,16 +695,13 @@ class Loop:
             if not data or client.ended or len(data) >= hello.MOST_BYTES:
                 self._drop(client)
             return
-        found = self._tls_table.find(name, b"/")
+        found = self._tls_table.find(name, b"/") if name.isascii() else None
         site = None if found is None else self.sites.get(found)
         if site is None:
-            # RFC 6066, 3: fatal unrecognized_name(112), in a record of the version that every client reads.
-            with suppress(OSError):
-                client.sock.send(b"\x15\x03\x01\x00\x02\x02\x70", AT_ONCE)
-            self._drop(client)
+            self._tell(client, pages.no_name(data, self._date_line()))
             return
         client.site = site
-        client.server_name = normal(name.decode("latin-1"))
+        client.server_name = bare(name.decode())
         self._pass(client, site)
 
     def _discard(self, client: Client) -> None:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from djsup_worker.https import ACME
+from djsup_worker.refusal import TLS_ONLY, answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,10 @@ REASONS = {
     503: "Service Unavailable",
 }
 SAFE_METHODS = (b"GET", b"HEAD")
+UNRECOGNIZED_NAME = b"\x15\x03\x01\x00\x02\x02\x70"
+"""RFC 6066, 3: this alert (112), fatal, in a record of the version that every client reads."""
+PLAIN_HTTP = (b"GET ", b"HEAD ", b"POST ", b"PUT ")
+"""What OpenSSL takes for it, too."""
 
 
 def page(
@@ -49,12 +54,20 @@ def unavailable(date: bytes, retry_after_s: int, *, is_head: bool) -> bytes:
 
 
 def moved(date: bytes, origin: str, target: bytes, method: bytes) -> bytes:
-    """For a host that is sent on to another. 308 keeps method and body (RFC 9110, 15.4.9); for the rest 301 is older."""
-    path = target if target.startswith(b"/") else b"/"
+    """For a host that is sent on to another. 308 keeps method and body (RFC 9110, 15.4.9); for the rest 301 is older.
+
+    ``target`` is path and query as they were asked, or ``*``. An absolute target may have no path (RFC 9112, 3.2.2).
+    """
+    path = target if target.startswith(b"/") else b"/" + target.removeprefix(b"*")
     quoted = "".join(chr(each) if 0x20 < each < 0x7F else f"%{each:02X}" for each in path.partition(b"#")[0])  # noqa: PLR2004 -- visible ASCII
     status = 301 if method in SAFE_METHODS else 308
     is_head = method == b"HEAD"
     return page(status, b"Moved\n", date, is_head=is_head, fields={"Location": origin + quoted})
+
+
+def no_name(data: bytes, date: bytes) -> bytes:
+    """For a client that has begun so where TLS is spoken, and asks for the name of no site."""
+    return answer(400, TLS_ONLY, date) if data.startswith(PLAIN_HTTP) else UNRECOGNIZED_NAME
 
 
 def challenge(date: bytes, folder: str, path: bytes, *, is_head: bool) -> bytes | None:
