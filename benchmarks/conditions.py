@@ -1,7 +1,7 @@
 """``python -m benchmarks.conditions [--publish] [CONDITION...]``: what clients notice of djsup's reloads, whatever else goes on.
 
-An application that takes a second to import, two workers, eight plain clients that rest 5 ms between requests, and beside
-them what the condition says: first a while without a reload, then three reloads under the same load. Failed requests and
+A Django site that takes a second and a bit to load, two workers, sixteen plain clients that each ask for its front page
+ten times a second, and beside them what the condition says: first a while without a reload, then three reloads under the same load. Failed requests and
 closed connections are counted of all clients; the latency is that of the plain ones.
 """
 
@@ -21,7 +21,18 @@ import psutil
 from benchmarks import ours, publish
 from benchmarks.launch import Launch
 from benchmarks.load import PLAIN, Clients, ClientsResult, Manner
-from benchmarks.reloading import LATENCIES, NEW_S, PAGE, answers, deploy, latencies, where
+from benchmarks.reloading import (
+    EVERY_S,
+    HEALTH,
+    LATENCIES,
+    NEW_S,
+    PAGE,
+    answers,
+    deploy,
+    latencies,
+    make_database,
+    where,
+)
 from benchmarks.running import NotRunning, Running, running
 from benchmarks.servers import BY_NAME, OURS
 from benchmarks.workloads import MIB, Application, Session
@@ -29,32 +40,6 @@ from djsup.client import Client
 
 COMMAND = "python -m benchmarks.conditions"
 BOOT_S = 1.0
-APPLICATION = f"""\
-import time
-
-time.sleep({BOOT_S})
-NUMBER = b"{{number}}"
-
-
-def stream():
-    for _ in range(20):
-        yield NUMBER
-        time.sleep(0.1)
-
-
-def application(environ, start_response):
-    path = environ["PATH_INFO"]
-    if path == "/stream":
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return stream()
-    if path == "/long":
-        time.sleep(1.5)
-    elif path == "/upload":
-        while environ["wsgi.input"].read(65536):
-            pass
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(NUMBER)))])
-    return [NUMBER]
-"""
 CRASHES = "import os\n\nos.abort()\n"
 LOOP = """\
 import os
@@ -82,9 +67,9 @@ command = "sleep 3600"
 instances = 2
 """
 UNIX = "bench.sock"
-CLIENTS, WORKERS, THREADS = 8, 2, 8
+CLIENTS, WORKERS, THREADS = 16, 2, 8
 RELOADS = 3
-STEADY_S = 5.0
+STEADY_S = 15.0
 BETWEEN_S = 0.5
 
 Act = Callable[[Running, Callable[[], None]], None]
@@ -104,7 +89,7 @@ def _plainly(runs: Running, deploys: Callable[[], None]) -> None:
 def _while_it_scales(runs: Running, deploys: Callable[[], None]) -> None:
     deploys()
     _ask(runs, "reload", sites=["bench"], wait=False)
-    for workers in (WORKERS * 2, 1, WORKERS):
+    for workers in (WORKERS * 2, WORKERS + 1, WORKERS):
         time.sleep(BOOT_S / 2)
         _ask(runs, "scale", site="bench", workers=workers)
 
@@ -121,6 +106,10 @@ def _after_one_that_crashes(runs: Running, deploys: Callable[[], None]) -> None:
     _plainly(runs, deploys)
 
 
+ASKS = Manner(every_s=EVERY_S)
+SELDOM_S = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """What goes on during reloads."""
@@ -128,7 +117,7 @@ class Condition:
     name: str
     beside: tuple[tuple[str, int, Manner], ...] = ()
     """Other clients: what they ask for, how many they are, and how they ask."""
-    plain: Manner = PLAIN
+    plain: Manner = ASKS
     """How the clients ask whose latency counts."""
     more: str = ""
     """Lines of the site's table."""
@@ -140,13 +129,13 @@ class Condition:
 
 CONDITIONS = (
     Condition("nothing else"),
-    Condition("TLS", plain=Manner(tls=True)),
-    Condition("Unix socket", plain=Manner(unix=UNIX)),
-    Condition("4 new connections at a time", (("/", 4, Manner(keep_alive=False)),)),
+    Condition("TLS", plain=replace(ASKS, tls=True)),
+    Condition("Unix socket", plain=replace(ASKS, unix=UNIX)),
+    Condition("4 new connections at a time", (("/", 4, replace(ASKS, keep_alive=False)),)),
     Condition("4 streams of 2 s", (("/stream", 4, PLAIN),)),
     Condition("4 requests of 1.5 s", (("/long", 4, PLAIN),)),
     Condition("2 uploads of 8 MiB", (("/upload", 2, Manner(body_bytes=8 * MIB)),)),
-    Condition("4 clients with 8 requests at once", (("/", 4, Manner(at_once=8)),)),
+    Condition("4 clients with 8 requests at once", (("/", 4, Manner(at_once=8, every_s=SELDOM_S)),)),
     Condition("16 clients that send for 2 s", (("/", 16, Manner(takes_s=2.0)),)),
     Condition("no template", more="preload = false", templates=0),
     Condition("scaled meanwhile", act=_while_it_scales),
@@ -205,7 +194,8 @@ def measure(condition: Condition) -> Seen:
     with tempfile.TemporaryDirectory(prefix="djsup-conditions-") as name:
         folder = Path(name)
         code = folder / "slow.py"
-        deploy(code, 0, APPLICATION)
+        make_database(folder)
+        deploy(code, 0, BOOT_S)
         (folder / "loop.py").write_text(LOOP)
         application = Application("slow", folder, "slow:application")
         server = replace(
@@ -219,7 +209,7 @@ def measure(condition: Condition) -> Seen:
             def reload() -> None:
                 nonlocal done
                 for number in range(1, RELOADS + 1):
-                    condition.act(runs, partial(deploy, code, number, APPLICATION))
+                    condition.act(runs, partial(deploy, code, number, BOOT_S))
                     done += answers(runs, number)
                     time.sleep(BETWEEN_S)
 
@@ -232,7 +222,7 @@ def _command(launch: Launch, condition: Condition) -> list[str]:
         directory=launch.application.directory, environment=launch.environment, folder=launch.folder
     )
     listen = f"unix:{launch.folder}/{UNIX}" if condition.plain.unix else ""
-    return ours.command(launch, listen=listen, more=condition.more, tables=tables)
+    return ours.command(launch, listen=listen, more=f"{HEALTH}\n{condition.more}", tables=tables)
 
 
 def _under_load(

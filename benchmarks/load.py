@@ -32,6 +32,8 @@ from djsup.turns import Turn
 SCRIPT = Path(__file__).parent / "wrk.lua"
 PAUSE_S = 0.005
 """How long a client of ours rests between two requests, so that some connections are idle at any time."""
+SPREAD = 0.5
+"""By what part of it the time between two requests of a client that asks every so often is longer or shorter."""
 SLOW_SHARE = 0.1
 """How many of the requests are for a slow page, where there is one."""
 CLOSE_S = 1.0
@@ -209,11 +211,15 @@ class Manner:
     takes_s: float = 0.0
     """How long it takes to send a request, in PIECES; 0: it is sent whole."""
     every_s: float = 0.0
-    """How often a client wants to ask; 0: PAUSE_S after each answer. What it can't ask, since it waits for a quick page that
+    """How often a client wants to ask, more or less; 0: PAUSE_S after each answer. What it can't ask, since it waits for a quick page that
     is late, counts from when it would have been asked: else a server that leaves a client without an answer for long
     would have one slow request in a thousand to show for it ("coordinated omission")."""
     slow: str = ""
     """A path that is asked for now and then instead, and takes its time; only the others' time counts."""
+
+    def wait_s(self) -> float:
+        """The time from one request to the next: no clock has clients meet again and again, or never."""
+        return self.every_s * random.uniform(1 - SPREAD, 1 + SPREAD)
 
     def request(self, host: str, path: str) -> bytes:
         """What is sent."""
@@ -299,8 +305,10 @@ class _Stop(asyncio.Event):
 async def _client(port: int, path: str, result: ClientsResult, stop: _Stop, manner: Manner) -> None:
     """One connection after another, one request after another; its time counts the connecting that it needed."""
     quick, other = (manner.request(f"127.0.0.1:{port}", each) for each in (path, manner.slow))
+    await asyncio.sleep(manner.wait_s())
+    due = time.monotonic()
     while not stop.is_set():
-        begin = time.monotonic()
+        begin = due if manner.every_s else time.monotonic()
         try:
             reader, writer = await manner.connect(port)
         except OSError:
@@ -322,7 +330,7 @@ async def _client(port: int, path: str, result: ClientsResult, stop: _Stop, mann
                     if not keep:
                         break
                 if not manner.keep_alive:
-                    await asyncio.sleep(PAUSE_S)
+                    due = await _rest(begin, manner, result, stop, late=counts)
                     break
                 if not keep:
                     result.closed += 1
@@ -350,13 +358,13 @@ async def _rest(begun: float, manner: Manner, result: ClientsResult, stop: _Stop
         await asyncio.sleep(PAUSE_S)
         return time.monotonic()
     now = time.monotonic()
-    due = (begun if late else now) + manner.every_s
+    due = (begun if late else now) + manner.wait_s()
     if due > now:
         await asyncio.sleep(due - now)
     elif stop.is_set():
         while due < stop.at:  # it would have asked, and had an answer now at best
             result.took((now - due) * 1000)
-            due += manner.every_s
+            due += manner.wait_s()
     return due
 
 

@@ -1,53 +1,54 @@
 """``python -m benchmarks.reloading [--quick] [--publish] [WAY...]``: what clients notice of a reload, server by server.
 
-An application that takes two seconds to import, two workers, sixteen clients that rest 5 ms between requests: first a
-while without a reload, then ten reloads in the way that each server advises, then one reload to code that cannot be
+A Django site that takes two seconds and a bit to load, two workers, sixteen clients that each ask for its front page
+ten times a second: first a while without a reload, then ten reloads in the way that each server advises, then one reload to code that cannot be
 imported. Once with connections that are kept open, once with a new one for each request.
 """
 
 import argparse
 import os
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import psutil
 from tools.say import Failure
 
-from benchmarks import publish
+from benchmarks import ours, publish
 from benchmarks.launch import Launch
 from benchmarks.load import Clients, ClientsResult, Manner, trusting
 from benchmarks.running import NotRunning, Running, running
-from benchmarks.servers import BY_NAME, Server
-from benchmarks.workloads import ROOT, Application, Session, Workload
+from benchmarks.servers import BY_NAME, OURS, Server
+from benchmarks.workloads import APPS, ROOT, Application, Session, Workload
 
 PAGE = ROOT / "docs/explanation/zero-downtime.md"
 COMMAND = "make bench-reload"
 BOOT_S = 2.0
-APPLICATION = f"""\
-import time
-
-time.sleep({BOOT_S})
-NUMBER = b"{{number}}"
-
-
-def application(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(NUMBER)))])
-    return [NUMBER]
-"""
+SITE = APPS / "deployed.py"
+ENTRIES = 40
+HEALTH = 'health = { path = "/" }'
+"""djsup is told that the front page is to be asked for before a worker gets requests, as it advises."""
 BROKEN = 'raise RuntimeError("a deploy that went wrong")\n'
 CLIENTS, WORKERS, THREADS = 16, 2, 4
+EVERY_S = 0.1
+"""How often each client asks, from when it is due on: who waits meanwhile for an answer is not forgotten."""
 RELOADS = 10
 STEADY_S = 10.0
 BETWEEN_S = 0.5
 BROKEN_S = 8.0
 """How long a server is watched after it was told to load the broken code."""
+PROMOTED_S = 1.5
+"""A second gunicorn master takes another USR2 once it has noticed that the first is gone."""
+LOOKS_S = 0.1
+"""How often one looks for the new code: each look costs the server something, too."""
 NEW_S = 20.0
 """How long the new code may take to answer."""
 
@@ -111,7 +112,8 @@ def measure(way: Way, *, keep_alive: bool, reloads: int) -> Seen:
     with tempfile.TemporaryDirectory(prefix="djsup-reloading-") as name:
         folder = Path(name)
         code = folder / "slow.py"
-        deploy(code, 0)
+        make_database(folder)
+        deploy(code, 0, BOOT_S)
         # Apache reads it as nobody.
         folder.chmod(0o755)
         application = Application("slow", folder, "slow:application")
@@ -122,7 +124,7 @@ def measure(way: Way, *, keep_alive: bool, reloads: int) -> Seen:
             done = 0
             with _clients(runs, keep_alive=keep_alive) as during:
                 for number in range(1, reloads + 1):
-                    deploy(code, number)
+                    deploy(code, number, BOOT_S)
                     way.tell(runs)
                     done += answers(runs, number)
                     time.sleep(BETWEEN_S)
@@ -134,16 +136,30 @@ def measure(way: Way, *, keep_alive: bool, reloads: int) -> Seen:
             return Seen(done, steady.result, during.result, _after_broken(runs, broken.result, reloads))
 
 
-def deploy(code: Path, number: int, text: str = APPLICATION) -> None:
+def make_database(folder: Path) -> None:
+    """Make the site's database. Every process of every server may read and write it."""
+    file = folder / "site.sqlite3"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE entry (id INTEGER PRIMARY KEY, name TEXT, kind TEXT)")
+        rows = [(f"entry {number}", f"kind {number % 7}") for number in range(ENTRIES)]
+        database.executemany("INSERT INTO entry (name, kind) VALUES (?, ?)", rows)
+    file.chmod(0o666)
+
+
+def deploy(code: Path, number: int, loads_s: float) -> None:
     """Write new code. Its name changes hands, so that nobody reads half of it, and no older .pyc is taken for it."""
     new = code.with_suffix(".new")
-    new.write_text(text.replace("{number}", str(number)))
+    text = SITE.read_text()
+    known = "NUMBER, LOADS_S = 0, 0.0\n"
+    if known not in text:
+        raise ValueError(f"{SITE} has no line {known!r}")
+    new.write_text(text.replace(known, f"NUMBER, LOADS_S = {number}, {loads_s}\n"))
     os.utime(new, (time.time() + number, time.time() + number))
     new.replace(code)
 
 
 def _clients(runs: Running, *, keep_alive: bool) -> Clients:
-    return Clients(runs.launch.port, "/", CLIENTS, Manner(keep_alive=keep_alive))
+    return Clients(runs.launch.port, "/", CLIENTS, Manner(keep_alive=keep_alive, every_s=EVERY_S))
 
 
 def answers(runs: Running, number: int) -> bool:
@@ -154,14 +170,14 @@ def answers(runs: Running, number: int) -> bool:
         in_a_row = in_a_row + 1 if _ask(runs) == str(number) else 0
         if in_a_row == WORKERS * 10:
             return True
-        time.sleep(0.01)
+        time.sleep(0.01 if in_a_row else LOOKS_S)
     return False
 
 
 def _ask(runs: Running) -> str | None:
-    """What a new connection is answered; None: nothing that is fine."""
+    """The number of the deploy that answers a new connection; None: nothing that is fine."""
     try:
-        with urllib.request.urlopen(runs.url("/"), timeout=5, context=trusting()) as response:
+        with urllib.request.urlopen(runs.url("/number"), timeout=5, context=trusting()) as response:
             return str(response.read().decode())
     except (OSError, ValueError):
         return None
@@ -246,6 +262,9 @@ def _second_master(runs: Running) -> None:
                 if len(second.children()) >= runs.launch.workers:
                     runs.process = second
                     first.send_signal(signal.SIGTERM)
+                    with suppress(psutil.TimeoutExpired):
+                        first.wait(NEW_S)
+                    time.sleep(PROMOTED_S)
                     return
         time.sleep(0.02)
 
@@ -271,7 +290,11 @@ def _uwsgi_lazy(launch: Launch) -> list[str]:
 
 
 WAYS = (
-    Way("djsup HUP", BY_NAME["djsup"], _signal(signal.SIGHUP)),
+    Way(
+        "djsup HUP",
+        replace(BY_NAME[OURS], command=partial(ours.command, more=HEALTH)),
+        _signal(signal.SIGHUP),
+    ),
     Way("gunicorn HUP", BY_NAME["gunicorn-gthread"], _signal(signal.SIGHUP)),
     Way(
         "gunicorn USR2, TERM",

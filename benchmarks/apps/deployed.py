@@ -1,7 +1,7 @@
 """A Django site that is deployed again and again while clients ask for its front page: a list from a database, in a template.
 
-What is deployed is this text with a number and a time written in. The page's first line is the number, which tells whose
-answer it is. To load it takes as long as the time says, and what it takes to import Django.
+What is deployed is this text with a number and a time written in. To load it takes as long as the time says, and what it
+takes to import Django.
 """
 
 import time
@@ -57,7 +57,7 @@ class Entry(models.Model):  # type: ignore[misc]  # Django brings no types
 
 
 PAGE = engines["django"].from_string(
-    "{{ number }}\n<!doctype html><title>{{ title }}</title><table>{% for each in entries %}"
+    "<!doctype html><title>{{ title }}</title><table>{% for each in entries %}"
     '<tr class="{% cycle "odd" "even" %}"><td>{{ forloop.counter }}</td><td>{{ each.name|title }}</td>'
     "<td>{{ each.kind|upper }}</td></tr>{% endfor %}</table>"
 )
@@ -66,7 +66,12 @@ PAGE = engines["django"].from_string(
 def front(request: HttpRequest) -> HttpResponse:
     """The list."""
     entries = Entry.objects.order_by("name")
-    return HttpResponse(PAGE.render({"number": NUMBER, "title": "A list", "entries": entries}, request))
+    return HttpResponse(PAGE.render({"title": f"List {NUMBER}", "entries": entries}, request))
+
+
+def number(_request: HttpRequest) -> HttpResponse:
+    """Which deploy this is."""
+    return HttpResponse(f"{NUMBER}")
 
 
 def long(request: HttpRequest) -> HttpResponse:
@@ -94,6 +99,12 @@ def upload(request: HttpRequest) -> HttpResponse:
     return HttpResponse(b"taken\n")
 
 
-urlpatterns = [path("", front), path("long", long), path("stream", stream), path("upload", upload)]
+urlpatterns = [
+    path("", front),
+    path("number", number),
+    path("long", long),
+    path("stream", stream),
+    path("upload", upload),
+]
 
 time.sleep(LOADS_S)

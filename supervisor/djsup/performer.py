@@ -746,8 +746,6 @@ class Performer:
                 process, f"pid {received.pid} speaks on the channel of pid {process.pid}"
             )
             return
-        if isinstance(received.message, messages.Loaded):
-            self.processes.come_forward(received.pid)
         match received.message:
             case messages.Loaded() as loaded if process.slot is None:
                 self._tell(
@@ -770,6 +768,10 @@ class Performer:
                     self._tell(events.WorkerReady(proc))
                 process.ready = True
                 turns.take(received.pid, Turn.SHORT)
+                with suppress(ProcessLookupError):  # it is gone already
+                    self.processes.come_forward(
+                        Pid(os.getsid(received.pid))
+                    )  # who serves, and who has loaded for it
                 self._say_leaving(process)
                 self._connect_to_router(process)
             case messages.Drained(handed_over, closed, cut):

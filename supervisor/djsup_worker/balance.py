@@ -42,6 +42,8 @@ SHARE_PAUSE_MAX_NS = 1_000_000
 """The same where two generations share. It is short: one that is stuck takes nothing in, and all others lead."""
 LOOK_AGAIN_NS = 100_000_000
 """How long the list of the other workers is good."""
+LOOK_AGAIN_SOON_NS = 2_000_000
+"""The same while connections are handed over: that happens when a worker has just begun to serve."""
 _SERVING = ROW_STATES.index("serving")
 
 
@@ -52,16 +54,19 @@ class Balance:
         self._words = words
         self._own = slot * WORDS
         self._others: List[int] = []
-        self._good_until_ns = 0
+        self._looked_ns = -LOOK_AGAIN_NS
         self._accepted: Dict[Tuple[int, int], int] = {}
         """What each worker, by row and pid, had taken in when two generations were first seen; empty: there is one."""
 
-    def pause_ns(self) -> int:
-        """For how long this worker should take no connection in; 0: it may."""
+    def pause_ns(self, look_again_ns: int = LOOK_AGAIN_NS) -> int:
+        """For how long this worker should take no connection in; 0: it may.
+
+        ``look_again_ns`` is how old the list of the other workers may be.
+        """
         now_ns = time.monotonic_ns()
-        if now_ns >= self._good_until_ns:
+        if now_ns - self._looked_ns >= look_again_ns:
             self._look()
-            self._good_until_ns = now_ns + LOOK_AGAIN_NS
+            self._looked_ns = now_ns
         share_ns = self._share_ns() if self._accepted else 0
         return max(share_ns, self._lead_ns()) if self._others else share_ns
 

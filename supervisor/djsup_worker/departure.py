@@ -24,9 +24,10 @@ from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Callable, Deque, Optional, Tuple
 
+from djsup_worker.balance import LOOK_AGAIN_SOON_NS
 from djsup_worker.connection import FRESH, IDLE, LEAVING, RUNNING, WRITING
 from djsup_worker.limits import SECOND_NS
-from djsup_worker.loop import Door, Listener, Loop
+from djsup_worker.loop import ACCEPT_MAX, Door, Listener, Loop
 from djsup_worker.messages import Drained
 from djsup_worker.scoreboard import HANDED_AT, TAKEN_AT
 
@@ -192,7 +193,14 @@ class Departure:
 
 
 class Intake(Door):
-    """The receiving end of the generation's handover socket."""
+    """The receiving end of the generation's handover socket.
+
+    Who has the fewest connections takes as many as it is behind: they come all at once, when it has just begun to serve,
+    and if they went to the others for as long as it is busy with its first requests, they would stay there.
+    """
+
+    most = ACCEPT_MAX
+    look_again_ns = LOOK_AGAIN_SOON_NS
 
     def enter(self) -> bool:
         """Take one connection over."""

@@ -20,6 +20,7 @@ from itertools import count
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, Optional, Tuple, Type, TypeVar
 
+from djsup_worker.balance import LOOK_AGAIN_NS
 from djsup_worker.body import Room
 from djsup_worker.connection import (
     BODY,
@@ -229,15 +230,16 @@ class Loop:
         """
         while self._knocked and not hand.lost:
             door = self._knocked.pop()
-            left = most
+            left = max(most, door.most)
             while door.open and door.enter():
                 left -= 1
-                if self._stand_back() or left < 1:
+                if self._stand_back(door) or left < 1:
                     break
 
-    def _stand_back(self) -> bool:
+    def _stand_back(self, door: Door) -> bool:
         """Whether it is the turn of other workers to let somebody in; the doors are closed for a moment then."""
-        pause_ns = self.balance.pause_ns() if self.balance is not None and not self._full else 0
+        balance = self.balance
+        pause_ns = balance.pause_ns(door.look_again_ns) if balance is not None and not self._full else 0
         if pause_ns:
             self.pause_doors(pause_ns)
         return pause_ns > 0
@@ -580,6 +582,11 @@ class Loop:
 
 class Door:
     """Where connections come in. ``enter`` takes one; False when none waits."""
+
+    most = 1
+    """How many may come in at a time, whatever else there is to do."""
+    look_again_ns = LOOK_AGAIN_NS
+    """How old what is known of the other workers may be."""
 
     def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self.loop = loop

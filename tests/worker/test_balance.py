@@ -89,6 +89,15 @@ def test_while_two_generations_serve_each_worker_takes_its_share_in(words: memor
     assert [each.pause_ns() for each in balances] == [SHARE_PAUSE_MAX_NS, 0, 0]
 
 
+def test_who_has_just_begun_is_seen_as_soon_as_is_asked_for(words: memoryview) -> None:
+    worker(words, 0, 5)
+    balance = Balance(words, 0)
+    assert balance.pause_ns() == 0
+    worker(words, 1, 0)
+    assert balance.pause_ns() == 0, "it has looked a moment ago"
+    assert balance.pause_ns(0) == 5 * PAUSE_NS
+
+
 def test_the_row_of_a_worker_that_died_does_not_count(words: memoryview) -> None:
     process = subprocess.Popen(["true"])
     process.wait()

@@ -99,6 +99,28 @@ def test_without_an_heir_the_doors_stay_open_for_as_long_as_the_template_may_hav
         assert told == [Drained(handed_over=0, closed=0, cut=0)]
 
 
+def test_who_has_just_begun_gets_as_many_connections_as_those_who_began_before(
+    generations: tuple[Site, Site],
+) -> None:
+    old, new = generations
+    leaving = [old.start_worker(slot) for slot in range(2)]
+    new.start_template()
+    with contextlib.ExitStack() as stack:
+        users = [stack.enter_context(client(old)) for _ in range(24)]
+        for user in users:
+            user.get()
+        halves = [old.row(slot).connections for slot in range(2)]
+        assert sum(halves) == len(users)
+        for slot, worker in enumerate(leaving):
+            new.fork_worker(slot)
+            old.drain(worker, to=new)
+            assert drained(worker).handed_over == halves[slot]
+        wait_until(lambda: sum(new.row(slot).connections for slot in range(2)) == len(users))
+        assert abs(new.row(0).connections - new.row(1).connections) <= abs(halves[0] - halves[1]) + 2
+        for user in users:
+            user.get()
+
+
 def test_idle_connections_pass_to_the_next_generation(generations: tuple[Site, Site]) -> None:
     old, new = generations
     leaving = old.start_worker()

@@ -6,14 +6,17 @@ of how the daemon works.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
 import click
 
+from djsup import __version__
 from djsup.cli.verb import target_options
 from djsup.config.problem import nearest
 
+TEXT = f"djsup %(version)s (Python {'.'.join(map(str, sys.version_info[:3]))})"
 VERBS = (
     "start",
     "stop",
@@ -90,6 +93,9 @@ class Verbs(click.Group):
     subcommand_metavar="VERB [ARGUMENTS]...",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="djsup VERB --help tells more, with examples.",
+)
+@click.version_option(
+    __version__, message=TEXT, help="The version that is installed here, as the verb says it."
 )
 def cli() -> None:
     """One daemon runs many Django sites.
