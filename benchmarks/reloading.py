@@ -41,7 +41,7 @@ CLIENTS, WORKERS, THREADS = 16, 2, 4
 EVERY_S = 0.1
 """How often each client asks, from when it is due on: who waits meanwhile for an answer is not forgotten."""
 RELOADS = 10
-STEADY_S = 10.0
+STEADY_S = 20.0
 BETWEEN_S = 0.5
 BROKEN_S = 8.0
 """How long a server is watched after it was told to load the broken code."""

@@ -71,7 +71,7 @@ def _flush_more(self):
             socket.send_fds(self.sock, [b"Z" + bytes(12)], [strange])
         finally:
             _os.close(strange)
-        self.outbox += (b"Z", self.outbox[1], bytes(4), b"")
+        self.outbox.append(b"Z" + self.outbox[0][1:9] + bytes(4))
     _flush(self)
 Worker.flush = _flush_more
 """,

@@ -55,7 +55,7 @@ def test_ten_hups_under_wrk_show_no_error(daemon: DaemonUnderTest, blog: Project
     daemon.start()
     url = f"http://127.0.0.1:{daemon.ports['blog']}/"
     wrk = subprocess.Popen(
-        ["wrk", "-t", "1", "-c", "32", "-d", "30s", url],
+        ["wrk", "-t", "1", "-c", "32", "-d", "120s", url],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
