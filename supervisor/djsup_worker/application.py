@@ -1,11 +1,12 @@
 """Find and load a site's application, warm Django up, and leave nothing open that a fork would share."""
 
+import contextlib
 import importlib
 import os
 import re
 import sys
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Optional, Tuple
 
 from djsup_worker.boot import SiteError
 
@@ -52,9 +53,15 @@ def load(directory: str, wsgi: Optional[str], settings: Optional[str]) -> Loaded
         wsgi = _wsgi_of_settings()
     application = _import_application(wsgi) if wsgi else _django_application()
     django = ""
-    if "django" in sys.modules and settings:
-        django = _warm_django()
+    if settings or _configures_itself():
+        django = _warm_django() if "django" in sys.modules else ""
     return Loaded(application, wsgi, settings or "", django)
+
+
+def _configures_itself() -> bool:
+    """Whether the site has called ``settings.configure`` instead of naming a module, and has URLs."""
+    settings = getattr(sys.modules.get("django.conf"), "settings", None)
+    return bool(getattr(settings, "configured", False)) and hasattr(settings, "ROOT_URLCONF")
 
 
 def settings_named_by_manage_py(directory: str) -> Optional[str]:
@@ -106,9 +113,18 @@ def _warm_django() -> str:
             getattr(getattr(engine, "engine", None), part, None)
     if "django.db.models" in sys.modules:
         importlib.import_module("django.db.models.sql.compiler")
+        _load_databases(importlib.import_module("django.db").connections.databases.values())
     importlib.import_module("django.utils.translation").gettext("")  # the catalogue of LANGUAGE_CODE
     importlib.import_module("django.utils.formats").get_format("DATE_FORMAT")
     return str(django.get_version())
+
+
+def _load_databases(databases: Iterable[Dict[str, Any]]) -> None:
+    """Import what speaks to the databases. Nothing is connected, and a driver that is not there is missed when it is used."""
+    load_backend = importlib.import_module("django.db.utils").load_backend
+    for each in databases:
+        with contextlib.suppress(Exception):
+            load_backend(each["ENGINE"])
 
 
 def _load_urls(resolver: Any) -> None:

@@ -309,6 +309,56 @@ def test_a_django_site_is_found_through_manage_py_and_served(django_site: MakeSi
     assert worker.read().count("Traceback") == 0
 
 
+LOADED = """
+import sys
+from django.db import models  # as a site with models does
+from django.http import HttpResponse
+from django.urls import path
+
+ENGINE = "django.db.backends.sqlite3.base"
+urlpatterns = [path("", lambda request: HttpResponse(str(ENGINE in sys.modules)))]
+"""
+CONFIGURES = """
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+
+settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF="urls", SECRET_KEY="x", DATABASES={"default": {
+    "ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}})
+application = get_wsgi_application()
+"""
+
+
+def test_what_speaks_to_the_database_is_loaded_before_the_fork(django_site: MakeSite) -> None:
+    site = django_site(urls=LOADED)
+    site.start_template()
+    site.fork_worker()
+    with client(site) as user:
+        assert user.get("/").body == b"True"
+
+
+def test_a_database_whose_driver_is_not_there_is_the_sites_affair(django_site: MakeSite) -> None:
+    site = django_site(urls=LOADED, settings=SETTINGS.replace("backends.sqlite3", "backends.nonesuch"))
+    site.start_template()
+    site.fork_worker()
+    with client(site) as user:
+        assert user.get("/").body == b"False"
+
+
+def test_a_django_site_that_configures_itself_is_known_for_one(django_site: MakeSite) -> None:
+    site = django_site(urls=LOADED)
+    (site.directory / "app.py").write_text(CONFIGURES)
+    (site.directory / "manage.py").unlink()
+    site.boot["wsgi"] = "app:application"
+    template = site.run("template")
+    loaded = template.channel.receive(Loaded)
+    assert loaded.settings == ""
+    assert loaded.django.startswith("5.2")
+    site.template = template
+    site.fork_worker()
+    with client(site) as user:
+        assert user.get("/").body == b"True"
+
+
 def test_a_broken_urlconf_is_found_before_anything_is_replaced(django_site: MakeSite) -> None:
     failed = django_site(urls="import missing_view_module").run("template").channel.receive(LoadFailed)
     assert "No module named 'missing_view_module'" in failed.error
