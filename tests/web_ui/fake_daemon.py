@@ -219,10 +219,14 @@ class FakeDaemon:
         """Gone: the socket is removed and every connection closed."""
         assert self._server is not None
         self._server.close()
-        for writer in list(self._writers):
-            writer.close()
         self.path.unlink(missing_ok=True)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # who was let in just now is in the set then
+        writers = list(self._writers)
+        for writer in writers:
+            writer.close()
+        for writer in writers:
+            with suppress(OSError):
+                await writer.wait_closed()
 
     def happen(
         self, kind: str, site: str | None, text: str, level: str = "info", details: str = "", by: str = ""
