@@ -74,8 +74,8 @@ EVENTS_MAX = 128
 ACCEPT_MAX = 64
 """Connections that one listener lets in at a time."""
 ACCEPT_PAUSE_S = 0.1
-DESCRIPTORS_KEPT = 128
-"""Left for listeners, lines to workers and files when clients have taken the others."""
+DESCRIPTORS_KEPT = 256
+"""Left for listeners, lines to workers with their tallies, and files, when clients have taken the others."""
 EVICT_AGE_S = 1.0
 EVICT_SHARE = 32
 """Where there is no room for new connections, this part of the idle ones makes it."""
@@ -221,7 +221,7 @@ class Loop:
     def leave(self) -> None:
         """Stop at once, once ``run`` has returned: whoever comes after us finds everything in the vault."""
         for worker in self._lines.values():
-            worker.sock.close()
+            worker.close()
         self._lines.clear()
         for sock, _tls in self._listeners:
             sock.close()
@@ -1136,11 +1136,11 @@ class Loop:
         del self._lines[worker.fd]
         self._talkative.discard(worker)
         self._epoll.unregister(worker.fd)
-        worker.sock.close()
         for client in list(worker.lent.values()):
             client.holders.remove(worker)
             self._drop(client)
         worker.lent.clear()
+        worker.close()
         if worker.unclaimed:  # it has not said what it had: the daemon tells how it has ended
             self._unclaimed[worker.name] = worker.unclaimed
 

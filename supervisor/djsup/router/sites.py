@@ -105,6 +105,11 @@ class Worker:
             return open_alone(size)
         return words
 
+    def close(self) -> None:
+        """End the line, and forget the tally: as long as that is mapped, it costs a descriptor (CPython's mmap keeps one)."""
+        self.sock.close()
+        self.tally = open_alone(self.tally.nbytes)
+
     def heed(self) -> bool:
         """Have it say by notes what it gives back from now on; False: it did already."""
         if self.tally[HEED]:
