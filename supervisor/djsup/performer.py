@@ -769,9 +769,8 @@ class Performer:
                 process.ready = True
                 turns.take(received.pid, Turn.SHORT)
                 with suppress(ProcessLookupError):  # it is gone already
-                    self.processes.come_forward(
-                        Pid(os.getsid(received.pid))
-                    )  # who serves, and who has loaded for it
+                    # Its session is that of the template, which has loaded for it, or its own.
+                    self.processes.come_forward(Pid(os.getsid(received.pid)))
                 self._say_leaving(process)
                 self._connect_to_router(process)
             case messages.Drained(handed_over, closed, cut):

@@ -66,7 +66,9 @@ def stand_back(leader: int) -> bool:
 def come_forward(leader: int) -> bool:
     """The end of it; False: the kernel, which bears few such wishes of who is not root, wants to be asked again."""
     try:
-        _session(leader).write_bytes(_USUAL)
+        session = _session(leader)
+        if session.read_bytes().endswith(b" %b\n" % _STANDS_BACK):
+            session.write_bytes(_USUAL)
     except OSError as error:
         return error.errno != errno.EAGAIN
     return True

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from djsup import turns
 from djsup.core.events import Exit
 from djsup.core.model import Pid
 from djsup.shell.processes import CannotRun, Command, Identity, Processes, environment
@@ -111,6 +112,21 @@ def test_a_process_of_another_user_has_none_of_roots_groups(tmp_path: Path) -> N
     uid, *groups = out.read_text().split()
     assert uid != "0"
     assert "0" not in groups
+
+
+@knows_sessions
+def test_what_stands_back_for_the_daemon_before_comes_forward_for_this_one() -> None:
+    async def story(processes: Processes) -> None:
+        ends: asyncio.Queue[Exit] = asyncio.Queue()
+        pid = processes.run(python("import time; time.sleep(60)"), ends.put_nowait)
+        assert turns.stand_back(pid)
+        assert session_niceness(pid) == 10
+        processes.come_forward(pid)
+        assert session_niceness(pid) == 0
+        processes.kill(pid, "SIGKILL")
+        await ends.get()
+
+    in_loop(story)
 
 
 @knows_sessions

@@ -183,7 +183,6 @@ class Processes:
         self._on_exit: dict[Pid, Callable[[Exit], None]] = {}
         self._killed_by_us: set[Pid] = set()
         self._with_group: set[Pid] = set()
-        self._stand_back: set[Pid] = set()
         """Leaders of a session that ends with them."""
         self._claim_strays = claim_strays
         self._oom_kills = [_count_oom_kills()] * 2
@@ -200,7 +199,6 @@ class Processes:
         pid = Pid(process.pid)
         turns.take(pid, command.turn)
         if command.stands_back_s and turns.stand_back(pid):
-            self._stand_back.add(pid)
             asyncio.get_running_loop().call_later(command.stands_back_s, self.come_forward, pid)
         try:
             adopted = self.adopt(pid, on_exit)
@@ -215,11 +213,7 @@ class Processes:
 
     def come_forward(self, pid: Pid) -> None:
         """Have a session, by its leader, that begins to serve, or has stood back for long enough, do so no longer."""
-        if pid not in self._stand_back:
-            return
-        if pid not in self._pidfds or turns.come_forward(pid):
-            self._stand_back.discard(pid)
-        else:
+        if pid in self._pidfds and not turns.come_forward(pid):
             asyncio.get_running_loop().call_later(ASK_AGAIN_S, self.come_forward, pid)
 
     def adopt(self, pid: Pid, on_exit: Callable[[Exit], None]) -> bool:
