@@ -1,8 +1,8 @@
 """``python -m benchmarks.conditions [--publish] [CONDITION...]``: what clients notice of djsup's reloads, whatever else goes on.
 
 A Django site that takes a second and a bit to load, two workers, sixteen plain clients that each ask for its front page
-ten times a second, and beside them what the condition says: first a while without a reload, then three reloads under the same load. Failed requests and
-closed connections are counted of all clients; the latency is that of the plain ones.
+ten times a second, and beside them what the condition says: first a while without a reload, then three reloads under the
+same load. Failed requests and closed connections are counted of all clients; the latency is that of the plain ones.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from benchmarks.reloading import (
     answers,
     deploy,
     latencies,
-    make_database,
+    prepare,
     where,
 )
 from benchmarks.running import NotRunning, Running, running
@@ -71,6 +71,8 @@ CLIENTS, WORKERS, THREADS = 16, 2, 8
 RELOADS = 3
 STEADY_S = 15.0
 BETWEEN_S = 0.5
+ASKS = Manner(every_s=EVERY_S)
+SELDOM_S = 0.5
 
 Act = Callable[[Running, Callable[[], None]], None]
 """Makes a reload happen; the function deploys the new code."""
@@ -104,10 +106,6 @@ def _after_one_that_crashes(runs: Running, deploys: Callable[[], None]) -> None:
     (runs.launch.application.directory / "slow.py").write_text(CRASHES)
     _ask(runs, "reload", sites=["bench"])
     _plainly(runs, deploys)
-
-
-ASKS = Manner(every_s=EVERY_S)
-SELDOM_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +192,7 @@ def measure(condition: Condition) -> Seen:
     with tempfile.TemporaryDirectory(prefix="djsup-conditions-") as name:
         folder = Path(name)
         code = folder / "slow.py"
-        make_database(folder)
+        prepare(folder)
         deploy(code, 0, BOOT_S)
         (folder / "loop.py").write_text(LOOP)
         application = Application("slow", folder, "slow:application")

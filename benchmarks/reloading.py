@@ -1,12 +1,13 @@
 """``python -m benchmarks.reloading [--quick] [--publish] [WAY...]``: what clients notice of a reload, server by server.
 
 A Django site that takes two seconds and a bit to load, two workers, sixteen clients that each ask for its front page
-ten times a second: first a while without a reload, then ten reloads in the way that each server advises, then one reload to code that cannot be
-imported. Once with connections that are kept open, once with a new one for each request.
+ten times a second: first a while without a reload, then ten reloads in the way that each server advises, then one reload
+to code that cannot be imported. Once with connections that are kept open, once with a new one for each request.
 """
 
 import argparse
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -112,7 +113,7 @@ def measure(way: Way, *, keep_alive: bool, reloads: int) -> Seen:
     with tempfile.TemporaryDirectory(prefix="djsup-reloading-") as name:
         folder = Path(name)
         code = folder / "slow.py"
-        make_database(folder)
+        prepare(folder)
         deploy(code, 0, BOOT_S)
         # Apache reads it as nobody.
         folder.chmod(0o755)
@@ -136,8 +137,9 @@ def measure(way: Way, *, keep_alive: bool, reloads: int) -> Seen:
             return Seen(done, steady.result, during.result, _after_broken(runs, broken.result, reloads))
 
 
-def make_database(folder: Path) -> None:
-    """Make the site's database. Every process of every server may read and write it."""
+def prepare(folder: Path) -> None:
+    """What of the site no deploy changes. Every process of every server may read and write its database."""
+    shutil.copy(APPS / "small.py", folder)
     file = folder / "site.sqlite3"
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("CREATE TABLE entry (id INTEGER PRIMARY KEY, name TEXT, kind TEXT)")

@@ -73,7 +73,7 @@ def main() -> int:
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ports = {name: _free_port() for name in ("direct", "crowded", "shared")}
+        ports = {each: _free_port() for each in ("direct", "crowded", "shared")}
         (folder / "bench.py").write_text(APPLICATION)
         (folder / "djsup.toml").write_text(CONFIG.format(folder=folder, **ports))
         with (folder / "log").open("wb") as log:

@@ -1,7 +1,6 @@
 """Three small pages of Django, without a database: quick, blocked for 20 ms, slow (500 ms).
 
-The middleware is startproject's, as far as it needs no database. Sleeping stands for waiting on a database or on
-another server: it leaves the interpreter to others.
+Sleeping stands for waiting on a database or on another server: it leaves the interpreter to others.
 """
 
 import time
@@ -11,22 +10,12 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.urls import path
+from small import SETTINGS  # type: ignore[import-not-found]  # it lies beside this file
 
 BLOCKED_S = 0.02
 SLOW_S = 0.5
 
-settings.configure(
-    ALLOWED_HOSTS=["127.0.0.1", "localhost"],
-    ROOT_URLCONF=__name__,
-    SECRET_KEY="a benchmark keeps no secrets",
-    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
-    MIDDLEWARE=[
-        "django.middleware.security.SecurityMiddleware",
-        "django.middleware.common.CommonMiddleware",
-        "django.middleware.csrf.CsrfViewMiddleware",
-        "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    ],
-)
+settings.configure(ROOT_URLCONF=__name__, **SETTINGS)
 application = get_wsgi_application()
 
 PAGE = engines["django"].from_string(

@@ -53,8 +53,8 @@ def load(directory: str, wsgi: Optional[str], settings: Optional[str]) -> Loaded
         wsgi = _wsgi_of_settings()
     application = _import_application(wsgi) if wsgi else _django_application()
     django = ""
-    if settings or _configures_itself():
-        django = _warm_django() if "django" in sys.modules else ""
+    if "django" in sys.modules and (settings or _configures_itself()):
+        django = _warm_django()
     return Loaded(application, wsgi, settings or "", django)
 
 

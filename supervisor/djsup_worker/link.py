@@ -53,7 +53,7 @@ from djsup_worker.body import ChunkedBody, SizedBody
 from djsup_worker.connection import BODY, GONE, HEAD, IDLE, READ_BYTES, RUNNING, Connection
 from djsup_worker.limits import SECOND_NS
 from djsup_worker.scoreboard import CONNECTIONS_AT, TAKEN_AT
-from djsup_worker.tally import DONE, HEED, PLACES, open_alone, open_words, size_bytes
+from djsup_worker.tally import DONE, HEED, PLACES, open_words
 from djsup_worker.wsgi import complain, describe
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ NEW, RESUME, DROP, WHOLE, TALLY = b"NRDTM"
 TAKES = (NEW, WHOLE)
 HAS, SAID, IDLE_PARKED, IDLE_GONE, WAITS, CLOSED, LEAVES = b"H", b"S", b"I", b"J", b"W", b"C", b"L"
 GIVEN = b"G"
+NO_TALLY = memoryview(b"")
+"""It has a place for nobody."""
 NUMBER = struct.Struct("=Q")
 LENGTH = struct.Struct("=H")
 NOBODY = NUMBER.pack(0)
@@ -246,7 +248,7 @@ class Link:
         self._loop = loop
         self._sock = sock
         self._parked: Dict[bytes, Routed] = {}
-        self._tally = open_alone(size_bytes(0))
+        self._tally = NO_TALLY
         self._view = memoryview(bytearray(MESSAGE_MAX_BYTES))
         self._into: List[memoryview] = [self._view]
         self._todo: Deque[Tuple[int, bytes, bytes, List[int]]] = deque()
@@ -492,7 +494,7 @@ class Link:
         loop = self._loop
         loop.unwatch(self._sock.fileno())
         self.over = True
-        self._tally = open_alone(size_bytes(0))  # the other one costs a descriptor
+        self._tally = NO_TALLY  # the other one costs a descriptor
         if not self._leaving:
             self.alive = False
             self._sock.close()

@@ -42,5 +42,5 @@ def open_words(fd: int) -> memoryview:
 
 
 def open_alone(size: int) -> memoryview:
-    """Words that nobody shares: of a worker that tells everything by notes, as one without a tally does."""
+    """Words that nobody shares: the router's for a worker that has none, and tells everything by notes."""
     return memoryview(mmap.mmap(-1, size)).cast("Q")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from djsup.router.clients import Client
 from djsup.router.loop import LOOK_AGAIN_S, LOOKS_AT_ONCE
 from djsup.router.vault import Vault
-from router.test_routing import REQUESTS, SHOP, A, B, Slow, get
+from router.test_routing import REQUESTS, SHOP, A, B, Slow, get, through_unix
 from router.world import WAIT_S, World, answers, route, wait_until, world
 
 
@@ -201,10 +201,10 @@ def test_a_head_in_tiny_pieces_is_looked_at_now_and_then(
     looks = 0
     look = three.router._look
 
-    def counted(client: Client) -> None:
+    def counted(client: Client, seen: bytes = b"") -> None:
         nonlocal looks
         looks += 1
-        look(client)
+        look(client, seen)
 
     monkeypatch.setattr(three.router, "_look", counted)
     data = get("a.example").replace(b"\r\n\r\n", b"\r\nX: " + b"x" * 3000 + b"\r\n\r\n")
@@ -231,13 +231,7 @@ def test_a_head_as_long_as_may_be_stays_in_the_kernel_until_it_is_whole() -> Non
 
 
 def test_through_a_unix_socket_a_head_may_come_in_many_pieces(three: World, tmp_path: Path) -> None:
-    path = str(tmp_path / "socket")
-    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
-        listener.bind(path)
-        listener.listen()
-        three.do(lambda: three.router.listen([(three.listener.dup(), False), (listener.dup(), False)]))
-        client.settimeout(WAIT_S)
-        client.connect(path)
+    with through_unix(three, tmp_path / "socket") as client:
         data = get("b.example", "/x", b"body").replace(b"\r\n\r\n", b"\r\nX: " + b"x" * 500 + b"\r\n\r\n")
         for _ in range(2):
             for byte in data:

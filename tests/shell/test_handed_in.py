@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from djsup.core.model import Address, AddressKind, Generation, SiteName
+from djsup.shared_memory import SEALS
 from djsup.shell import inherited
 from djsup.shell.handovers import Handovers
 from djsup.shell.notify import Notify
-from djsup.shell.samples import SEALS, Scoreboard
+from djsup.shell.samples import Scoreboard
 from djsup.shell.sockets import CannotListen, Listeners, listens_on
 from djsup_worker import scoreboard
 

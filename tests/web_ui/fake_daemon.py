@@ -194,6 +194,7 @@ class FakeDaemon:
         self._changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Future[None]] = set()
         self._pids = 41_200
         self._history = History()
         self.sites = {name: self._site(name, number) for number, name in enumerate(self._names(sites))}
@@ -213,14 +214,17 @@ class FakeDaemon:
     # --- what tests turn -------------------------------------------------------------------------
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, str(self.path))
+        self._server = await asyncio.start_unix_server(self._let_in, str(self.path))
 
     async def stop(self) -> None:
         """Gone: the socket is removed and every connection closed."""
         assert self._server is not None
         self._server.close()
         self.path.unlink(missing_ok=True)
-        await asyncio.sleep(0)  # who was let in just now is in the set then
+        await self.hang_up()
+
+    async def hang_up(self) -> None:
+        """Every connection is closed."""
         writers = list(self._writers)
         for writer in writers:
             writer.close()
@@ -488,8 +492,13 @@ class FakeDaemon:
 
     # --- the protocol ----------------------------------------------------------------------------
 
+    def _let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)  # not by the task: one that is cancelled before it has begun does nothing
+        serving = asyncio.ensure_future(self._serve(reader, writer))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             request = json.loads(await reader.readline())
             self.calls.append(request)
@@ -731,6 +740,7 @@ def fake_daemon_thread(
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await daemon.hang_up()  # who was let in meanwhile, too
 
     daemon = asyncio.run_coroutine_threadsafe(make(), loop).result(timeout=10)
     try:

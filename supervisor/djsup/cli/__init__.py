@@ -6,7 +6,7 @@ of how the daemon works.
 
 from __future__ import annotations
 
-import sys
+import platform
 from importlib import import_module
 from typing import Any
 
@@ -16,7 +16,7 @@ from djsup import __version__
 from djsup.cli.verb import target_options
 from djsup.config.problem import nearest
 
-TEXT = f"djsup %(version)s (Python {'.'.join(map(str, sys.version_info[:3]))})"
+INSTALLED = f"djsup {__version__} (Python {platform.python_version()})"
 VERBS = (
     "start",
     "stop",
@@ -95,7 +95,7 @@ class Verbs(click.Group):
     epilog="djsup VERB --help tells more, with examples.",
 )
 @click.version_option(
-    __version__, message=TEXT, help="The version that is installed here, as the verb says it."
+    __version__, message=INSTALLED, help="The version that is installed here, as the verb says it."
 )
 def cli() -> None:
     """One daemon runs many Django sites.

@@ -7,7 +7,7 @@ import platform
 import click
 
 from djsup import __version__
-from djsup.cli import output
+from djsup.cli import INSTALLED, output
 from djsup.cli.verb import Target, Verb
 
 
@@ -18,4 +18,4 @@ def command(target: Target) -> None:
     if target.as_json:
         output.as_json({"version": __version__, "python": platform.python_version()})
     else:
-        click.echo(f"djsup {__version__} (Python {platform.python_version()})")
+        click.echo(INSTALLED)

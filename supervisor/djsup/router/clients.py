@@ -116,6 +116,14 @@ class Client:
         self.server_name = ""
         """The name that it has asked for as it began TLS."""
 
+    @property
+    def giver(self) -> Worker | None:
+        """Who was lent it, and has written in its tally that it has given it back; None: nobody, or that is known."""
+        worker = self.at
+        if self.state is State.LENT and worker is not None and worker.tally[self.place] == self.counted:
+            return worker
+        return None
+
 
 def describe(local: Ends, peer: Ends) -> bytes:
     """What a worker has to know of a connection that it has never seen."""

@@ -197,7 +197,7 @@ class Loop:
             if self._vault is not None and self._vault.is_behind:
                 self._tell_vault()
             self._look_at_the_clock()
-            if self._talkative:
+            if self._talkative:  # what was found only now
                 self._talk()
 
     def _trouble(self, fd: int) -> None:
@@ -534,16 +534,20 @@ class Loop:
     def _client_ready(self, client: Client, mask: int) -> None:
         if mask & ENDED:
             client.ended = True
-        state = client.state
-        if state is State.LENT:
-            worker = client.at
-            if worker is not None and worker.tally[client.place] == client.counted:
-                if mask == select.EPOLLIN and not client.awaited and self._lend_again(client, worker):
+        seen = b""
+        worker = client.giver
+        if worker is not None:
+            if mask == select.EPOLLIN and not client.awaited:
+                try:
+                    seen = client.recv(READ_BYTES, PEEK)
+                except OSError:
+                    seen = b""  # the long way finds out what that means
+                if self._lend_again(client, worker, seen):
                     return
-                self._take_back(client, worker)
-                self._rests(client)
-                client.hinted = False  # it is looked at now
-                state = State.IDLE
+            self._take_back(client, worker)
+            self._rests(client)
+            client.hinted = False  # it is looked at now
+        state = client.state
         if state is State.LENT or state is State.QUEUED:
             if state is State.QUEUED and mask & BROKEN:
                 self._drop(client)  # what it asked for is for nobody
@@ -563,7 +567,7 @@ class Loop:
         elif client.tls:
             self._look_for_name(client)
         else:
-            self._look(client)
+            self._look(client, seen)
 
     def _look_at_late_ones(self) -> None:
         late, self._late = self._late, {}
@@ -580,11 +584,11 @@ class Loop:
         late.update(self._late)  # those that have waited go first
         self._late = late
 
-    def _look(self, client: Client) -> None:
-        """Look at what a client has sent, from the beginning of a request on."""
+    def _look(self, client: Client, seen: bytes = b"") -> None:
+        """Look at what a client has sent, from the beginning of a request on; ``seen`` is the first look, if there was one."""
         for _ in range(LOOKS_AT_ONCE):
             try:
-                data = client.recv(READ_BYTES, PEEK)
+                data, seen = seen or client.recv(READ_BYTES, PEEK), b""
                 known = self._known.get(data)
                 if known is not None and not client.early:
                     site = client.site = known[0]
@@ -739,7 +743,7 @@ class Loop:
             self._unqueue(client, client.site)
         if client.state is State.LENT and client.at is not None:
             self._await_no_more(client, client.at)
-            if client.at.tally[client.place] == client.counted:
+            if client.giver is not None:
                 client.at.lent.pop(client.number, None)
         client.state = State.GONE
         del self._clients[client.fd]
@@ -784,9 +788,9 @@ class Loop:
             worker = site.choose(client.holders)
             if worker is None:
                 return False
+            worker.tally[client.place] = 0
             if client.slot:
                 self._owners[client.slot] = worker.name
-            worker.tally[client.place] = 0
             try:
                 self._send(client, worker)
             except OSError as error:
@@ -852,10 +856,15 @@ class Loop:
     def _unqueue(self, client: Client, site: Site) -> None:
         with suppress(ValueError):
             site.queue.remove(client)
+        self._shortened(site)
+
+    def _shortened(self, site: Site) -> None:
+        """Its queue has become shorter, or may have."""
         site.figures.queued = len(site.queue)
         if not site.queue:
             self._queued.discard(site)
-            self._heed_no_more(site)
+            for worker in site.workers:
+                worker.heed_no_more()
 
     def _serve_queue(self, site: Site) -> None:
         """Let those pass that have waited longest, as many as there is room for."""
@@ -869,10 +878,7 @@ class Loop:
             queue.popleft()
             site.figures.waited += 1
             site.figures.waited_s += self._now - client.since
-        site.figures.queued = len(queue)
-        if not queue:
-            self._queued.discard(site)
-            self._heed_no_more(site)
+        self._shortened(site)
 
     def _call_if_empty(self, site: Site) -> None:
         if not site.workers and self._now - site.called_at >= CALL_S:
@@ -985,15 +991,12 @@ class Loop:
 
     # --- what comes back without a word -------------------------------------------------------
 
-    def _lend_again(self, client: Client, worker: Worker) -> bool:
+    def _lend_again(self, client: Client, worker: Worker, seen: bytes) -> bool:
         """What most requests are: the next of a client, like one before, for the worker that has had that.
 
         The short way: nothing is done but what changes. False: the long one is to be gone.
         """
-        try:
-            known = self._known.get(client.recv(READ_BYTES, PEEK))
-        except OSError:
-            return False
+        known = self._known.get(seen)
         if known is None:
             return False
         site, end = known
@@ -1017,12 +1020,8 @@ class Loop:
     def _collect(self, clients: Iterable[Client]) -> None:
         """Take back what was given back of these."""
         for client in clients:
-            worker = client.at
-            if (
-                client.state is State.LENT
-                and worker is not None
-                and worker.tally[client.place] == client.counted
-            ):
+            worker = client.giver
+            if worker is not None:
                 self._take_back(client, worker)
                 self._is_ours(client)
 
@@ -1045,11 +1044,6 @@ class Loop:
         for worker in site.workers:
             if worker.heed():
                 self._doubted.append(site)
-
-    @staticmethod
-    def _heed_no_more(site: Site) -> None:
-        for worker in site.workers:
-            worker.heed_no_more()
 
     def _look_again(self) -> None:
         """Look whether workers have given back in the very moment when they were told to say so."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
-from djsup import descriptors
+from djsup import descriptors, shared_memory
 from djsup.router.orders import Figures
 from djsup_worker.link import MESSAGE_MAX_BYTES, NOBODY, TALLY
 from djsup_worker.link import NOTHING as NO_DATA
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from djsup.router.clients import Client
 
 TALLY_BYTE = bytes((TALLY,))
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-"""A worker that made its tally shorter would end the router with SIGBUS: sealed for ever."""
 
 
 class Worker:
@@ -93,10 +90,8 @@ class Worker:
     def _shared(self, size: int) -> memoryview:
         """A tally that the worker knows of."""
         try:
-            fd = os.memfd_create("djsup-tally", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            fd = shared_memory.of_size("djsup-tally", size)
             try:
-                os.ftruncate(fd, size)
-                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
                 words = open_words(fd)
                 socket.send_fds(self.sock, [TALLY_BYTE + NOBODY + NO_DATA], [fd])
             finally:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
+from djsup import shared_memory
 from djsup.core.snapshot import Latency
 from djsup_worker import scoreboard
 
@@ -34,10 +35,6 @@ MEMORY_FRESH_S = 30.0
 _STAT_MAX_BYTES = 4096
 
 
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-"""A site that made its scoreboard shorter would kill its reader with SIGBUS: sealed for ever."""
-
-
 class Scoreboard:
     """A site's shared memory: made and read here, written by its workers."""
 
@@ -48,9 +45,7 @@ class Scoreboard:
             ValueError: it is none.
         """
         if fd is None:
-            fd = os.memfd_create(f"djsup-{site}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            os.ftruncate(fd, scoreboard.SIZE_BYTES)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+            fd = shared_memory.of_size(f"djsup-{site}", scoreboard.SIZE_BYTES)
         elif not _is_scoreboard(fd):
             raise ValueError("no scoreboard")
         self.fd = fd
@@ -74,7 +69,10 @@ class Scoreboard:
 def _is_scoreboard(fd: int) -> bool:
     """Whether an orphan has handed in memory that can be read without fear."""
     try:
-        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) == SEALS and os.fstat(fd).st_size == scoreboard.SIZE_BYTES
+        return (
+            fcntl.fcntl(fd, fcntl.F_GET_SEALS) == shared_memory.SEALS
+            and os.fstat(fd).st_size == scoreboard.SIZE_BYTES
+        )
     except OSError:
         return False  # no memfd
 
