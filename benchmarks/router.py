@@ -1,8 +1,8 @@
 """What the router costs: ``python -m benchmarks.router [SECONDS]`` asks the same site directly and through the router.
 
 Both ways are measured in turn with wrk, three times each, on a daemon of its own: a bare function, two workers, sixteen
-connections. Once the workers have as many threads as there are connections; once they have one each, so that most requests
-wait; and once each request takes a while besides. CPU time is that of all processes below the daemon, so the router
+connections. Once there are as many threads as connections; once half as many, as is usual, so that requests wait; and once each
+request takes a while besides. CPU time is that of all processes below the daemon, so the router
 counts, and wrk does not.
 """
 
@@ -62,8 +62,8 @@ listen = ["127.0.0.1:{crowded}"]
 """
 LOADS = (
     ("a thread for each connection", "/", "localhost", "direct"),
-    ("one thread a worker: most requests wait", "/", "crowded.localhost", "crowded"),
-    (f"one thread a worker, {BUSY_S * 1000:.0f} ms a request", "/slow", "crowded.localhost", "crowded"),
+    ("a thread for every other one: requests wait", "/", "crowded.localhost", "crowded"),
+    (f"the same, {BUSY_S * 1000:.0f} ms a request", "/slow", "crowded.localhost", "crowded"),
 )
 """What is said of it, the path, the host on the shared address, the address of the direct way."""
 

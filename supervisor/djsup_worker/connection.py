@@ -402,7 +402,8 @@ class Connection(Wire):
         if crew is None:
             response.begin(loop.application)
             return self._settle(response, hand.index)
-        if crew.habits.known and crew.step_aside(hand, line):
+        habit = crew.habits.of(line) if crew.habits.known else None
+        if habit is not None and crew.step_aside(hand, habit):
             response.begin(loop.application)
             response.why_aside = hand.why
             loop.row.rest(hand.index)
@@ -410,7 +411,7 @@ class Connection(Wire):
             return False
         token = hand.token
         hand.since_ns = began_ns
-        token.append(True)
+        token.append(habit)
         if crew.resting:
             crew.wake_monitor()
         response.begin(loop.application)
@@ -450,7 +451,7 @@ class Connection(Wire):
             loop.row.rest(hand.index)
             return True
         hand.since_ns = now_ns
-        hand.token.append(True)
+        hand.token.append(None)
         if crew.resting:
             crew.wake_monitor()
         response.go_on()

@@ -15,7 +15,8 @@ the interpreter changes threads more often (SHARING_S): a quick request needs it
 have to wait five milliseconds for it each time.
 
 What a call was found to do, the next of its route will do: that is remembered (``habits``), and the poller gives
-the role away before it begins such a call (``step_aside``), so that nobody waits for the monitor to look.
+the role away before it begins such a call (``step_aside``), so that nobody waits for the monitor to look. If all
+threads are busy then, its token says what the call is known for, and the first thread that is free takes it.
 
 A response goes on in the thread that began it. The poller hands it over through ``pass_to``: the
 thread finds it in its backlog as soon as it is free.
@@ -28,12 +29,9 @@ import threading
 import time
 from collections import deque
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Deque, List, Optional, Protocol, Set
+from typing import Any, Deque, List, Optional, Protocol, Set
 
 from djsup_worker.habits import COMPUTES, WAITS, Habits
-
-if TYPE_CHECKING:
-    from djsup_worker.request import Line
 
 TICK_S = 0.005
 """How often the monitor looks while requests run, in seconds."""
@@ -84,8 +82,8 @@ class Hand:
         self.index = index
         self.mail: SimpleQueue[str] = SimpleQueue()
         self.backlog: Deque[Task] = deque()
-        self.token: List[bool] = []
-        """Not empty while it polls and is in the application."""
+        self.token: List[Optional[str]] = []
+        """Not empty while it polls and is in the application: what the call is known for, or None."""
         self.lost = False
         """Whether it lost the polling role; written by its own thread only."""
         self.since_ns = 0
@@ -173,15 +171,12 @@ class Crew:
             hand.mail.put(WORK)
         # Otherwise it is busy, and looks into its backlog before it parks.
 
-    def step_aside(self, hand: Hand, line: Line) -> bool:
+    def step_aside(self, hand: Hand, habit: str) -> bool:
         """Give the polling role away before a call that is known to last; called by the poller.
 
-        False when it is not, or when there is no spare thread: the poller goes on as with any other call. After
-        True it has lost the role, and must touch nothing that is the poller's.
+        False when there is no spare thread: the poller begins the call, and lays a token down that says what is
+        known of it. After True it has lost the role, and must touch nothing that is the poller's.
         """
-        habit = self.habits.of(line)
-        if habit is None:
-            return False
         spare = self._spare()
         if spare is None:
             return False
@@ -210,10 +205,37 @@ class Crew:
             self._parked.append(hand)
             if hand.backlog and self._unpark(hand):
                 continue  # it came between the last look and the parking
+            if self._is_wanted() and self._unpark(hand):
+                polling = self._take_over()
+                continue
             mail = hand.mail.get()
             if mail is STOP:
                 return
             polling = mail is POLL
+
+    def _is_wanted(self) -> bool:
+        """Whether the poller is in a call that is known to last, for nobody was free to take the role before it."""
+        return any(self._loop.poller.token)
+
+    def _take_over(self) -> bool:
+        """Take the role from such a poller; called by a thread that is free."""
+        poller: Hand = self._loop.poller
+        for habit in poller.token:  # one at most
+            if habit is not None:
+                return self._take_token(poller, habit)
+        return False
+
+    def _take_token(self, poller: Hand, why: str) -> bool:
+        """Take the polling role, if the poller's token still lies there."""
+        poller.why = why
+        if why is COMPUTES:
+            self._computing.add(poller)
+        try:
+            poller.token.pop()
+        except IndexError:
+            self._computing.discard(poller)
+            return False
+        return True
 
     def _unpark(self, hand: Hand) -> bool:
         """Take a thread out of the parked ones; False when it is not there, or somebody else took it."""
@@ -269,18 +291,12 @@ class Crew:
         spare = self._spare()
         if spare is None:
             return
-        poller.why = why
-        if why is COMPUTES:
-            self._computing.add(poller)
-        try:
-            poller.token.pop()
-        except IndexError:
-            self._computing.discard(poller)
-            self._parked.append(spare)
-            if spare.backlog and self._unpark(spare):
-                spare.mail.put(WORK)
-        else:
+        if self._take_token(poller, why):
             spare.mail.put(POLL)
+            return
+        self._parked.append(spare)
+        if spare.backlog and self._unpark(spare):
+            spare.mail.put(WORK)
 
     def _spare(self) -> Optional[Hand]:
         """A thread that has nothing to do, for the poller or the monitor; None: there is none, nor may there be."""

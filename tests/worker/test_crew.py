@@ -323,6 +323,43 @@ def test_the_role_is_given_away_before_a_call_that_is_known_to_last(
     listening.close()
 
 
+@pytest.mark.parametrize("habit", [WAITS, COMPUTES])
+def test_the_first_thread_that_is_free_takes_the_role_from_a_call_that_is_known_to_last(
+    habit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all were busy when that call began, its thread had nobody to give the role to. Without any monitor."""
+    monkeypatch.setattr(Crew, "wake_monitor", lambda _self: None)
+    gates = {f"/slow/{number}": threading.Event() for number in range(3)}
+    begun = threading.Semaphore(0)
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] in gates:
+            begun.release()
+            gates[environ["PATH_INFO"]].wait(WAIT_S)
+        start_response("200 OK", [])
+        return []
+
+    loop, listening = make_loop(application, threads=3)
+    assert loop.crew is not None
+    loop.crew.habits.seen(Line({}, b"GET /slow/1", is_head=False, is_http_1_0=False), habit, 10**9)
+    with running(loop), contextlib.ExitStack() as stack:
+        address = listening.getsockname()
+        quick, *others = (
+            Client(stack.enter_context(socket.create_connection(address, timeout=WAIT_S))) for _ in range(4)
+        )
+        slow = dict(zip(gates, others, strict=True))
+        assert quick.get("/").status == 200
+        for path, user in slow.items():
+            user.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert begun.acquire(timeout=WAIT_S)
+        for path, user in slow.items():
+            gates[path].set()
+            assert user.answer().status == 200
+            assert quick.get("/").status == 200
+    loop.close()
+    listening.close()
+
+
 def test_the_interpreter_is_shared_finely_only_while_a_call_computes_beside_the_poller() -> None:
     usual_s = sys.getswitchinterval()
     seen: list[float] = []
@@ -387,7 +424,7 @@ def test_the_monitor_tells_waiting_from_computing(
     lasted_ms: int, used_ms: int, asleep: bool, others_asleep: bool, verdict: str | None
 ) -> None:
     hand, other = Sleeper(asleep=asleep), Sleeper(asleep=others_asleep)
-    hand.token.append(True)
+    hand.token.append(None)
     hand.since_ns = time.monotonic_ns()
     before = Glance(hand)
     now = Glance(hand, before)
