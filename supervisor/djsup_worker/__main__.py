@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from djsup_worker import application, boot, forksafety, stacks
 from djsup_worker.boot import SiteError
+from djsup_worker.ending import end
 from djsup_worker.messages import Boot, Loaded, LoadFailed, receive, send, shorten
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def main() -> None:
 
 def _run(argv: list[str]) -> int:
     begun = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
+    signal.signal(signal.SIGTERM, lambda _number, _frame: end(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if len(argv) != 4 or not argv[3].isdigit():  # noqa: PLR2004  # as in the module's first lines
         sys.stderr.write("this program is run by djsup: PYTHON -u FOLDER SITE GENERATION CHANNEL_FD\n")

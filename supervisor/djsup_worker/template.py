@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, List, NoReturn, Tuple
 
 from djsup_worker import stacks
+from djsup_worker.ending import end
 from djsup_worker.messages import BadMessage, Fork, ForkFailed, Hello, Stacks, Welcome, receive, send
 from djsup_worker.orphan import silence, wait_for_home
 
@@ -173,4 +174,4 @@ def _exit(status: int) -> NoReturn:
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(status)
+    end(status)

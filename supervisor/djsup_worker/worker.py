@@ -23,6 +23,7 @@ from djsup_worker.access import Access
 from djsup_worker.balance import Balance
 from djsup_worker.departure import Departure, Intake
 from djsup_worker.ear import Ear
+from djsup_worker.ending import end
 from djsup_worker.health import HealthQuestion
 from djsup_worker.limits import SECOND_NS, Limits
 from djsup_worker.link import Link
@@ -319,7 +320,7 @@ class Worker:
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
                 sys.stderr.flush()
-            os._exit(0)
+            end(0)
         watch_exit(0)
 
 
