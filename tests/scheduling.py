@@ -21,6 +21,7 @@ knows_turns = pytest.mark.skipif(
 knows_sessions = pytest.mark.skipif(
     not Path("/proc/self/autogroup").exists(), reason="this kernel has no autogroups"
 )
+may_be_idle = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take SCHED_IDLE back")
 
 
 def turns(pid: int) -> set[int]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from djsup import turns
-from djsup.turns import Turn
-from scheduling import knows_sessions, knows_turns, session_niceness
+from djsup.turns import Seen, Turn
+from scheduling import knows_sessions, knows_turns, may_be_idle, session_niceness
 from scheduling import turns as turns_of
 
 Sleeper = Callable[..., "subprocess.Popen[bytes]"]
@@ -83,7 +85,7 @@ def test_what_is_gone_has_no_turn_any_more(sleeper: Sleeper) -> None:
     process.wait()
     turns.take(process.pid, Turn.SHORT)
     assert not turns.stand_back(process.pid)
-    assert turns.come_forward(process.pid), "there is nobody left to ask for"
+    assert turns.come_forward([process.pid]), "there is nobody left to ask for"
 
 
 @knows_sessions
@@ -92,8 +94,74 @@ def test_a_session_stands_back_and_comes_forward(sleeper: Sleeper) -> None:
     assert session_niceness(process.pid) == 0
     assert turns.stand_back(process.pid)
     assert session_niceness(process.pid) == 10
-    assert turns.come_forward(process.pid)
+    assert turns.stands_back(process.pid)
+    assert turns.come_forward([process.pid])
     assert session_niceness(process.pid) == 0
+    assert not turns.stands_back(process.pid)
+
+
+@may_be_idle
+def test_a_processor_is_free_that_only_runs_what_stands_back(sleeper: Sleeper) -> None:
+    """That is what SCHED_IDLE is to the kernel. What was started meanwhile comes forward, too."""
+    code = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True); input(); print(subprocess.Popen(['sleep', '60']).pid, flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
+    ) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        older = int(parent.stdout.readline())
+        turns.take(parent.pid, Turn.LONG)
+        assert turns.stand_back(parent.pid)
+        assert [os.sched_getscheduler(pid) for pid in (parent.pid, older)] == [os.SCHED_IDLE] * 2
+        parent.stdin.write("\n")
+        parent.stdin.flush()
+        younger = int(parent.stdout.readline())
+        assert os.sched_getscheduler(younger) == os.SCHED_IDLE
+        assert turns.come_forward([parent.pid])
+        assert {os.sched_getscheduler(pid) for pid in (parent.pid, older, younger)} == {os.SCHED_OTHER}
+        for pid in (older, younger, parent.pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_who_could_not_take_it_back_is_not_made_idle() -> None:
+    code = (
+        "import os; from djsup import turns; pid = os.getpid(); os.setsid(); os.setuid(65534)\n"
+        "turns.stand_back(pid)\n"
+        "print(os.sched_getscheduler(0) == os.SCHED_OTHER)"
+    )
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    assert said.stdout == "True\n"
+
+
+def test_what_computes_is_seen_to_get_on_and_what_sleeps_to_want_nothing(sleeper: Sleeper) -> None:
+    end = time.monotonic() + 10
+    process = sleeper()
+    while turns.see([process.pid]).want:  # it begins
+        assert time.monotonic() < end
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        first = turns.see([busy.pid])
+        while (now := turns.see([busy.pid])).ran_s <= first.ran_s:
+            assert time.monotonic() < end
+        assert now.want
+        assert now.at > first.at
+        busy.kill()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kept_waiting_s"),
+    [
+        (Seen(1.0, 0.0, want=True), Seen(2.0, 0.25, want=True), 0.75),
+        (Seen(1.0, 0.0, want=True), Seen(2.0, 1.5, want=True), 0.0),  # on two processors
+        (Seen(1.0, 0.0, want=False), Seen(2.0, 0.0, want=True), 0.0),  # it has slept, for all we know
+        (Seen(1.0, 0.0, want=True), Seen(2.0, 0.0, want=False), 0.0),
+    ],
+)
+def test_who_wants_a_processor_and_does_not_run_is_kept_waiting(
+    before: Seen, now: Seen, kept_waiting_s: float
+) -> None:
+    assert turns.kept_waiting_s(before, now) == kept_waiting_s
 
 
 @knows_sessions
@@ -103,7 +171,7 @@ def test_who_is_not_root_has_to_ask_again() -> None:
         "import ctypes, os; from djsup import turns; pid = os.getpid(); os.setsid(); os.setuid(65534)\n"
         "ctypes.CDLL(None).prctl(4, 1)\n"  # PR_SET_DUMPABLE: its own files in /proc are its own again
         "while not turns.stand_back(pid): pass\n"  # somebody else on the machine may have asked just now
-        "print(turns.come_forward(pid))"
+        "print(turns.come_forward([pid]))"
     )
     command = [sys.executable, "-c", code]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)

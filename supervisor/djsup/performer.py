@@ -73,9 +73,10 @@ STACKS_SIGNAL = signal.SIGRTMIN + 3
 
 MESSAGES_AT_ONCE = 32
 BAD_MESSAGES_SAID = 5
-STANDS_BACK_S = 2.0
-STANDS_BACK_SHARE = 1 / 8
-"""Of the time that it may take: on a machine that is never idle what stands back comes to little."""
+STANDS_BACK_SHARE = 1 / 2
+"""How long code that is loaded leaves the processors to others, as a part of the time that it may take."""
+PATIENCE_S, PATIENCE_SHARE = 1.0, 1 / 8
+"""How long it may be kept from one meanwhile, at most: on a machine that is never idle what stands back comes to little."""
 
 
 PRINTED = {
@@ -282,8 +283,12 @@ class Performer:
     ) -> processes.Command:
         """A command that computes for long: while its site is served it leaves the processors to others at first."""
         is_served = any(each.site == site.name and each.ready for each in self.roster.values())
-        stands_back_s = min(STANDS_BACK_S, timeout_s * STANDS_BACK_SHARE) if is_served else 0.0
-        return replace(command, turn=Turn.LONG, stands_back_s=stands_back_s)
+        return replace(
+            command,
+            turn=Turn.LONG,
+            stands_back_s=timeout_s * STANDS_BACK_SHARE if is_served else 0.0,
+            patience_s=min(PATIENCE_S, timeout_s * PATIENCE_SHARE),
+        )
 
     def _boot(self, proc: ProcId, generation: Generation, slot: int | None, site: SiteSettings) -> None:
         """Run the site's interpreter on the worker's folder, and tell it what it is to be."""
@@ -767,10 +772,8 @@ class Performer:
                 if not process.ready:  # an adopted one says it once more
                     self._tell(events.WorkerReady(proc))
                 process.ready = True
+                self.processes.come_forward(received.pid)  # and the template with it, which has loaded for it
                 turns.take(received.pid, Turn.SHORT)
-                with suppress(ProcessLookupError):  # it is gone already
-                    # Its session is that of the template, which has loaded for it, or its own.
-                    self.processes.come_forward(Pid(os.getsid(received.pid)))
                 self._say_leaving(process)
                 self._connect_to_router(process)
             case messages.Drained(handed_over, closed, cut):

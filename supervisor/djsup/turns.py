@@ -5,8 +5,10 @@ need not wait for the end of somebody's long one: a request on a busy machine wa
 of the kernel's four. So what answers requests takes short turns, and what loads code takes long ones. Linux 6.12 and
 later do so; earlier ones take no notice.
 
-Where the kernel shares the processors among sessions (autogroups, sched(7)), the session of what loads code stands
-back for a while: it has what the others leave, and a tenth of it where they leave nothing.
+What loads code stands back besides. If we may take it back, which takes root, its policy is SCHED_IDLE: to the kernel a
+processor that runs nothing else is free, and whoever is woken goes there, instead of waiting for one that another worker
+has. And where the kernel shares the processors among sessions (autogroups, sched(7)), its session has what the others leave, and a
+tenth of it where they leave nothing. ``see`` tells how it gets on.
 """
 
 from __future__ import annotations
@@ -16,9 +18,16 @@ import errno
 import os
 import platform
 import struct
+import threading
+import time
 from contextlib import suppress
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274, "ppc64le": 355, "s390x": 345}
@@ -27,6 +36,8 @@ _ATTRIBUTES = struct.Struct("IIQiIQQQ")
 """struct sched_attr, in its first size."""
 _STANDS_BACK, _USUAL = b"10", b"0"
 """The niceness of a session."""
+_NO_PRIORITY = os.sched_param(0)
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Turn(IntEnum):
@@ -56,23 +67,109 @@ def take(pid: int, turn: Turn) -> None:
 
 
 def stand_back(leader: int) -> bool:
-    """Let other sessions go before the one of this leader; False: it cannot be, or not now."""
+    """Let all others go before a session that begins, by its leader; False: it cannot be, or not now."""
+    stands = False
+    if _may_be_idle():
+        for thread in _threads((leader,)):
+            with suppress(OSError):
+                if os.sched_getscheduler(thread) == os.SCHED_OTHER:
+                    os.sched_setscheduler(thread, os.SCHED_IDLE, _NO_PRIORITY)
+                    stands = True
     with suppress(OSError):
         _session(leader).write_bytes(_STANDS_BACK)
-        return True
+        stands = True
+    return stands
+
+
+def stands_back(pid: int) -> bool:
+    """Whether the session of a process stands back, as far as the kernel knows sessions."""
+    with suppress(OSError):
+        return _session(pid).read_bytes().endswith(b" %b\n" % _STANDS_BACK)
     return False
 
 
-def come_forward(leader: int) -> bool:
-    """The end of it; False: the kernel, which bears few such wishes of who is not root, wants to be asked again."""
-    try:
-        session = _session(leader)
-        if session.read_bytes().endswith(b" %b\n" % _STANDS_BACK):
-            session.write_bytes(_USUAL)
-    except OSError as error:
-        return error.errno != errno.EAGAIN
-    return True
+def come_forward(pids: Sequence[int]) -> bool:
+    """The end of it for processes, and all that they have started; False: not yet, ask again in a moment.
+
+    The kernel bears few such wishes of who is not root. What code has made SCHED_IDLE by itself while it was loaded cannot be told
+    from what has inherited that.
+    """
+    for thread in _threads(pids) if _may_be_idle() else ():
+        with suppress(OSError):
+            if os.sched_getscheduler(thread) == os.SCHED_IDLE:
+                os.sched_setscheduler(thread, os.SCHED_OTHER, _NO_PRIORITY)
+    is_done = True
+    for pid in pids:
+        try:
+            if stands_back(pid):
+                _session(pid).write_bytes(_USUAL)
+        except OSError as error:
+            is_done = is_done and error.errno != errno.EAGAIN
+    return is_done
+
+
+class Seen(NamedTuple):
+    """What processes were about at one moment."""
+
+    at: float
+    """In seconds, of the monotonic clock."""
+    ran_s: float
+    """How long they have run so far, in seconds."""
+    want: bool
+    """Whether one of their threads runs, or waits for a processor."""
+
+
+def see(members: Iterable[int]) -> Seen:
+    """Look at processes, and what they have started (proc(5), ``stat``)."""
+    ran, want = 0, False
+    for thread in _threads(members):
+        with suppress(OSError):
+            fields = Path(f"/proc/{thread}/task/{thread}/stat").read_bytes().rpartition(b")")[2].split()
+            want = want or fields[0] == b"R"
+            ran += int(fields[11]) + int(fields[12])
+    return Seen(time.monotonic(), ran * _TICK_S, want)
+
+
+def kept_waiting_s(before: Seen, now: Seen) -> float:
+    """For how long, about, they wanted a processor and had none."""
+    if not before.want or not now.want:
+        return 0.0
+    return max(0.0, now.at - before.at - (now.ran_s - before.ran_s))
 
 
 def _session(leader: int) -> Path:
     return Path(f"/proc/{leader}/autogroup")
+
+
+@cache
+def _may_be_idle() -> bool:
+    """Whether we may make threads SCHED_IDLE and, what is less often so, take that back: one of our own tries it."""
+    tried = []
+
+    def try_it() -> None:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, _NO_PRIORITY)
+            os.sched_setscheduler(0, os.SCHED_OTHER, _NO_PRIORITY)
+            tried.append(True)
+
+    if os.sched_getscheduler(0) == os.SCHED_OTHER:
+        thread = threading.Thread(target=try_it)
+        thread.start()
+        thread.join()
+    return bool(tried)
+
+
+def _threads(pids: Iterable[int]) -> Iterator[int]:
+    """The threads of processes, and of those that they have started; what ends meanwhile is left out."""
+    todo, known = list(pids), set()
+    while todo:
+        pid = todo.pop()
+        if pid in known:
+            continue
+        known.add(pid)
+        with suppress(OSError):
+            for thread in map(int, os.listdir(f"/proc/{pid}/task")):  # noqa: PTH208 -- names
+                yield thread
+                with suppress(OSError):
+                    children = Path(f"/proc/{pid}/task/{thread}/children").read_bytes()
+                    todo.extend(map(int, children.split()))

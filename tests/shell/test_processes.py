@@ -17,7 +17,7 @@ from djsup import turns
 from djsup.core.events import Exit
 from djsup.core.model import Pid
 from djsup.shell.processes import CannotRun, Command, Identity, Processes, environment
-from scheduling import knows_sessions, session_niceness
+from scheduling import knows_sessions, may_be_idle, session_niceness
 
 Story = Callable[[Processes], Awaitable[None]]
 
@@ -132,20 +132,71 @@ def test_what_stands_back_for_the_daemon_before_comes_forward_for_this_one() -> 
 @knows_sessions
 def test_what_stands_back_does_so_until_it_need_not_or_for_a_while() -> None:
     async def story(processes: Processes) -> None:
-        command = python("import time; time.sleep(60)")
+        command = replace(python("import time; time.sleep(60)"), patience_s=60.0)
         ends: asyncio.Queue[Exit] = asyncio.Queue()
         patient = processes.run(replace(command, stands_back_s=60.0), ends.put_nowait)
-        impatient = processes.run(replace(command, stands_back_s=0.2), ends.put_nowait)
+        brief = processes.run(replace(command, stands_back_s=0.2), ends.put_nowait)
         plain = processes.run(command, ends.put_nowait)
-        assert [session_niceness(each) for each in (patient, impatient, plain)] == [10, 10, 0]
+        assert [session_niceness(each) for each in (patient, brief, plain)] == [10, 10, 0]
         processes.come_forward(patient)
-        assert [session_niceness(each) for each in (patient, impatient)] == [0, 10]
+        assert [session_niceness(each) for each in (patient, brief)] == [0, 10]
         async with asyncio.timeout(10):
-            while session_niceness(impatient):  # noqa: ASYNC110 -- nobody tells
+            while session_niceness(brief):  # noqa: ASYNC110 -- nobody tells
                 await asyncio.sleep(0.01)
-        for each in (patient, impatient, plain):
+        for each in (patient, brief, plain):
             processes.kill(each, "SIGKILL")
             await ends.get()
+
+    in_loop(story)
+
+
+@knows_sessions
+def test_what_stands_back_and_is_kept_waiting_loses_patience() -> None:
+    """All on one processor, which others want more."""
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nwhile True: pass"
+
+    async def story(processes: Processes) -> None:
+        ends: asyncio.Queue[Exit] = asyncio.Queue()
+        others = [processes.run(python(code), ends.put_nowait) for _ in range(3)]
+        waits = processes.run(replace(python(code), stands_back_s=600.0, patience_s=0.5), ends.put_nowait)
+        assert session_niceness(waits) == 10
+        async with asyncio.timeout(60):
+            while session_niceness(waits):  # noqa: ASYNC110 -- nobody tells
+                await asyncio.sleep(0.01)
+        assert os.sched_getscheduler(waits) == os.SCHED_OTHER
+        for each in (*others, waits):
+            processes.kill(each, "SIGKILL")
+            await ends.get()
+
+    in_loop(story)
+
+
+@may_be_idle
+def test_who_begins_to_serve_comes_forward_though_what_loaded_it_has_ended(tmp_path: Path) -> None:
+    code = """
+        import os, time
+        while os.sched_getscheduler(0) != os.SCHED_IDLE:
+            pass
+        child = os.fork()
+        if child:
+            print(child, flush=True)
+        else:
+            time.sleep(60)
+    """
+
+    async def story(processes: Processes) -> None:
+        with (tmp_path / "out").open("w+") as file:
+            command = replace(python(textwrap.dedent(code)), stands_back_s=60.0, patience_s=60.0)
+            await end_of(processes, replace(command, stdout=file.fileno()))
+            file.seek(0)
+            child = Pid(int(file.read()))
+        ends: asyncio.Queue[Exit] = asyncio.Queue()
+        assert processes.adopt(child, ends.put_nowait)
+        assert os.sched_getscheduler(child) == os.SCHED_IDLE
+        processes.come_forward(child)
+        assert os.sched_getscheduler(child) == os.SCHED_OTHER
+        processes.kill(child, "SIGKILL")
+        await ends.get()
 
     in_loop(story)
 

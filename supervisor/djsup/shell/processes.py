@@ -15,8 +15,10 @@ import pwd
 import re
 import signal
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from djsup import sessions, turns
@@ -34,6 +36,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _OOM_KILLS = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 _CONTROL_GROUP = re.compile(rb"^0::(.*)$", re.MULTILINE)
 ASK_AGAIN_S = 0.15
+LOOK_AGAIN_S = 0.25
 _PAGE_BYTES = 4096
 _FILE_MAX_BYTES = 64 * 1024
 
@@ -117,7 +120,9 @@ class Command:
     """What it writes, and whereto, before it runs what it is to run: whoever reads it sees from whom it comes."""
     turn: Turn = Turn.USUAL
     stands_back_s: float = 0.0
-    """How long other sessions go before its own, at most."""
+    """How long others go before it and what it starts, at most."""
+    patience_s: float = 0.0
+    """How long it may be kept waiting by them meanwhile."""
     umask: int = 0o022
     jail: Stage | None = None
     """The stage through which it is run; None: it is run as it is."""
@@ -184,6 +189,8 @@ class Processes:
         self._killed_by_us: set[Pid] = set()
         self._with_group: set[Pid] = set()
         """Leaders of a session that ends with them."""
+        self._standing_back: dict[int, asyncio.TimerHandle] = {}
+        """Leaders of sessions that stand back, and when they are looked at next."""
         self._claim_strays = claim_strays
         self._oom_kills = [_count_oom_kills()] * 2
         """How many there were at the last two looks: a kill of ours came after the older one."""
@@ -198,8 +205,7 @@ class Processes:
         process.returncode = 0  # the reaping is done here, not by the object's destructor
         pid = Pid(process.pid)
         turns.take(pid, command.turn)
-        if command.stands_back_s and turns.stand_back(pid):
-            asyncio.get_running_loop().call_later(command.stands_back_s, self.come_forward, pid)
+        stands_back = command.stands_back_s > 0 and turns.stand_back(pid)
         try:
             adopted = self.adopt(pid, on_exit)
         except OSError as error:
@@ -209,12 +215,43 @@ class Processes:
             raise CannotRun(f"{command.arguments[0]} was gone at once")
         if command.whole_group:
             self._with_group.add(pid)
+        if stands_back:
+            until = time.monotonic() + command.stands_back_s
+            self._stand_back(pid, until, command.patience_s, turns.see((pid,)))
         return pid
 
+    def _stand_back(self, leader: int, until: float, patience_s: float, before: turns.Seen) -> None:
+        """See now and then how a session gets on that stands back."""
+        members = self._session(leader)
+        seen = turns.see(members)
+        patience_s -= turns.kept_waiting_s(before, seen)
+        left_s = until - seen.at
+        if not members or patience_s <= 0 or left_s <= 0:
+            self._end_standing_back(leader)
+            return
+        again = partial(self._stand_back, leader, until, patience_s, seen)
+        self._standing_back[leader] = asyncio.get_running_loop().call_later(min(LOOK_AGAIN_S, left_s), again)
+
     def come_forward(self, pid: Pid) -> None:
-        """Have a session, by its leader, that begins to serve, or has stood back for long enough, do so no longer."""
-        if pid in self._pidfds and not turns.come_forward(pid):
-            asyncio.get_running_loop().call_later(ASK_AGAIN_S, self.come_forward, pid)
+        """Have a process that begins to serve stand back no longer, nor the session that has done so for it."""
+        leader = _session_of(pid)
+        if leader is None:
+            return  # it is gone already
+        if leader in self._standing_back or turns.stands_back(pid):
+            self._end_standing_back(leader)
+        else:
+            turns.come_forward([pid])  # from a session that has come forward since it was begun
+
+    def _end_standing_back(self, leader: int) -> None:
+        look = self._standing_back.pop(leader, None)
+        if look is not None:
+            look.cancel()
+        if not turns.come_forward(self._session(leader)):
+            asyncio.get_running_loop().call_later(ASK_AGAIN_S, self._end_standing_back, leader)
+
+    def _session(self, leader: int) -> list[Pid]:
+        """The processes that we know of a session."""
+        return [pid for pid in self._pidfds if _session_of(pid) == leader]
 
     def adopt(self, pid: Pid, on_exit: Callable[[Exit], None]) -> bool:
         """Watch over a process that exists already; False when there is none of that pid.
@@ -339,6 +376,14 @@ class Processes:
             core_dumped=result.si_code == os.CLD_DUMPED,
             out_of_memory=out_of_memory,
         )
+
+
+def _session_of(pid: Pid) -> int | None:
+    """The leader of a process's session; None: it is gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def _preparation(command: Command) -> Callable[[], None] | None:
