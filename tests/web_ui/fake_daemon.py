@@ -55,8 +55,8 @@ from web_ui.fake_past import FakePast
 MIB = 1024 * 1024
 ORDERS = {"reload", "rollback", "restart", "scale", "stop_sites", "start_sites"}
 BRIEF_FROM = 10
-TURNS_TO_BEGIN = 5
-"""Of the loop, until a connection that was just accepted has begun to be served: before, it would never be closed."""
+TURNS = 5
+"""Of the loop, until a connection that was just accepted has begun to be served, and one that is closed has gone."""
 PROGRAMS = {
     "blog": (
         ProgramSnapshot("celery", 0, 4900, "running", 3700.0, status_text="12 tasks"),
@@ -227,7 +227,7 @@ class FakeDaemon:
         """Every connection is closed."""
         writers = list(self._writers)
         for writer in writers:
-            writer.close()
+            writer.transport.abort()  # not only when its last words were read
         for writer in writers:
             with suppress(OSError):
                 await writer.wait_closed()
@@ -509,10 +509,10 @@ class FakeDaemon:
                 task.cancel()
             await asyncio.gather(answer, hung_up, return_exceptions=True)
         finally:
-            self._writers.discard(writer)
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+            self._writers.discard(writer)
 
     async def _answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         async def send(line: dict[str, Any]) -> None:
@@ -734,13 +734,18 @@ def fake_daemon_thread(
 
     async def end() -> None:
         await daemon.stop()
-        for _ in range(TURNS_TO_BEGIN):
-            await asyncio.sleep(0)
+        await turns()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await turns()
         await daemon.hang_up()  # who was let in meanwhile, too
+        await turns()
+
+    async def turns() -> None:
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     daemon = asyncio.run_coroutine_threadsafe(make(), loop).result(timeout=10)
     try:
