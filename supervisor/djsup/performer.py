@@ -75,6 +75,8 @@ MESSAGES_AT_ONCE = 32
 BAD_MESSAGES_SAID = 5
 STANDS_BACK_SHARE = 1 / 2
 """How long code that is loaded leaves the processors to others, as a part of the time that it may take."""
+FORKED_STANDS_BACK_S = 5.0
+"""As long as a worker does that was forked beside those of another generation."""
 PATIENCE_S, PATIENCE_SHARE = 1.0, 1 / 8
 """How long it may be kept from one meanwhile, at most: on a machine that is never idle what stands back comes to little."""
 
@@ -824,6 +826,11 @@ class Performer:
             self._channel_ended(process)
             return
         process.pid = process.capture.pid = pid
+        if any(
+            each.ready and each.site == process.site and each.generation != process.generation
+            for each in self.roster.values()
+        ):
+            self.processes.stand_back(pid, FORKED_STANDS_BACK_S, PATIENCE_S)
         self._tell(events.ProcessStarted(process.proc, pid))
         if process.kill_when_known is not None:
             self.processes.kill(pid, process.kill_when_known)

@@ -66,15 +66,20 @@ def take(pid: int, turn: Turn) -> None:
                 _LIBC.syscall(number, thread, wish, 0)
 
 
+def let_all_go(pid: int) -> bool:
+    """Let all others go before a process, and what it has started; False: it is gone, or we could not take it back."""
+    found = False
+    for thread in _threads((pid,)) if _may_be_idle() else ():
+        with suppress(OSError):
+            if os.sched_getscheduler(thread) == os.SCHED_OTHER:
+                os.sched_setscheduler(thread, os.SCHED_IDLE, _NO_PRIORITY)
+                found = True
+    return found
+
+
 def stand_back(leader: int) -> bool:
     """Let all others go before a session that begins, by its leader; False: it cannot be, or not now."""
-    stands = False
-    if _may_be_idle():
-        for thread in _threads((leader,)):
-            with suppress(OSError):
-                if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                    os.sched_setscheduler(thread, os.SCHED_IDLE, _NO_PRIORITY)
-                    stands = True
+    stands = let_all_go(leader)
     with suppress(OSError):
         _session(leader).write_bytes(_STANDS_BACK)
         stands = True

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from djsup import turns
@@ -197,6 +198,33 @@ def test_who_begins_to_serve_comes_forward_though_what_loaded_it_has_ended(tmp_p
         assert os.sched_getscheduler(child) == os.SCHED_OTHER
         processes.kill(child, "SIGKILL")
         await ends.get()
+
+    in_loop(story)
+
+
+@may_be_idle
+def test_one_of_a_session_stands_back_alone() -> None:
+    async def story(processes: Processes) -> None:
+        ends: asyncio.Queue[Exit] = asyncio.Queue()
+        code = "import os, time; os.fork(); time.sleep(60)"
+        leader = processes.run(python(code), ends.put_nowait)
+        async with asyncio.timeout(10):
+            while not (children := psutil.Process(leader).children()):  # noqa: ASYNC110 -- nobody tells
+                await asyncio.sleep(0.01)
+        child = Pid(children[0].pid)
+        assert processes.adopt(child, ends.put_nowait)
+        processes.stand_back(child, 60.0, 60.0)
+        assert [os.sched_getscheduler(each) for each in (leader, child)] == [os.SCHED_OTHER, os.SCHED_IDLE]
+        assert not turns.stands_back(leader)
+        processes.come_forward(child)
+        assert os.sched_getscheduler(child) == os.SCHED_OTHER
+        processes.stand_back(child, 0.1, 60.0)
+        async with asyncio.timeout(10):
+            while os.sched_getscheduler(child) != os.SCHED_OTHER:  # noqa: ASYNC110 -- nobody tells
+                await asyncio.sleep(0.01)
+        for each in (child, leader):
+            processes.kill(each, "SIGKILL")
+            await ends.get()
 
     in_loop(story)
 

@@ -56,6 +56,7 @@ def test_loading_stands_back_and_nobody_for_ever(daemon: DaemonUnderTest) -> Non
     if os.geteuid() == 0:
         assert os.sched_getscheduler(new.pid) == os.SCHED_IDLE
     site.reload("three")
+    wait_for(lambda: len(site.pids()) == 1, "the old worker to be gone")
     assert {session_niceness(pid) for pid in site.pids()} == {0}
     assert {os.sched_getscheduler(pid) for pid in site.pids()} == {os.SCHED_OTHER}
     newest = wait_for(lambda: named(daemon, "djsup blog tpl"), "one template to be left")

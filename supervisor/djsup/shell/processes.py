@@ -190,7 +190,7 @@ class Processes:
         self._with_group: set[Pid] = set()
         """Leaders of a session that ends with them."""
         self._standing_back: dict[int, asyncio.TimerHandle] = {}
-        """Leaders of sessions that stand back, and when they are looked at next."""
+        """Leaders of sessions and other processes that stand back, and when they are looked at next."""
         self._claim_strays = claim_strays
         self._oom_kills = [_count_oom_kills()] * 2
         """How many there were at the last two looks: a kill of ours came after the older one."""
@@ -216,21 +216,28 @@ class Processes:
         if command.whole_group:
             self._with_group.add(pid)
         if stands_back:
-            until = time.monotonic() + command.stands_back_s
-            self._stand_back(pid, until, command.patience_s, turns.see((pid,)))
+            self._look_after(pid, command.stands_back_s, command.patience_s)
         return pid
 
-    def _stand_back(self, leader: int, until: float, patience_s: float, before: turns.Seen) -> None:
-        """See now and then how a session gets on that stands back."""
-        members = self._session(leader)
+    def stand_back(self, pid: Pid, stands_back_s: float, patience_s: float) -> None:
+        """Let all others go before a process that was forked, as ``Command`` says of one that is run."""
+        if turns.let_all_go(pid):
+            self._look_after(pid, stands_back_s, patience_s)
+
+    def _look_after(self, pid: Pid, stands_back_s: float, patience_s: float) -> None:
+        self._look(pid, time.monotonic() + stands_back_s, patience_s, turns.see((pid,)))
+
+    def _look(self, pid: Pid, until: float, patience_s: float, before: turns.Seen) -> None:
+        """See now and then how who stands back gets on."""
+        members = self._members(pid)
         seen = turns.see(members)
         patience_s -= turns.kept_waiting_s(before, seen)
         left_s = until - seen.at
         if not members or patience_s <= 0 or left_s <= 0:
-            self._end_standing_back(leader)
+            self._end_standing_back(pid)
             return
-        again = partial(self._stand_back, leader, until, patience_s, seen)
-        self._standing_back[leader] = asyncio.get_running_loop().call_later(min(LOOK_AGAIN_S, left_s), again)
+        again = partial(self._look, pid, until, patience_s, seen)
+        self._standing_back[pid] = asyncio.get_running_loop().call_later(min(LOOK_AGAIN_S, left_s), again)
 
     def come_forward(self, pid: Pid) -> None:
         """Have a process that begins to serve stand back no longer, nor the session that has done so for it."""
@@ -239,19 +246,18 @@ class Processes:
             return  # it is gone already
         if leader in self._standing_back or turns.stands_back(pid):
             self._end_standing_back(leader)
-        else:
-            turns.come_forward([pid])  # from a session that has come forward since it was begun
+        self._end_standing_back(pid)
 
-    def _end_standing_back(self, leader: int) -> None:
-        look = self._standing_back.pop(leader, None)
+    def _end_standing_back(self, pid: int) -> None:
+        look = self._standing_back.pop(pid, None)
         if look is not None:
             look.cancel()
-        if not turns.come_forward(self._session(leader)):
-            asyncio.get_running_loop().call_later(ASK_AGAIN_S, self._end_standing_back, leader)
+        if not turns.come_forward(self._members(pid)):
+            asyncio.get_running_loop().call_later(ASK_AGAIN_S, self._end_standing_back, pid)
 
-    def _session(self, leader: int) -> list[Pid]:
-        """The processes that we know of a session."""
-        return [pid for pid in self._pidfds if _session_of(pid) == leader]
+    def _members(self, pid: int) -> list[Pid]:
+        """A process that we know, and those of the session that it leads."""
+        return [each for each in self._pidfds if pid in (each, _session_of(each))]
 
     def adopt(self, pid: Pid, on_exit: Callable[[Exit], None]) -> bool:
         """Watch over a process that exists already; False when there is none of that pid.
