@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from system.bare import BareSite
-from system.daemon import DaemonUnderTest, wait_for
+from system.daemon import WAIT_S, DaemonUnderTest, wait_for
 from system.load import Load
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -223,8 +223,9 @@ def test_a_reload_ends_a_crash_loop(sites: dict[str, BareSite]) -> None:
     site = sites["looping"]
 
     def dies_again() -> bool:
+        # One at a time: who gave up waiting would be in the listen queue still, and kill those that come after.
         with suppress(OSError, HTTPException):
-            site.daemon.get(site.name, "/die", timeout_s=0.2)
+            site.daemon.get(site.name, "/die", timeout_s=WAIT_S)
         return site.kinds().count("worker-died") > 2
 
     wait_for(dies_again, "the crash loop")
