@@ -280,11 +280,15 @@ class Performer:
 
     # --- starting -----------------------------------------------------------------------------
 
+    def _serving(self, site: SiteName) -> Iterator[Process]:
+        """The workers of a site that serve."""
+        return (each for each in self.roster.values() if each.site == site and each.ready)
+
     def _standing_back(
         self, command: processes.Command, site: SiteSettings, timeout_s: float
     ) -> processes.Command:
         """A command that computes for long: while its site is served it leaves the processors to others at first."""
-        is_served = any(each.site == site.name and each.ready for each in self.roster.values())
+        is_served = any(self._serving(site.name))
         return replace(
             command,
             turn=Turn.LONG,
@@ -826,10 +830,7 @@ class Performer:
             self._channel_ended(process)
             return
         process.pid = process.capture.pid = pid
-        if any(
-            each.ready and each.site == process.site and each.generation != process.generation
-            for each in self.roster.values()
-        ):
+        if any(each.generation != process.generation for each in self._serving(process.site)):
             self.processes.stand_back(pid, FORKED_STANDS_BACK_S, PATIENCE_S)
         self._tell(events.ProcessStarted(process.proc, pid))
         if process.kill_when_known is not None:

@@ -68,13 +68,7 @@ def take(pid: int, turn: Turn) -> None:
 
 def let_all_go(pid: int) -> bool:
     """Let all others go before a process, and what it has started; False: it is gone, or we could not take it back."""
-    found = False
-    for thread in _threads((pid,)) if _may_be_idle() else ():
-        with suppress(OSError):
-            if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                os.sched_setscheduler(thread, os.SCHED_IDLE, _NO_PRIORITY)
-                found = True
-    return found
+    return _may_be_idle() and _reschedule((pid,), os.SCHED_OTHER, os.SCHED_IDLE)
 
 
 def stand_back(leader: int) -> bool:
@@ -99,10 +93,8 @@ def come_forward(pids: Sequence[int]) -> bool:
     The kernel bears few such wishes of who is not root. What code has made SCHED_IDLE by itself while it was loaded cannot be told
     from what has inherited that.
     """
-    for thread in _threads(pids) if _may_be_idle() else ():
-        with suppress(OSError):
-            if os.sched_getscheduler(thread) == os.SCHED_IDLE:
-                os.sched_setscheduler(thread, os.SCHED_OTHER, _NO_PRIORITY)
+    if _may_be_idle():
+        _reschedule(pids, os.SCHED_IDLE, os.SCHED_OTHER)
     is_done = True
     for pid in pids:
         try:
@@ -144,6 +136,17 @@ def kept_waiting_s(before: Seen, now: Seen) -> float:
 
 def _session(leader: int) -> Path:
     return Path(f"/proc/{leader}/autogroup")
+
+
+def _reschedule(pids: Iterable[int], before: int, after: int) -> bool:
+    """Give threads of one policy another, those of what the processes have started, too; False: there is none."""
+    found = False
+    for thread in _threads(pids):
+        with suppress(OSError):
+            if os.sched_getscheduler(thread) == before:
+                os.sched_setscheduler(thread, after, _NO_PRIORITY)
+                found = True
+    return found
 
 
 @cache

@@ -36,6 +36,13 @@ async def end_of(
         return await ended
 
 
+async def until(question: Callable[[], bool], within_s: float = 10) -> None:
+    """Wait for what nobody tells."""
+    async with asyncio.timeout(within_s):
+        while not question():  # noqa: ASYNC110 -- nobody tells
+            await asyncio.sleep(0.01)
+
+
 def in_loop(story: Story) -> None:
     async def run() -> None:
         processes = Processes(lambda: None)
@@ -141,9 +148,7 @@ def test_what_stands_back_does_so_until_it_need_not_or_for_a_while() -> None:
         assert [session_niceness(each) for each in (patient, brief, plain)] == [10, 10, 0]
         processes.come_forward(patient)
         assert [session_niceness(each) for each in (patient, brief)] == [0, 10]
-        async with asyncio.timeout(10):
-            while session_niceness(brief):  # noqa: ASYNC110 -- nobody tells
-                await asyncio.sleep(0.01)
+        await until(lambda: not session_niceness(brief))
         for each in (patient, brief, plain):
             processes.kill(each, "SIGKILL")
             await ends.get()
@@ -161,9 +166,7 @@ def test_what_stands_back_and_is_kept_waiting_loses_patience() -> None:
         others = [processes.run(python(code), ends.put_nowait) for _ in range(3)]
         waits = processes.run(replace(python(code), stands_back_s=600.0, patience_s=0.5), ends.put_nowait)
         assert session_niceness(waits) == 10
-        async with asyncio.timeout(60):
-            while session_niceness(waits):  # noqa: ASYNC110 -- nobody tells
-                await asyncio.sleep(0.01)
+        await until(lambda: not session_niceness(waits), within_s=60)
         assert os.sched_getscheduler(waits) == os.SCHED_OTHER
         for each in (*others, waits):
             processes.kill(each, "SIGKILL")
@@ -208,10 +211,9 @@ def test_one_of_a_session_stands_back_alone() -> None:
         ends: asyncio.Queue[Exit] = asyncio.Queue()
         code = "import os, time; os.fork(); time.sleep(60)"
         leader = processes.run(python(code), ends.put_nowait)
-        async with asyncio.timeout(10):
-            while not (children := psutil.Process(leader).children()):  # noqa: ASYNC110 -- nobody tells
-                await asyncio.sleep(0.01)
-        child = Pid(children[0].pid)
+        parent = psutil.Process(leader)
+        await until(lambda: parent.children() != [])
+        child = Pid(parent.children()[0].pid)
         assert processes.adopt(child, ends.put_nowait)
         processes.stand_back(child, 60.0, 60.0)
         assert [os.sched_getscheduler(each) for each in (leader, child)] == [os.SCHED_OTHER, os.SCHED_IDLE]
@@ -219,9 +221,7 @@ def test_one_of_a_session_stands_back_alone() -> None:
         processes.come_forward(child)
         assert os.sched_getscheduler(child) == os.SCHED_OTHER
         processes.stand_back(child, 0.1, 60.0)
-        async with asyncio.timeout(10):
-            while os.sched_getscheduler(child) != os.SCHED_OTHER:  # noqa: ASYNC110 -- nobody tells
-                await asyncio.sleep(0.01)
+        await until(lambda: os.sched_getscheduler(child) == os.SCHED_OTHER)
         for each in (child, leader):
             processes.kill(each, "SIGKILL")
             await ends.get()

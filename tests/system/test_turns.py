@@ -14,6 +14,8 @@ from system.bare import BareSite
 from system.daemon import DaemonUnderTest, wait_for
 from system.test_router import router_of, shared
 
+BOOT_S = 10
+
 
 def named(
     daemon: DaemonUnderTest, name: str, other_than: psutil.Process | None = None
@@ -51,16 +53,18 @@ def test_who_answers_takes_short_turns_and_who_loads_long_ones(daemon: DaemonUnd
 
 @knows_sessions
 def test_loading_stands_back_and_nobody_for_ever(daemon: DaemonUnderTest) -> None:
-    site = BareSite(daemon, "blog", 'workers = 1\nlimits.boot_timeout = "60s"')
+    site = BareSite(daemon, "blog", f'workers = 1\nlimits.boot_timeout = "{BOOT_S}s"')
     daemon.start()
     old = named(daemon, "djsup blog tpl")
     assert old is not None
     assert session_niceness(old.pid) == 0
-    site.deploy("two", top="import time\ntime.sleep(10)\n")
+    site.deploy("two", top="import time\ntime.sleep(60)\n")
     daemon.reload("blog", wait=False)
     new = wait_for(lambda: next(filter(stands_back, daemon.family()), None), "the new code to load")
     if os.geteuid() == 0:
         assert os.sched_getscheduler(new.pid) == os.SCHED_IDLE
+    wait_for(lambda: session_niceness(new.pid) == 0, "the end of its patience")
+    assert len(daemon.workers("blog")) == 1, "it has not loaded yet"
     site.reload("three")
     wait_for(lambda: len(site.pids()) == 1, "the old worker to be gone")
     assert {session_niceness(pid) for pid in site.pids()} == {0}

@@ -15,10 +15,8 @@ import pwd
 import re
 import signal
 import subprocess
-import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from djsup import sessions, turns
@@ -225,26 +223,30 @@ class Processes:
             self._look_after(pid, stands_back_s, patience_s)
 
     def _look_after(self, pid: Pid, stands_back_s: float, patience_s: float) -> None:
-        self._look(pid, time.monotonic() + stands_back_s, patience_s, turns.see((pid,)))
+        """See now and then how who stands back gets on, and end it in time."""
+        seen = turns.see((pid,))
+        self._look_soon(pid, seen.at + stands_back_s, patience_s, seen)
 
-    def _look(self, pid: Pid, until: float, patience_s: float, before: turns.Seen) -> None:
-        """See now and then how who stands back gets on."""
+    def _look_soon(self, pid: int, until: float, patience_s: float, seen: turns.Seen) -> None:
+        after_s = min(LOOK_AGAIN_S, until - seen.at)
+        look = asyncio.get_running_loop().call_later(after_s, self._look, pid, until, patience_s, seen)
+        self._standing_back[pid] = look
+
+    def _look(self, pid: int, until: float, patience_s: float, before: turns.Seen) -> None:
         members = self._members(pid)
         seen = turns.see(members)
         patience_s -= turns.kept_waiting_s(before, seen)
-        left_s = until - seen.at
-        if not members or patience_s <= 0 or left_s <= 0:
+        if members and patience_s > 0 and seen.at < until:
+            self._look_soon(pid, until, patience_s, seen)
+        else:
             self._end_standing_back(pid)
-            return
-        again = partial(self._look, pid, until, patience_s, seen)
-        self._standing_back[pid] = asyncio.get_running_loop().call_later(min(LOOK_AGAIN_S, left_s), again)
 
     def come_forward(self, pid: Pid) -> None:
         """Have a process that begins to serve stand back no longer, nor the session that has done so for it."""
         leader = _session_of(pid)
         if leader is None:
             return  # it is gone already
-        if leader in self._standing_back or turns.stands_back(pid):
+        if leader != pid and (leader in self._standing_back or turns.stands_back(pid)):
             self._end_standing_back(leader)
         self._end_standing_back(pid)
 
