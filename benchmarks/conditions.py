@@ -1,7 +1,7 @@
 """``python -m benchmarks.conditions [--publish] [CONDITION...]``: what clients notice of djsup's reloads, whatever else goes on.
 
-A Django site that takes a second and a bit to load, two workers, sixteen plain clients that each ask for its front page
-ten times a second, and beside them what the condition says: first a while without a reload, then three reloads under the
+A Django site that takes a second and a bit to load, two workers, sixteen plain clients that ask for its front page as
+``benchmarks.reloading``'s do, and beside them what the condition says: first a while without a reload, then three reloads under the
 same load. Failed requests and closed connections are counted of all clients; the latency is that of the plain ones.
 """
 
@@ -22,14 +22,14 @@ from benchmarks import ours, publish
 from benchmarks.launch import Launch
 from benchmarks.load import PLAIN, Clients, ClientsResult, Manner
 from benchmarks.reloading import (
-    EVERY_S,
     HEALTH,
     LATENCIES,
     NEW_S,
     PAGE,
-    answers,
+    Pace,
     deploy,
     latencies,
+    measured_pace,
     prepare,
     where,
 )
@@ -71,8 +71,9 @@ CLIENTS, WORKERS, THREADS = 16, 2, 8
 RELOADS = 3
 STEADY_S = 15.0
 BETWEEN_S = 0.5
-ASKS = Manner(every_s=EVERY_S)
-SELDOM_S = 0.5
+ASKS = Manner(every_s=1.0)
+"""Here a second is one pace; see ``Manner.paced``."""
+SELDOM = 5.0
 
 Act = Callable[[Running, Callable[[], None]], None]
 """Makes a reload happen; the function deploys the new code."""
@@ -133,7 +134,7 @@ CONDITIONS = (
     Condition("4 streams of 2 s", (("/stream", 4, PLAIN),)),
     Condition("4 requests of 1.5 s", (("/long", 4, PLAIN),)),
     Condition("2 uploads of 8 MiB", (("/upload", 2, Manner(body_bytes=8 * MIB)),)),
-    Condition("4 clients with 8 requests at once", (("/", 4, Manner(at_once=8, every_s=SELDOM_S)),)),
+    Condition("4 clients with 8 requests at once", (("/", 4, Manner(at_once=8, every_s=SELDOM)),)),
     Condition("16 clients that send for 2 s", (("/", 16, Manner(takes_s=2.0)),)),
     Condition("no template", more="preload = false", templates=0),
     Condition("scaled meanwhile", act=_while_it_scales),
@@ -170,20 +171,22 @@ def main(arguments: list[str]) -> int:
     if not chosen:
         parser.error(f"there is no such condition; there are {names}")
     rows = {}
+    pace = measured_pace()
     for condition in chosen:
         sys.stderr.write(f"  {condition.name}\n")
         try:
-            rows[condition.name] = row(condition, measure(condition))
+            rows[condition.name] = row(condition, measure(condition, pace))
         except (NotRunning, OSError, psutil.Error) as error:
             sys.stderr.write(f"  not measured: {error}\n")
             continue
         print(rows[condition.name], flush=True)
     if given.publish:
-        PAGE.write_text(published(PAGE.read_text(), where(CLIENTS, WORKERS, STEADY_S), rows))
+        place = where(CLIENTS, WORKERS, STEADY_S)
+        PAGE.write_text(published(PAGE.read_text(), place, str(pace), rows))
     return 0
 
 
-def measure(condition: Condition) -> Seen:
+def measure(condition: Condition, pace: Pace) -> Seen:
     """Run djsup under one condition.
 
     Raises:
@@ -201,17 +204,17 @@ def measure(condition: Condition) -> Seen:
         )
         session = Session(application, WORKERS, THREADS, tls=condition.plain.tls)
         with running(server, session) as runs:
-            steady, _ = _under_load(condition, runs, lambda: time.sleep(STEADY_S))
+            steady, _ = _under_load(condition, pace, runs, lambda _clients: time.sleep(STEADY_S))
             done = 0
 
-            def reload() -> None:
+            def reload(clients: Clients) -> None:
                 nonlocal done
                 for number in range(1, RELOADS + 1):
                     condition.act(runs, partial(deploy, code, number, BOOT_S))
-                    done += answers(runs, number)
+                    done += clients.await_deploy(number, NEW_S)
                     time.sleep(BETWEEN_S)
 
-            during, others = _under_load(condition, runs, reload)
+            during, others = _under_load(condition, pace, runs, reload)
             return Seen(done, steady, during, others)
 
 
@@ -224,7 +227,7 @@ def _command(launch: Launch, condition: Condition) -> list[str]:
 
 
 def _under_load(
-    condition: Condition, runs: Running, act: Callable[[], None]
+    condition: Condition, pace: Pace, runs: Running, act: Callable[[Clients], None]
 ) -> tuple[ClientsResult, tuple[ClientsResult, ...]]:
     """Do something while all clients ask; what the plain ones saw, and the others."""
     plain = condition.plain
@@ -233,11 +236,11 @@ def _under_load(
     port = runs.launch.port
     with ExitStack() as stack:
         others = [
-            stack.enter_context(Clients(port, path, number, manner))
+            stack.enter_context(Clients(port, path, number, manner.paced(pace.every_s)))
             for path, number, manner in condition.beside
         ]
-        with Clients(port, "/", CLIENTS, plain) as clients:
-            act()
+        with Clients(port, "/", CLIENTS, plain.paced(pace.every_s)) as clients:
+            act(clients)
     return clients.result, tuple(each.result for each in others)
 
 
@@ -263,7 +266,7 @@ def row(condition: Condition, seen: Seen) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def published(page: str, where_measured: str, rows: dict[str, str]) -> str:
+def published(page: str, place: str, pace: str, rows: dict[str, str]) -> str:
     """The page with these rows by their names, beside those of other conditions that were measured at the same place and day.
 
     Raises:
@@ -271,10 +274,10 @@ def published(page: str, where_measured: str, rows: dict[str, str]) -> str:
     """
     first, last = publish.marks(COMMAND)
     before = page.partition(first)[2].partition(last)[0]
-    known = dict(_rows(before)) if where_measured in before else {}
+    known = dict(_rows(before)) if place in before else {}
     known.update(rows)
     lines = [known[each.name] for each in CONDITIONS if each.name in known]
-    return publish.replaced(page, "\n".join((where_measured, "", HEAD, *lines, "")), COMMAND)
+    return publish.replaced(page, "\n".join((f"{place} {pace}", "", HEAD, *lines, "")), COMMAND)
 
 
 def _rows(section: str) -> Iterable[tuple[str, str]]:

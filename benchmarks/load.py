@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.request
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,10 @@ ARRIVES = 0.4
 """The part of the load after which a newcomer arrives."""
 PIECES = 8
 """What a slow client sends a request in."""
+DEPLOY = re.compile(rb"\r\nx-deploy: *(\d+)")
+"""How a page says of which deploy it is."""
+SETTLED = 20
+"""After so many answers in a row of one deploy no other is expected."""
 ANSWER_S = 30.0
 """After this long without an answer a request counts as failed."""
 
@@ -217,6 +221,10 @@ class Manner:
     slow: str = ""
     """A path that is asked for now and then instead, and takes its time; only the others' time counts."""
 
+    def paced(self, pace_s: float) -> "Manner":
+        """The same, where ``every_s`` was not in seconds, but in paces of so many seconds."""
+        return replace(self, every_s=self.every_s * pace_s)
+
     def wait_s(self) -> float:
         """The time from one request to the next: no clock has clients meet again and again, or never."""
         return self.every_s * random.uniform(1 - SPREAD, 1 + SPREAD)
@@ -266,10 +274,24 @@ class Clients:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._near.send("stop")
-        if self._near.poll(ANSWER_S * 2):
-            self.result = self._near.recv()
+        while self._near.poll(ANSWER_S * 2):
+            said = self._near.recv()
+            if isinstance(said, ClientsResult):
+                self.result = said
+                break
         self._process.join(5)
         self._process.kill()
+
+    def await_deploy(self, number: int, timeout_s: float) -> bool:
+        """Wait until all that they are answered is of this deploy; whether that came to pass.
+
+        They see it themselves: to ask for it would be a load more, while a reload is measured.
+        """
+        end = time.monotonic() + timeout_s
+        while self._near.poll(max(0.0, end - time.monotonic())):
+            if self._near.recv() == number:
+                return True
+        return False
 
 
 def _clients(pipe: Connection, port: int, path: str, connections: int, manner: Manner) -> None:
@@ -279,7 +301,10 @@ def _clients(pipe: Connection, port: int, path: str, connections: int, manner: M
         stop = _Stop()
         asyncio.get_running_loop().add_reader(pipe.fileno(), stop.set)
         pipe.send("ready")
-        await asyncio.gather(*(_client(port, path, result, stop, manner) for _ in range(connections)))
+        deploys = _Deploys(pipe)
+        await asyncio.gather(
+            *(_client(port, path, result, stop, manner, deploys) for _ in range(connections))
+        )
 
     # Their own wait for a processor is not the server's.
     os.setsid()
@@ -302,7 +327,28 @@ class _Stop(asyncio.Event):
         super().set()
 
 
-async def _client(port: int, path: str, result: ClientsResult, stop: _Stop, manner: Manner) -> None:
+class _Deploys:
+    """Which deploy has answered; what has settled is told."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._last = b""
+        self._in_a_row = 0
+
+    def saw(self, head: bytes) -> None:
+        """An answer has this head."""
+        found = DEPLOY.search(head)
+        if found is None:
+            return
+        self._in_a_row = self._in_a_row + 1 if found[1] == self._last else 1
+        self._last = found[1]
+        if self._in_a_row == SETTLED:
+            self._pipe.send(int(self._last))
+
+
+async def _client(
+    port: int, path: str, result: ClientsResult, stop: _Stop, manner: Manner, deploys: _Deploys
+) -> None:
     """One connection after another, one request after another; its time counts the connecting that it needed."""
     quick, other = (manner.request(f"127.0.0.1:{port}", each) for each in (path, manner.slow))
     await asyncio.sleep(manner.wait_s())
@@ -322,8 +368,9 @@ async def _client(port: int, path: str, result: ClientsResult, stop: _Stop, mann
                 counts = not manner.slow or random.random() >= SLOW_SHARE
                 await _send(writer, quick if counts else other, manner.takes_s)
                 for _ in range(manner.at_once):
-                    keep = await asyncio.wait_for(_answer(reader), ANSWER_S)
+                    head, keep = await asyncio.wait_for(_answer(reader), ANSWER_S)
                     took_ms = (time.monotonic() - begin) * 1000
+                    deploys.saw(head)
                     result.requests += 1
                     if counts:
                         result.took(took_ms)
@@ -384,8 +431,8 @@ async def _send(writer: asyncio.StreamWriter, request: bytes, takes_s: float) ->
         await asyncio.sleep(takes_s / PIECES)
 
 
-async def _answer(reader: asyncio.StreamReader) -> bool:
-    """One whole answer; False when the server closes the connection after it.
+async def _answer(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
+    """The head of one whole answer, in small letters; False beside it when the server closes the connection after it.
 
     Raises:
         ValueError: not a 200.
@@ -403,5 +450,5 @@ async def _answer(reader: asyncio.StreamReader) -> bool:
         await reader.readline()
     else:
         await reader.read()
-        return False
-    return b"connection: close" not in head and not head.startswith(b"http/1.0")
+        return head, False
+    return head, b"connection: close" not in head and not head.startswith(b"http/1.0")

@@ -1,8 +1,9 @@
 """``python -m benchmarks.reloading [--quick] [--publish] [WAY...]``: what clients notice of a reload, server by server.
 
 A Django site that takes two seconds and a bit to load, two workers, sixteen clients that each ask for its front page
-ten times a second: first a while without a reload, then ten reloads in the way that each server advises, then one reload
-to code that cannot be imported. Once with connections that are kept open, once with a new one for each request.
+so often that these pages keep a fifth of the processors busy: first a while without a reload, then ten reloads in the
+way that each server advises, then one reload to code that cannot be imported. Once with connections that are kept open,
+once with a new one for each request.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,8 +41,26 @@ HEALTH = 'health = { path = "/" }'
 """djsup is told that the front page is to be asked for before a worker gets requests, as it advises."""
 BROKEN = 'raise RuntimeError("a deploy that went wrong")\n'
 CLIENTS, WORKERS, THREADS = 16, 2, 4
-EVERY_S = 0.1
-"""How often each client asks, from when it is due on: who waits meanwhile for an answer is not forgotten."""
+BUSY = 0.2
+"""The part of all processors that the clients' pages alone would keep busy, without a server, clients and reloads."""
+PACED = """
+import io, statistics, time
+from wsgiref.util import setup_testing_defaults
+from slow import application
+
+def page():
+    environ = {"wsgi.input": io.BytesIO()}
+    setup_testing_defaults(environ)
+    began = time.thread_time()
+    answer = application(environ, lambda status, headers: None)
+    b"".join(answer)
+    answer.close()
+    return time.thread_time() - began
+
+times = [page() for _ in range(600)]
+print(statistics.median(times[100:]))
+"""
+"""Prints what a page takes of a processor, in seconds."""
 RELOADS = 10
 STEADY_S = 20.0
 BETWEEN_S = 0.5
@@ -48,10 +68,8 @@ BROKEN_S = 8.0
 """How long a server is watched after it was told to load the broken code."""
 PROMOTED_S = 1.5
 """A second gunicorn master takes another USR2 once it has noticed that the first is gone."""
-LOOKS_S = 0.1
-"""How often one looks for the new code: each look costs the server something, too."""
 NEW_S = 20.0
-"""How long the new code may take to answer."""
+"""How long it may take until all answers are of the new code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +102,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--publish", action="store_true", help=f"write the table into {PAGE.name}")
     given = parser.parse_args(arguments)
     rows = []
+    pace = measured_pace()
     for way in WAYS:
         if given.ways and way.name not in given.ways:
             continue
@@ -91,20 +110,54 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write(f"  {way.name}, {'keep-alive' if keep_alive else 'new connections'}\n")
             try:
                 way.server.install()
-                seen = measure(way, keep_alive=keep_alive, reloads=2 if given.quick else RELOADS)
+                seen = measure(way, pace, keep_alive=keep_alive, reloads=2 if given.quick else RELOADS)
             except (NotRunning, Failure, OSError, psutil.Error) as error:
                 sys.stderr.write(f"  not measured: {error}\n")
                 continue
             rows.append(row(way, seen, keep_alive=keep_alive))
             print(rows[-1], flush=True)
     table = "\n".join((HEAD, *rows))
-    print(table)
+    measured = f"{where()} {pace}"
+    print(measured, table, sep="\n\n")
     if given.publish:
-        PAGE.write_text(publish.replaced(PAGE.read_text(), f"{where()}\n\n{table}\n", COMMAND))
+        PAGE.write_text(publish.replaced(PAGE.read_text(), f"{measured}\n\n{table}\n", COMMAND))
     return 0
 
 
-def measure(way: Way, *, keep_alive: bool, reloads: int) -> Seen:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often clients ask on this machine."""
+
+    page_s: float
+    """What a page takes of a processor."""
+
+    @property
+    def every_s(self) -> float:
+        """How often each client asks, from when it is due on: who waits meanwhile for an answer is not forgotten."""
+        return CLIENTS * self.page_s / (BUSY * (os.cpu_count() or 1))
+
+    def __str__(self) -> str:
+        return (
+            f"A page takes {self.page_s * 1000:.1f} ms of a processor; "
+            f"each client asks every {self.every_s * 1000:.0f} ms."
+        )
+
+
+def measured_pace() -> Pace:
+    """The pace that keeps this machine as busy as any other, so that what is measured is not how quick it is.
+
+    Raises:
+        subprocess.CalledProcessError: the site does not load.
+    """
+    with tempfile.TemporaryDirectory(prefix="djsup-pace-") as name:
+        prepare(Path(name))
+        deploy(Path(name, "slow.py"), 0, 0.0)
+        python = BY_NAME[OURS].environment / "bin/python"
+        said = subprocess.run([python, "-c", PACED], cwd=name, check=True, stdout=subprocess.PIPE, text=True)
+    return Pace(float(said.stdout))
+
+
+def measure(way: Way, pace: Pace, *, keep_alive: bool, reloads: int) -> Seen:
     """Run one server in one way.
 
     Raises:
@@ -118,19 +171,20 @@ def measure(way: Way, *, keep_alive: bool, reloads: int) -> Seen:
         # Apache reads it as nobody.
         folder.chmod(0o755)
         application = Application("slow", folder, "slow:application")
+        manner = Manner(keep_alive=keep_alive, every_s=pace.every_s)
         load = Workload("reloading", "", application, keep_alive=keep_alive)
         with running(way.server, Session(application, WORKERS, THREADS, workloads=(load,))) as runs:
-            with _clients(runs, keep_alive=keep_alive) as steady:
+            with _clients(runs, manner) as steady:
                 time.sleep(STEADY_S)
             done = 0
-            with _clients(runs, keep_alive=keep_alive) as during:
+            with _clients(runs, manner) as during:
                 for number in range(1, reloads + 1):
                     deploy(code, number, BOOT_S)
                     way.tell(runs)
-                    done += answers(runs, number)
+                    done += during.await_deploy(number, NEW_S)
                     time.sleep(BETWEEN_S)
             code.write_text(BROKEN)
-            with _clients(runs, keep_alive=keep_alive) as broken:
+            with _clients(runs, manner) as broken:
                 with suppress(psutil.Error):
                     way.tell(runs)
                 time.sleep(BROKEN_S)
@@ -160,20 +214,8 @@ def deploy(code: Path, number: int, loads_s: float) -> None:
     new.replace(code)
 
 
-def _clients(runs: Running, *, keep_alive: bool) -> Clients:
-    return Clients(runs.launch.port, "/", CLIENTS, Manner(keep_alive=keep_alive, every_s=EVERY_S))
-
-
-def answers(runs: Running, number: int) -> bool:
-    """Wait until every answer is of this code; whether that came to pass."""
-    end = time.monotonic() + NEW_S
-    in_a_row = 0
-    while time.monotonic() < end:
-        in_a_row = in_a_row + 1 if _ask(runs) == str(number) else 0
-        if in_a_row == WORKERS * 10:
-            return True
-        time.sleep(0.01 if in_a_row else LOOKS_S)
-    return False
+def _clients(runs: Running, manner: Manner) -> Clients:
+    return Clients(runs.launch.port, "/", CLIENTS, manner)
 
 
 def _ask(runs: Running) -> str | None:

@@ -57,9 +57,10 @@ PAGE = engines["django"].from_string(
 
 
 def front(request: HttpRequest) -> HttpResponse:
-    """The list."""
+    """The list, and in the head which deploy it is of."""
     entries = Entry.objects.order_by("name")
-    return HttpResponse(PAGE.render({"title": f"List {NUMBER}", "entries": entries}, request))
+    page = PAGE.render({"title": f"List {NUMBER}", "entries": entries}, request)
+    return HttpResponse(page, headers={"X-Deploy": NUMBER})
 
 
 def number(_request: HttpRequest) -> HttpResponse:

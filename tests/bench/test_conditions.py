@@ -28,15 +28,15 @@ def test_row_counts_failures_of_all_clients_and_the_latency_of_the_plain_ones() 
 
 
 def test_rows_of_the_same_day_stand_together_in_their_order() -> None:
-    text = published(page("old"), "Measured today.", {THIRD: a_row(THIRD), FIRST: a_row(FIRST)})
-    text = published(text, "Measured today.", {SECOND: a_row(SECOND), FIRST: a_row(FIRST, 2)})
+    text = published(page("old"), "Measured today.", "Slowly.", {THIRD: a_row(THIRD), FIRST: a_row(FIRST)})
+    text = published(text, "Measured today.", "Quickly.", {SECOND: a_row(SECOND), FIRST: a_row(FIRST, 2)})
     table = "\n".join((HEAD, a_row(FIRST, 2), a_row(SECOND), a_row(THIRD)))
-    assert text == page(f"\nMeasured today.\n\n{table}\n")
+    assert text == page(f"\nMeasured today. Quickly.\n\n{table}\n")
 
 
 def test_rows_of_another_day_are_not_kept() -> None:
-    text = published(page("old"), "Measured today.", {FIRST: a_row(FIRST)})
-    text = published(text, "Measured tomorrow.", {SECOND: a_row(SECOND)})
+    text = published(page("old"), "Measured today.", "Slowly.", {FIRST: a_row(FIRST)})
+    text = published(text, "Measured tomorrow.", "Quickly.", {SECOND: a_row(SECOND)})
     assert a_row(SECOND) in text
     assert a_row(FIRST) not in text
 

@@ -241,3 +241,29 @@ def test_requests_that_a_late_answer_makes_late_count_from_when_they_were_due() 
     # The first answer makes some seven late. The other client would have asked every 50 ms.
     assert len(late) >= 7 + 10, result.latencies_ms
     assert result.worst_ms <= took_s * 1000 + 2000
+
+
+def test_clients_tell_when_only_one_deploy_answers_any_more() -> None:
+    """Two that take turns are none, nor is one that answers a few times in a row."""
+    answered: list[int] = []
+    allowed = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        few = len(answered) % 30 > 15
+        answered.append(3 if few or allowed.is_set() else 1 + len(answered) % 2)
+        head = (
+            f"HTTP/1.1 200 OK\r\nX-Deploy: {answered[-1]}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+        )
+        connection.sendall(head.encode() + b"ok")
+        with suppress(OSError):  # the client may be quicker
+            connection.shutdown(socket.SHUT_RDWR)
+
+    with raw_server(answer) as port, Clients(port, "/", 2, Manner(keep_alive=False)) as clients:
+        assert not clients.await_deploy(3, 1.0)
+        allowed.set()
+        assert clients.await_deploy(3, 30)
+        assert answered.count(3) >= 20
+        begun = len(answered)
+        assert not clients.await_deploy(4, 0.1)
+    assert clients.result.requests >= begun
