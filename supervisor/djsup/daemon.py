@@ -7,6 +7,7 @@ the desk answers operators. Signals, messages, exits and timers enter one queue.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -176,6 +177,10 @@ class Daemon:
     async def live(self, settings: Settings) -> None:
         """Start the sites, go on until everything has ended."""
         await self._open(settings)
+        # What there is now stays. To look through it again and again for what could go takes tens of milliseconds,
+        # in which nobody is told anything, and for which workers may wait.
+        gc.collect()
+        gc.freeze()
         try:
             while not self.performer.quitting:
                 event, seen = await self._next_event()
@@ -292,6 +297,7 @@ class Daemon:
         if self.performer.quitting:
             self._estates.clear()
         self.performer.close()
+        signals.stop()
         self.log.say("djsup has stopped", pid=self.pid)
         self.observer.recorder.close()
         self.archive.close()

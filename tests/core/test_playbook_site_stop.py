@@ -90,11 +90,11 @@ def stopped() -> Play:
     return play
 
 
-def next_daemon(before: Play) -> Play:
+def next_daemon(before: Play, after_s: float = 100.0) -> Play:
     """The daemon is killed; another one, with what was written down."""
     estates = before.fleet.take_estates()
     left = tuple(each for each in estates.values() if each is not None)
-    play = Play(now=before.now + 100.0)
+    play = Play(now=before.now + after_s)
     return play >> SitesAdopted(ESTATES.validate_json(ESTATES.dump_json(left)))
 
 
@@ -272,7 +272,7 @@ def test_a_killed_daemon_leaves_it_stopped_though_nothing_is_left_of_it() -> Non
 
 
 def test_a_daemon_killed_during_the_drain_leaves_the_rest_to_the_next() -> None:
-    play = next_daemon(stopping())
+    play = next_daemon(stopping(), after_s=10.0)
     play << Said(NoticeKind.SITE_ADOPTED, "stays stopped")
     play >> changed(BLOG) << KillProcess(ProcId(1), "SIGKILL")  # it had its SIGTERM
     assert play.site().state is SiteState.STOPPING
@@ -280,6 +280,16 @@ def test_a_daemon_killed_during_the_drain_leaves_the_rest_to_the_next() -> None:
         play >> exited(proc) << Said(NoticeKind.WORKER_DRAINED)
     play >> exited(1) << ForgetGeneration(BLOG.name, ONE) << Said(NoticeKind.SITE_STOPPED)
     play.done()
+
+
+def test_no_death_of_a_daemon_gives_a_worker_that_drains_more_time() -> None:
+    between = next_daemon(stopping(), after_s=20.0)
+    between << ... >> changed(BLOG) << ...
+    play = next_daemon(between, after_s=11.0)
+    play << ... >> changed(BLOG) << ...
+    play >> 0.9
+    play >> 0.2 << Said(NoticeKind.WORKER_KILLED) << KillProcess(ProcId(2), "SIGKILL")
+    play << Said(NoticeKind.WORKER_KILLED) << KillProcess(ProcId(3), "SIGKILL")
 
 
 def test_another_program_of_the_daemon_leaves_it_stopped() -> None:

@@ -46,8 +46,13 @@ async def until(question: Callable[[], bool], within_s: float = 10) -> None:
 def in_loop(story: Story) -> None:
     async def run() -> None:
         processes = Processes(lambda: None)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, processes.reap_strays)
-        await story(processes)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, processes.reap_strays)
+        try:
+            await story(processes)
+        finally:
+            # The loop would take its pipe away first, and complain of a child that ends before the handler is gone too.
+            loop.remove_signal_handler(signal.SIGCHLD)
 
     asyncio.run(run())
 

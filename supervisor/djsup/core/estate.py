@@ -55,6 +55,8 @@ class WorkerLeft:
     """What it was last told."""
     asked_at: float
     ready_at: float | None
+    kill_at: float | None = None
+    """When the patience with one that leaves ends; None: it does not leave, or an earlier version wrote this."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class Generations:
         changing = running.phase is Phase.CHANGING
         on_trial = running.generation if running.phase is Phase.TRYING else None
         source = self.by_number[running.generation] if changing else self.serving
-        return Making(source, running.generation, on_trial)
+        return Making(source, running.generation, on_trial, gently=changing and running.hooks)
 
     @property
     def templates(self) -> list[Template]:
@@ -135,6 +135,7 @@ class Generations:
             yield self.loads.next_at
         if self.rollout is not None and self.rollout.phase is Phase.BINDING:
             yield self._bind_until(self.rollout)
+        yield self._workers.rests_until(self.making)
         if self.rollout is not None and self.rollout.trial is not None and self.rollout.phase is Phase.TRYING:
             yield from self.rollout.trial.deadlines()
         yield from self.hooks.deadlines()

@@ -397,7 +397,7 @@ class Pool:
         if isinstance(gone, Template):
             self.generations.template_ended(gone, text, details, now)
             return
-        del self.workers.by_proc[gone.proc]
+        self.workers.gone(gone.proc, now)
         if gone.end_asked:
             self.site.notices.worker(NoticeKind.WORKER_DRAINED, gone, f"has gone as told: {text}")
             return

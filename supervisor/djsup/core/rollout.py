@@ -105,7 +105,7 @@ class Rollout:
     verdict: str = ""
     """How the trial has ended, with its figures."""
     hooks: bool = False
-    """The commands before and after it are run: it replaces something that serves."""
+    """The commands before and after it are run, and it takes its time: it replaces something that serves."""
     hook: Hook | None = None
     """The command that runs before it."""
     waits_since: float = field(init=False)

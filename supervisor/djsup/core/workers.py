@@ -10,10 +10,13 @@ The rules that bind here:
 2. A worker is started only while ``promise + surge`` are not reached, counted as
    ``Worker.counts`` says.
 3. After an early death, the next one waits for the backoff, and then they come one at a time.
+4. A change-over that nobody waits for rests for a moment after each worker that has come or gone, while enough serve. To
+   come and to go costs processors, and so what waits for one meanwhile is answered before the next one does.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from djsup.core.site import Site
 
 _STAGES = {State.BOOTING: Stage.BOOTING, State.SERVING: Stage.SERVING, State.OVERDUE: Stage.SERVING}
+REST_S, RESTS_S = 0.06, 1.0
+"""How long a change-over rests after a worker has come or gone, and how long at most in all."""
 RECYCLE_SPREAD = 0.1
 """Limits at which a worker is recycled differ by slot, up to this share."""
 
@@ -49,6 +54,8 @@ class Making:
     """The generation that a rollout brings; None: none runs."""
     on_trial: Generation | None = None
     """The generation whose workers take part in a trial beside the source's; None: none does."""
+    gently: bool = False
+    """What serves meanwhile is well: there is no hurry."""
 
 
 class Workers:
@@ -57,6 +64,8 @@ class Workers:
     def __init__(self, site: Site) -> None:
         self._site = site
         self.by_proc: dict[ProcId, Worker] = {}
+        self._gone_at = -math.inf
+        """When the last one has gone."""
 
     # --- questions -----------------------------------------------------------------------------
 
@@ -81,6 +90,14 @@ class Workers:
         most = self._site.promise + self._site.surge
         return most - sum(each.counts(now) for each in self.by_proc.values())
 
+    def rests_until(self, making: Making) -> float:
+        """When a change-over goes on: rule 4."""
+        if not making.gently:
+            return -math.inf
+        came_at = (each.ready_at for each in self.by_proc.values() if each.ready_at is not None)
+        steps = 2 * max(1, self._site.promise)
+        return max(self._gone_at, max(came_at, default=-math.inf)) + min(REST_S, RESTS_S / steps)
+
     def deadlines(self) -> Iterator[float]:
         """Every time at which something has to be done about one of them."""
         for each in self.by_proc.values():
@@ -92,6 +109,11 @@ class Workers:
                 yield self._old_at(each)
 
     # --- facts ---------------------------------------------------------------------------------
+
+    def gone(self, proc: ProcId, now: float) -> None:
+        """The process of one has ended, or never came to be."""
+        del self.by_proc[proc]
+        self._gone_at = now
 
     def overdue(self, event: RequestOverdue, now: float) -> None:
         """A request of one has run too long."""
@@ -131,6 +153,7 @@ class Workers:
                 each.limits,
                 each.asked_at,
                 each.ready_at,
+                None if each.leaving_at is None else each.kill_at,
             )
             for each in self.by_proc.values()
             if each.pid is not None
@@ -149,6 +172,9 @@ class Workers:
                 worker.ready(now if each.ready_at is None else each.ready_at)
             if each.stage is Stage.LEAVING:
                 worker.drain(None, limits.drain_timeout_s, now)  # it was told, or is told by a signal
+                if each.kill_at is not None and worker.kill_at is not None:
+                    # A daemon's death gives it no more time.
+                    worker.kill_at = min(worker.kill_at, each.kill_at)
             self.by_proc[each.proc] = worker
 
     # --- another program of the daemon ---------------------------------------------------------
@@ -225,6 +251,8 @@ class Workers:
         going = sorted((each for each in serving if each.generation not in stay), key=_oldest)
         going += [] if retiree is None else [retiree]
         going += [each for each in surplus if each.serving]
+        if now < self.rests_until(making):
+            going = []
         for each in going[: max(0, spare)]:
             if each is retiree:
                 text = f"is replaced: {each.retiring}"
@@ -244,6 +272,8 @@ class Workers:
         missing = self._site.promise - len(fresh)
         if source.deaths.count:
             missing = min(missing, 1 - sum(each.booting for each in fresh))
+        if now < self.rests_until(making) and len(self.serving()) >= self._site.promise:
+            return
         for _ in range(min(missing, self.room(now))):
             self.start(source, now)
 

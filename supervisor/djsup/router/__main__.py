@@ -9,6 +9,7 @@ However it ends, the next router finds all connections in the vault; but if the 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -69,6 +70,8 @@ class Router:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a vault that has died is to leave nothing behind
         self._loop.watch(wake_in.fileno(), lambda _mask: self._signalled(wake_in.recv(64)))
         self._loop.watch(self._channel.fileno(), self._hear)
+        gc.collect()
+        gc.freeze()  # to look through it again takes milliseconds, for which requests would wait
         self._loop.run()
         if self._is_last or self._end_was_said() or self._vault is None:
             self._loop.turn_all_away()

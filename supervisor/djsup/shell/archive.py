@@ -14,6 +14,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ SIZE_MAX_BYTES = 64 * 1024 * 1024
 QUEUE_EVENTS = 5_000
 PRUNE_EVERY = 500
 """Events between two looks at what is too old or too much."""
+GATHER_S = 0.1
+"""Events come in bursts, and to write one costs as much as to write ten. So long the last ones are in memory alone."""
+GATHER_MAX = 100
 PAGE_BYTES = 4096
 MINUTES_KEPT_FOR_S = 31 * 24 * 3600
 MINUTES_KEPT = 200_000
@@ -129,30 +133,54 @@ class Archive:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        written = 0
-        while (item := self._queue.get()) is not None:
+        unpruned = PRUNE_EVERY
+        goes_on = True
+        while goes_on:
+            rows, goes_on = self._gather()
+            if not rows:
+                continue
             try:
                 with closing(self._open()) as database:
-                    # One connection while events come one behind the other.
-                    while item is not None:
-                        self._write(database, item)
-                        written += 1
-                        if written % PRUNE_EVERY == 1:
-                            _prune(database)
-                        try:
-                            item = self._queue.get_nowait()
-                        except queue.Empty:
-                            break
+                    self._write_all(database, rows)
+                    unpruned += len(rows)
+                    if unpruned > PRUNE_EVERY:
+                        _prune(database)
+                        unpruned = 0
                     self._failed = ""
-                    if item is None:
-                        return
             except (sqlite3.Error, OSError) as error:
                 self._say(f"cannot write the events to {self._path}: {error}")
 
+    def _gather(self) -> tuple[list[_Row], bool]:
+        """Rows as soon as there are some, with what follows them within GATHER_S; whether there will be more."""
+        rows: list[_Row] = []
+        until = None
+        while len(rows) < GATHER_MAX:
+            try:
+                row = self._queue.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            if row is None:
+                return rows, False
+            rows.append(row)
+            until = until or time.monotonic() + GATHER_S
+        return rows, True
+
+    def _write_all(self, database: sqlite3.Connection, rows: list[_Row]) -> None:
+        """Write rows at one go, or, where that fails, one by one: what is written then is kept."""
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            for row in rows:
+                database.execute(*_bound(row))
+            database.execute("COMMIT")
+        except sqlite3.OperationalError:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            for row in rows:
+                self._write(database, row)
+
     @staticmethod
     def _write(database: sqlite3.Connection, item: _Row) -> None:
-        statement, values = item
-        row = tuple(json.dumps(each) if isinstance(each, dict) else each for each in values)
+        statement, row = _bound(item)
         try:
             database.execute(statement, row)
         except sqlite3.OperationalError as error:
@@ -180,6 +208,12 @@ class Archive:
         if reason != self._failed:
             self._failed = reason
             self.trouble(reason)
+
+
+def _bound(row: _Row) -> _Row:
+    """A statement and its values as SQLite takes them."""
+    statement, values = row
+    return statement, tuple(json.dumps(each) if isinstance(each, dict) else each for each in values)
 
 
 def _prune(database: sqlite3.Connection, part: int = 1) -> None:

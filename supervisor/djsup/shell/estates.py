@@ -12,6 +12,7 @@ import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,16 +92,23 @@ class Estates:
         }
         new = path.with_suffix(".new")
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(fd, "w") as file:
-                json.dump(content, file)
+            self._write(new, json.dumps(content))  # json.dump would do it in Python, several times as slowly
             new.replace(path)
         except OSError:
             self._written.pop(site, None)
             with suppress(OSError):
                 path.unlink()
             raise
+
+    def _write(self, path: Path, content: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            fd = os.open(path, flags, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(content)
 
     def forget_others(self) -> None:
         """Remove what was written by an earlier daemon and not by us."""
@@ -128,6 +136,7 @@ def pin(pid: Pid, born_at: int | None) -> int | None:
     return pidfd
 
 
+@cache
 def boot_id() -> str:
     """This boot of the machine: process ids and the monotonic clock mean nothing in another."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

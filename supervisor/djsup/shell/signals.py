@@ -32,3 +32,12 @@ def listen(heard: Callable[[signal.Signals], None]) -> None:
         loop.add_signal_handler(number, heard, number)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+
+
+def stop() -> None:
+    """Hear no more, and let no signal end what is about to end by itself.
+
+    The loop, when it closes, takes away its pipe before its handlers, and would complain of a signal between;
+    after it, a second SIGTERM would be a death, of a daemon that has stopped well.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)

@@ -377,8 +377,6 @@ class ProgramJudge:
         """Note who ends, and whether somebody wanted it."""
         replaced = event.replaced if isinstance(event, SitesAdopted) else None
         self._keeper_anew = replaced is not None and replaced.dashboard_anew
-        for site in self._picture.sites:
-            self.served[SiteName(site.name)] = site.generation or self.served[SiteName(site.name)]
         if not isinstance(event, (ProcessExited, SpawnFailed)) or event.proc not in self.world.procs:
             return
         each, now = self.world.procs[event.proc], self.world.world.now
@@ -463,6 +461,8 @@ class ProgramJudge:
     def after(self) -> None:
         """Nothing waits for ever, and the books agree."""
         now = self.world.world.now
+        for site in self._picture.sites:  # now, and not before the next event: the daemon may die meanwhile
+            self.served[SiteName(site.name)] = site.generation or self.served[SiteName(site.name)]
         for each in self.world.living():
             self.check(self.fleet.process(each.action.proc), "no program is forgotten")
             if each.told:
