@@ -71,6 +71,17 @@ def test_everything_is_killed_also_what_has_a_group_of_its_own(session: Session)
     assert session.leader.wait(10) == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("nobody", [0, 1, -1])
+def test_a_number_that_means_many_is_nobodys(nobody: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[int] = []
+    monkeypatch.setattr(
+        os, "killpg", lambda group, _number: killed.append(group)
+    )  # were it sent, no test would live
+    with pytest.raises(ValueError, match="no session"):
+        sessions.kill(nobody)
+    assert killed == []
+
+
 def test_the_rest_is_killed_when_the_leader_is_gone_and_not_before(session: Session) -> None:
     sessions.kill_rest(session.leader.pid)
     assert len(session.living) == 2, "somebody has the number"

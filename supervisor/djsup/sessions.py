@@ -20,7 +20,12 @@ def kill(leader: int) -> None:
 
     The group goes in one system call, so nothing in it can fork its way out; the others are looked for. The leader
     has to be there, as a zombie at least: else the number may be another's.
+
+    Raises:
+        ValueError: 0 or 1, which killpg(2) takes for our own group and for everything.
     """
+    if leader <= 1:
+        raise ValueError(f"{leader} leads no session that could be killed")
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
     _kill_members(leader, lambda _pid: True)

@@ -23,6 +23,7 @@ import time
 from contextlib import suppress
 from enum import IntEnum
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,7 +76,7 @@ def stand_back(leader: int) -> bool:
     """Let all others go before a session that begins, by its leader; False: it cannot be, or not now."""
     stands = let_all_go(leader)
     with suppress(OSError):
-        _session(leader).write_bytes(_STANDS_BACK)
+        Path(_session(leader)).write_bytes(_STANDS_BACK)
         stands = True
     return stands
 
@@ -83,7 +84,7 @@ def stand_back(leader: int) -> bool:
 def stands_back(pid: int) -> bool:
     """Whether the session of a process stands back, as far as the kernel knows sessions."""
     with suppress(OSError):
-        return _session(pid).read_bytes().endswith(b" %b\n" % _STANDS_BACK)
+        return _read(_session(pid)).endswith(b" %b\n" % _STANDS_BACK)
     return False
 
 
@@ -99,7 +100,7 @@ def come_forward(pids: Sequence[int]) -> bool:
     for pid in pids:
         try:
             if stands_back(pid):
-                _session(pid).write_bytes(_USUAL)
+                Path(_session(pid)).write_bytes(_USUAL)
         except OSError as error:
             is_done = is_done and error.errno != errno.EAGAIN
     return is_done
@@ -121,7 +122,7 @@ def see(members: Iterable[int]) -> Seen:
     ran, want = 0, False
     for thread in _threads(members):
         with suppress(OSError):
-            fields = Path(f"/proc/{thread}/task/{thread}/stat").read_bytes().rpartition(b")")[2].split()
+            fields = _read(f"/proc/{thread}/task/{thread}/stat").rpartition(b")")[2].split()
             want = want or fields[0] == b"R"
             ran += int(fields[11]) + int(fields[12])
     return Seen(time.monotonic(), ran * _TICK_S, want)
@@ -134,8 +135,8 @@ def kept_waiting_s(before: Seen, now: Seen) -> float:
     return max(0.0, now.at - before.at - (now.ran_s - before.ran_s))
 
 
-def _session(leader: int) -> Path:
-    return Path(f"/proc/{leader}/autogroup")
+def _session(leader: int) -> str:
+    return f"/proc/{leader}/autogroup"
 
 
 def _reschedule(pids: Iterable[int], before: int, after: int) -> bool:
@@ -179,5 +180,10 @@ def _threads(pids: Iterable[int]) -> Iterator[int]:
             for thread in map(int, os.listdir(f"/proc/{pid}/task")):  # noqa: PTH208 -- names
                 yield thread
                 with suppress(OSError):
-                    children = Path(f"/proc/{pid}/task/{thread}/children").read_bytes()
-                    todo.extend(map(int, children.split()))
+                    todo.extend(map(int, _read(f"/proc/{pid}/task/{thread}/children").split()))
+
+
+def _read(path: str) -> bytes:
+    """A file of the kernel's about a process. Without a Path and a buffer: there are dozens in a reload."""
+    with FileIO(path) as file:
+        return file.read()

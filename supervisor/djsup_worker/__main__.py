@@ -19,7 +19,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from djsup_worker import application, boot, forksafety, stacks
+from djsup_worker import application, boot, forksafety, rests, stacks
 from djsup_worker.boot import SiteError
 from djsup_worker.ending import end
 from djsup_worker.messages import Boot, Loaded, LoadFailed, receive, send, shorten
@@ -86,12 +86,16 @@ def _run(argv: list[str]) -> int:
         application.close_connections()
     except BaseException as error:  # noqa: BLE001  # a site's import may raise anything, SystemExit too
         return _load_failed(channel, error)
+    finally:
+        rests.own.end_imports()
 
     descriptors = worker.Descriptors(
         scoreboard=fds[0], intake=fds[1], outlet=fds[2], stacks=fds[3], listeners=list(fds[BOOT_FDS:])
     )
+    rests.own.look()
     gc.collect()
     gc.freeze()
+    rests.own.look()
     unsafe = forksafety.hazards({channel.fileno(), *fds}) if told.role == "template" else []
     send(
         channel,

@@ -63,12 +63,14 @@ class Balance:
 
         ``look_again_ns`` is how old the list of the other workers may be.
         """
-        now_ns = time.monotonic_ns()
-        if now_ns - self._looked_ns >= look_again_ns:
-            self._look()
-            self._looked_ns = now_ns
+        self._look_if_old(look_again_ns)
         share_ns = self._share_ns() if self._accepted else 0
         return max(share_ns, self._lead_ns()) if self._others else share_ns
+
+    def lead(self, look_again_ns: int) -> int:
+        """How many connections more it has than the one of its generation that has the fewest; 0: it is alone."""
+        self._look_if_old(look_again_ns)
+        return self._lead() if self._others else 0
 
     def _share_ns(self) -> int:
         """The pause of one that has taken in more than its share."""
@@ -80,10 +82,18 @@ class Balance:
 
     def _lead_ns(self) -> int:
         """The pause of one that has more connections than another of its generation."""
-        words = self._words
-        fewest = min([words[at] for at in self._others])
-        lead = words[self._own + CONNECTIONS_AT] - fewest
+        lead = self._lead()
         return min(lead * PAUSE_NS, PAUSE_MAX_NS) if lead > SLACK else 0
+
+    def _lead(self) -> int:
+        words = self._words
+        return words[self._own + CONNECTIONS_AT] - min([words[at] for at in self._others])
+
+    def _look_if_old(self, look_again_ns: int) -> None:
+        now_ns = time.monotonic_ns()
+        if now_ns - self._looked_ns >= look_again_ns:
+            self._look()
+            self._looked_ns = now_ns
 
     def _look(self) -> None:
         """See who else serves."""

@@ -518,7 +518,10 @@ class Connection(Wire):
         self.since_ns = now_ns
         self.phase = IDLE
         departure = self.loop.departure
-        return departure is None or not departure.answered(self)
+        if departure is not None:
+            return not departure.answered(self)
+        sharing = self.loop.sharing
+        return sharing is None or now_ns < sharing.look_at_ns or not sharing.answered(self, now_ns)
 
     # --- endings ---
 

@@ -132,6 +132,8 @@ class Crew:
         """The interpreter's switch interval while it is shortened; 0: it is not."""
         self._alarm: SimpleQueue[None] = SimpleQueue()
         self._monitor: Optional[threading.Thread] = None
+        self._threads: List[threading.Thread] = []
+        """Those of all hands but the first."""
         self._loop: Any = None
         self.stopped = False
 
@@ -151,6 +153,13 @@ class Crew:
         self._alarm.put(None)
         for hand in self._hands:
             hand.mail.put(STOP)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the threads that have been stopped, for so long at most; called by the one that ran the crew."""
+        until = time.monotonic() + timeout_s
+        for thread in [*self._threads, self._monitor]:
+            if thread is not None:
+                thread.join(max(0.0, until - time.monotonic()))
 
     def wake_monitor(self) -> None:
         """Have the monitor look again; called by the poller when ``resting`` is set."""
@@ -316,6 +325,7 @@ class Crew:
             except RuntimeError:
                 return None  # no thread to be had now: the next tick tries again
             self._hands.append(hand)
+            self._threads.append(thread)
             return hand
 
     def _begin(self, hand: Hand) -> None:

@@ -11,11 +11,11 @@ Rule: messages are acted on in the order in which they came, but for those that 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 
 from djsup_worker import stacks
@@ -52,6 +52,9 @@ class Ear:
         self._aside: List[Heard] = []
         self._taking = threading.Lock()
         """Held while a message is taken from the channel and, where that has to be, put aside."""
+        self._stopped = threading.Event()
+        self._channel: Optional[socket.socket] = None
+        self._thread: Optional[threading.Thread] = None
         loop.on_wake[NEWS] = self._pass_on
 
     def listen(self, channel: socket.socket) -> None:
@@ -63,6 +66,16 @@ class Ear:
             thread.start()
         except RuntimeError:  # no thread to be had: whoever polls hears all, when it can
             own.close()
+            return
+        self._channel, self._thread = channel, thread
+
+    def stop(self) -> None:
+        """Hear nothing more; called when nobody polls any more."""
+        self._stopped.set()
+        if self._channel is not None and self._thread is not None:
+            with contextlib.suppress(OSError):
+                self._channel.shutdown(socket.SHUT_RD)
+            self._thread.join(PATIENCE_S * 2)
 
     # --- the thread that polls ---
 
@@ -107,7 +120,7 @@ class Ear:
                 if not head:
                     return
                 if not head.startswith(AT_ONCE):
-                    time.sleep(PATIENCE_S)
+                    self._stopped.wait(PATIENCE_S)
                 with self._taking:
                     try:
                         found = self._take(channel)

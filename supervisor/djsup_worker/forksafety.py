@@ -7,6 +7,8 @@ import sys
 import threading
 from typing import Container, List, Optional
 
+from djsup_worker.ending import threads
+
 
 def hazards(ours: Container[int]) -> List[str]:
     """What makes forking this process unsafe, one sentence each; empty: nothing was found.
@@ -18,7 +20,7 @@ def hazards(ours: Container[int]) -> List[str]:
 
 
 def _threads() -> List[str]:
-    tasks = len(os.listdir("/proc/self/task"))
+    tasks = threads()
     if tasks <= 1:
         return []
     names = sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())

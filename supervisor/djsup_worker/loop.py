@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from djsup_worker.departure import Departure
     from djsup_worker.link import Link
     from djsup_worker.preface import Admit
+    from djsup_worker.sharing import Sharing
 
 EVENTS_MAX = 64
 """Events taken with one call of epoll_wait(2)."""
@@ -110,6 +111,8 @@ class Loop:
         lost meanwhile."""
         self.balance: Optional[Balance] = None
         """Says when others should take connections in; None: there are no others."""
+        self.sharing: Optional[Sharing] = None
+        """What passes connections on to others that have fewer; None: not before this worker serves."""
         self.access: Optional[Access] = None
         """What writes requests down and gives them ids; None: nobody wants it."""
         self.stays = True

@@ -55,14 +55,15 @@ class Sampler:
     def _run(self, seconds: float, rate: float, fd: int) -> None:
         before = sys.getswitchinterval()
         sys.setswitchinterval(min(before, SWITCH_S))
-        try:
-            with open(fd, "wb") as pipe, contextlib.suppress(OSError):  # it is a descriptor
+        with contextlib.suppress(OSError), open(fd, "wb") as pipe:  # it is a descriptor
+            try:
                 found = _sample(seconds, rate, fd)
                 if found is not None:
                     pipe.write(json.dumps(found.report()).encode("utf-8", "backslashreplace"))
-        finally:
-            sys.setswitchinterval(before)
-            self._running = False
+            finally:
+                # Before the pipe is closed: who reads its end may ask for the next profile at once.
+                sys.setswitchinterval(before)
+                self._running = False
 
 
 class Seen:

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, List, NoReturn, Tuple
 
-from djsup_worker import stacks
+from djsup_worker import rests, stacks
 from djsup_worker.ending import end
 from djsup_worker.messages import BadMessage, Fork, ForkFailed, Hello, Stacks, Welcome, receive, send
 from djsup_worker.orphan import silence, wait_for_home
@@ -116,6 +116,7 @@ class Template:
         """In the child between template and worker."""
         status = 1
         try:
+            rests.own.look()
             try:
                 child = os.fork()
             except OSError as error:
@@ -123,6 +124,7 @@ class Template:
                 os._exit(0)
             if child:
                 os._exit(0)
+            rests.own.look()
             self._channel.close()
             channel = socket.socket(fileno=fds[0])
             os.dup2(fds[1], 1)

@@ -13,17 +13,16 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, List, Optional, Tuple
 
-from djsup_worker import https, leaving, mount
+from djsup_worker import https, leaving, mount, rests
 from djsup_worker.access import Access
 from djsup_worker.balance import Balance
 from djsup_worker.departure import Departure, Intake
 from djsup_worker.ear import Ear
-from djsup_worker.ending import end
+from djsup_worker.ending import end, watch
 from djsup_worker.health import HealthQuestion
 from djsup_worker.limits import SECOND_NS, Limits
 from djsup_worker.link import Link
@@ -45,6 +44,7 @@ from djsup_worker.messages import (
 from djsup_worker.orphan import Search, silence
 from djsup_worker.sampler import Sampler
 from djsup_worker.scoreboard import RowWriter, open_words
+from djsup_worker.sharing import Sharing
 from djsup_worker.timeouts import TIMEOUT_SIGNAL
 from djsup_worker.trust import Trust
 from djsup_worker.wsgi import complain
@@ -59,8 +59,8 @@ UNHEALTHY = 4
 """Exit status of a worker whose health question was not answered as expected."""
 STACKS_SIGNAL = signal.SIGRTMIN + 3
 REHEARSED = 204
-EXIT_S = 3.0
-"""What the application's own exit functions and threads may take once everything is said."""
+JOIN_S = 0.02
+"""How long this worker's own threads may take to end."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Descriptors:
     intake: int
     listeners: List[int]
     outlet: int = -1
-    """The sending end of the generation's own handover socket: not used here, kept for the next daemon."""
+    """The sending end of the generation's own handover socket: for what others are to have, and for the next daemon."""
     stacks: int = -1
     """The file that the stacks of threads are written to."""
 
@@ -155,8 +155,12 @@ class Worker:
             self._loop.application, self._rehearses = _rehearse, True
             path, expected = "/", REHEARSED
         scheme = "https" if boot.tls_listeners else "http"
+        rests.own.look()
         HealthQuestion(self._loop, path, boot.health_host, expected, self._judged, scheme).ask()
         self._loop.run()
+        self._ear.stop()
+        if self._loop.crew is not None:
+            self._loop.crew.join(JOIN_S)
         return self._status
 
     # --- birth ---
@@ -186,11 +190,14 @@ class Worker:
         if self._certificates is not None and not self._certificates.there:
             self._healthy_without = True
             return
+        rests.own.look()
         gc.collect()
         gc.freeze()
         for door in self._doors:
             self._loop.add_door(door)
         self._loop.add_door(self._intake)
+        if self._descriptors.outlet >= 0 and self._loop.balance is not None:
+            self._loop.sharing = Sharing(self._loop, self._loop.balance, self._descriptors.outlet)
         self._opened, self._rehearses = True, False
         self._arrange()
         self._let_log()
@@ -321,20 +328,10 @@ class Worker:
                 sys.stdout.flush()
                 sys.stderr.flush()
             end(0)
-        watch_exit(0)
+        watch(0)
 
 
 def _rehearse(_environ: Any, start_response: Any) -> List[bytes]:
     """The application of a worker's first request, where that is nobody's."""
     start_response("%d Rehearsed" % REHEARSED, [])
     return []
-
-
-def watch_exit(status: int) -> None:
-    """Make sure that this process ends soon, whatever the application's exit functions do."""
-
-    def end() -> None:
-        time.sleep(EXIT_S)
-        os._exit(status)
-
-    threading.Thread(target=end, name="djsup-exit", daemon=True).start()

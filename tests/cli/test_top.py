@@ -58,17 +58,24 @@ class Terminal:
             if all(text in plain for text in texts):
                 return plain
             assert time.monotonic() < end, f"waited for {texts} in {plain[-3000:]}"
-            if select.select([self.ours], [], [], 0.1)[0]:
-                self.written += os.read(self.ours, 65536)
+            self._read(0.1)
 
     def end(self) -> int:
         """Read on until it has ended; its exit status."""
         end = time.monotonic() + WAIT_S
         while self.process.poll() is None:
             assert time.monotonic() < end, "it does not end"
-            if select.select([self.ours], [], [], 0.05)[0]:
-                self.written += os.read(self.ours, 65536)
+            self._read(0.05)
+        while self._read(0):  # its last words: it may have ended since they were looked for
+            pass
         return self.process.returncode
+
+    def _read(self, for_s: float) -> bool:
+        """Read what it has written, or writes within so long; whether there was anything."""
+        if not select.select([self.ours], [], [], for_s)[0]:
+            return False
+        self.written += os.read(self.ours, 65536)
+        return True
 
     def close(self) -> None:
         if self.process.poll() is None:

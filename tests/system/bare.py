@@ -92,8 +92,8 @@ class BareSite:
         assert outcome["result"] == "done", (outcome, self.daemon.log)
 
     def pids(self) -> set[int]:
-        """Of its workers."""
-        return {worker["pid"] for worker in self.daemon.workers(self.name)}
+        """Of its workers that serve."""
+        return self.daemon.serving(self.name)
 
     def kinds(self) -> list[str]:
         """Of its events."""

@@ -307,6 +307,10 @@ class DaemonUnderTest:
         workers: list[dict[str, Any]] = self.status(site)["workers"]
         return workers
 
+    def serving(self, site: str) -> set[int]:
+        """The pids of its workers that serve; one of old code may take a moment to end."""
+        return {each["pid"] for each in self.workers(site) if each["state"] in ("idle", "busy")}
+
     def events(self, site: str | None = None) -> list[dict[str, Any]]:
         lines = Client(str(self.runtime)).stream("events", WAIT_S, site=site, follow=False, limit=1000)
         return [line.value for line in lines if line.kind == "event"]

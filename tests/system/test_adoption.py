@@ -15,8 +15,7 @@ from system.load import Load
 
 
 def pids(daemon: DaemonUnderTest) -> set[int]:
-    workers = daemon.workers("blog")
-    return {worker["pid"] for worker in workers if worker["state"] in ("idle", "busy")}
+    return daemon.serving("blog")
 
 
 def kill(daemon: DaemonUnderTest) -> None:

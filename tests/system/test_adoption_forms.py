@@ -68,7 +68,7 @@ def start(daemon: DaemonUnderTest, listener: socket.socket) -> None:  # noqa: F8
 
 
 def pids(daemon: DaemonUnderTest) -> set[int]:  # noqa: F811 - as above
-    return {each["pid"] for each in daemon.workers("blog") if each["state"] in ("idle", "busy")}
+    return daemon.serving("blog")
 
 
 def helper(daemon: DaemonUnderTest) -> dict[str, Any]:  # noqa: F811 - as above

@@ -19,8 +19,7 @@ from system.load import Load
 
 
 def pids(daemon: DaemonUnderTest) -> set[int]:
-    workers = daemon.workers("blog")
-    return {worker["pid"] for worker in workers if worker["state"] in ("idle", "busy")}
+    return daemon.serving("blog")
 
 
 def test_a_killed_worker_is_replaced_and_only_its_own_requests_fail(
@@ -206,14 +205,22 @@ def test_reloads_and_deaths_leave_no_descriptor_behind(daemon: DaemonUnderTest, 
     settled = wait_for_settled(process, daemon)
     for _ in range(5):
         daemon.reload_well()
-        os.kill(min(pids(daemon)), signal.SIGKILL)
+        victim = min(pids(daemon))
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: victim not in pids(daemon), "its death to be seen")  # noqa: B023 - waited for here
         wait_for(lambda: len(pids(daemon)) == 2, "the replacement")
     assert wait_for_settled(process, daemon) <= settled + 2
 
 
 def wait_for_settled(process: psutil.Process, daemon: DaemonUnderTest) -> int:
-    """Descriptors of the daemon once only one generation is left."""
-    wait_for(lambda: len(daemon.status("blog")["templates"]) == 1, "the old template to go")
+    """Descriptors of the daemon once only one generation is left, and all of it serves."""
+
+    def settled() -> bool:
+        site = daemon.status("blog")
+        generations = [each["generation"] for each in site["workers"] + site["templates"]]
+        return len(generations) == 3 and len(set(generations)) == 1 and len(pids(daemon)) == 2
+
+    wait_for(settled, "the old generation to go")
     return int(process.num_fds())
 
 

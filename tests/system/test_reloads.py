@@ -125,7 +125,7 @@ def test_a_broken_deploy_leaves_the_old_code_serving(
 ) -> None:
     wsgi, health, said = BREAKAGES[breakage]
     if breakage == "hang":
-        daemon.sites["blog"] += "\n[sites.blog.limits]\nboot_timeout = 2\n"
+        daemon.sites["blog"] += "\n[sites.blog.limits]\nboot_timeout = 5\n"
         daemon.write()
     daemon.start()
     before = {worker["pid"] for worker in daemon.workers("blog")}

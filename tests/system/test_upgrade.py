@@ -36,8 +36,7 @@ time.sleep(600)
 
 
 def pids(daemon: DaemonUnderTest) -> set[int]:
-    workers = daemon.workers("blog")
-    return {worker["pid"] for worker in workers if worker["state"] in ("idle", "busy")}
+    return daemon.serving("blog")
 
 
 def template(daemon: DaemonUnderTest) -> int:

@@ -95,7 +95,7 @@ def wall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WallClock:
 
 
 def pids(daemon: DaemonUnderTest) -> set[int]:
-    return {each["pid"] for each in daemon.workers("blog") if each["state"] in ("idle", "busy")}
+    return daemon.serving("blog")
 
 
 def last_year(daemon: DaemonUnderTest) -> int:

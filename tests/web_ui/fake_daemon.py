@@ -219,8 +219,10 @@ class FakeDaemon:
     async def stop(self) -> None:
         """Gone: the socket is removed and every connection closed."""
         assert self._server is not None
-        self._server.close()
         self.path.unlink(missing_ok=True)
+        # Who knocks already comes in: asyncio would forget it without closing it (CPython's gh-109564).
+        await turns()
+        self._server.close()
         await self.hang_up()
 
     async def hang_up(self) -> None:
@@ -718,6 +720,12 @@ class FakeDaemonThread:
         asyncio.run_coroutine_threadsafe(call(), self._loop).result(timeout=10)
 
 
+async def turns() -> None:
+    """Let everything get on that waits for nothing but its turn."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
 @contextmanager
 def fake_daemon_thread(
     socket_path: Path, sites: int = 2, *, lively: bool = True
@@ -742,10 +750,6 @@ def fake_daemon_thread(
         await turns()
         await daemon.hang_up()  # who was let in meanwhile, too
         await turns()
-
-    async def turns() -> None:
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
 
     daemon = asyncio.run_coroutine_threadsafe(make(), loop).result(timeout=10)
     try:

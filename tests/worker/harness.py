@@ -25,13 +25,13 @@ from typing import Any, TypeVar
 
 import whitenoise
 
+from djsup.shell.shipment import MAIN
 from djsup_worker import messages, scoreboard
 from djsup_worker.messages import Boot, Drain, Fork, Message, Welcome
 
 WAIT_S = 20.0
 PR_SET_CHILD_SUBREAPER = 36
 PACKAGE = Path(messages.__file__).parent
-MAIN = "from djsup_worker.__main__ import main\nmain()\n"
 
 MessageT = TypeVar("MessageT")
 
@@ -102,6 +102,9 @@ class Process:
     """The read ends of its standard output and error."""
     printed: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"", "stderr": b""})
     reaped: int | None = None
+
+    def __post_init__(self) -> None:
+        assert self.pid > 0, "the kernel named no sender; a signal to 0 would reach all the tests"
 
     def read(self, stream: str = "stderr", *, until: bytes | None = None, wait_s: float = WAIT_S) -> str:
         """What it has printed so far; with ``until``, once that was printed."""
@@ -234,6 +237,7 @@ class Site:
         """A forked worker that has said Hello and was answered. ``early`` says something before that."""
         assert self.template is not None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel = Channel(ours)  # before anybody can say anything: else the kernel notes no sender
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         self.template.channel.send(
@@ -242,7 +246,6 @@ class Site:
         theirs.close()
         os.close(out_write)
         os.close(err_write)
-        channel = Channel(ours)
         early(channel)
         channel.receive(messages.Hello)
         process = Process(channel, channel.pid, {"stdout": out_read, "stderr": err_read})

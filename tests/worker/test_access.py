@@ -21,7 +21,7 @@ from djsup_worker import messages
 from djsup_worker.messages import AccessLog, AccessLogTrouble, Drained
 from worker.applications import HELLO
 from worker.conftest import MakeSite
-from worker.harness import WAIT_S, Client, Process, Site
+from worker.harness import WAIT_S, Channel, Client, Process, Site
 
 Start = Callable[..., tuple[Process, Client]]
 SHORT = "%m %U%q %>s %b %X"
@@ -57,7 +57,7 @@ def application(environ, start_response):
 
 
 def tell(
-    process: Process,
+    channel: Channel,
     file: Path | None,
     form: str = SHORT,
     *,
@@ -67,7 +67,7 @@ def tell(
 ) -> None:
     fds = [] if file is None else [os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)]
     told = AccessLog(style=style, pieces=list(parse(form)), exclude=list(exclude), request_id=request_id)
-    process.channel.send(told, fds)
+    channel.send(told, fds)
     for fd in fds:
         os.close(fd)
 
@@ -117,7 +117,7 @@ def start(site: Site, log: Path, connect: Callable[[Site], Client]) -> Start:
 
     def start(form: str = SHORT, file: Path | None = log, **more: Any) -> tuple[Process, Client]:
         process = site.start_worker()
-        tell(process, file, form, **more)
+        tell(process.channel, file, form, **more)
         heard(site)
         return process, connect(site)
 
@@ -149,7 +149,7 @@ def test_refused_requests_are_lines_as_far_as_they_are_known(make_site: MakeSite
     limits = {"max_header_bytes": 16384, "max_body_bytes": 10, "header_timeout_s": 0.5, "body_timeout_s": 0.5}
     site = make_site(HELLO, limits=limits)
     process = site.start_worker()
-    tell(process, log, '%s "%r" %{User-Agent}i')
+    tell(process.channel, log, '%s "%r" %{User-Agent}i')
     post = b"POST /%s HTTP/1.1\r\nHost: x\r\nUser-Agent: L\r\n%s\r\n\r\n%s"
     refused = [
         (b"GET /a\x01 HTTP/1.1\r\nHost: x\r\n\r\n", '400 "GET /a\\x01 HTTP/1.1" -'),
@@ -182,7 +182,7 @@ def test_client_that_goes_away_is_marked(site: Site, log: Path, start: Start) ->
 def test_requests_cut_by_the_end_of_a_drain_are_marked(make_site: MakeSite, log: Path) -> None:
     site = make_site(APPLICATION, threads=2)
     process = site.start_worker()
-    tell(process, log)
+    tell(process.channel, log)
     with contextlib.closing(site.connect()) as waits, contextlib.closing(site.connect()) as reads_not:
         reads_not.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
         assert reads_not.recv(1)
@@ -217,7 +217,7 @@ def test_forked_worker_logs_its_first_request_and_its_health_question_never(
 ) -> None:
     site = make_site(HELLO, health_path="/healthz")
     site.start_template()
-    process = site.fork(early=lambda channel: tell(Process(channel, 0, {}), log))
+    process = site.fork(early=lambda channel: tell(channel, log))
     process.channel.receive(messages.Ready)
     connect(site).get("/first")
     assert lines_of(log, 1) == ["GET /first 200 5 +"]
@@ -246,7 +246,7 @@ def test_file_that_was_moved_is_left_and_no_line_is_lost(site: Site, log: Path, 
         client.get(f"/{number}")
         if number % 40 == 20:
             log.rename(log.with_suffix(f".{number}"))
-            tell(process, log)
+            tell(process.channel, log)
     site.drain(process, to=None)
     client.sock.close()
     process.channel.receive(Drained)
@@ -260,7 +260,7 @@ def test_file_that_was_moved_is_left_and_no_line_is_lost(site: Site, log: Path, 
 def test_two_workers_write_whole_lines_into_one_file(site: Site, log: Path) -> None:
     form = "%P %{X-Long}i %U end"
     site.start_template()
-    processes = [site.fork(slot, lambda channel: tell(Process(channel, 0, {}), log, form)) for slot in (0, 1)]
+    processes = [site.fork(slot, lambda channel: tell(channel, log, form)) for slot in (0, 1)]
     for process in processes:
         process.channel.receive(messages.Ready)
     count, clients = 100, 3
@@ -297,7 +297,7 @@ def test_full_disk_costs_lines_and_no_answer_and_is_said_once(site: Site, log: P
     assert said.dropped >= 1
     for _ in range(2):
         assert client.get().status == 200
-    tell(process, log)  # the lines that waited are lost, and counted
+    tell(process.channel, log)  # the lines that waited are lost, and counted
     heard(site)
     assert client.get("/again").status == 200
     later = [process.channel.receive(AccessLogTrouble)]
@@ -310,7 +310,7 @@ def test_full_disk_costs_lines_and_no_answer_and_is_said_once(site: Site, log: P
 def test_nothing_is_written_once_the_daemon_says_so(site: Site, log: Path, start: Start) -> None:
     process, client = start()
     client.get("/a")
-    tell(process, None)
+    tell(process.channel, None)
     heard(site)
     client.get("/b")
     site.drain(process, to=None)
@@ -334,7 +334,7 @@ def test_id_is_the_applications_and_the_logs_and_a_strangers_is_not_taken(log: P
 
 def test_id_is_sent_back_when_that_is_asked_for(site: Site, connect: Callable[[Site], Client]) -> None:
     process = site.start_worker()
-    tell(process, None, request_id="respond")
+    tell(process.channel, None, request_id="respond")
     heard(site)
     client = connect(site)
     answer = client.get("/id")

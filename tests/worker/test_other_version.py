@@ -54,12 +54,12 @@ def test_a_template_forks_and_a_worker_serves_for_a_daemon_that_says_more_or_les
     say(to_template, more(Welcome()), odd)
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel = Channel(ours)  # before anybody can say anything, as in Site.fork
     (out, out_into), (err, err_into) = os.pipe(), os.pipe()
     fork = more(Fork(proc=7, slot=0))
     say(to_template, fork, theirs.fileno(), out_into, err_into, out, err, odd)
     for fd in (theirs.detach(), out_into, err_into):
         os.close(fd)
-    channel = Channel(ours)
     channel.receive(Hello)
     worker = Process(channel, channel.pid, {"stdout": out, "stderr": err})
     site.processes.append(worker)

@@ -212,7 +212,7 @@ class Conversation:
             content = letter.content
             if content.get("kind") == "all":
                 return
-            if content.get("kind") != "kept" or not {"proc", "pid"} <= content.keys():
+            if content.get("kind") != "kept" or not {"proc", "pid"} <= content.keys() or content["pid"] <= 1:
                 letter.close()
                 continue
             self.kept[int(content["proc"])] = Kept(

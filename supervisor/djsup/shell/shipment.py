@@ -22,7 +22,15 @@ from pathlib import Path
 from djsup import jail
 
 JAIL = "jail.py"
-MAIN = "from djsup_worker.__main__ import main\n\nmain()\n"
+MAIN = """\
+from djsup_worker import rests
+
+rests.own.begin()
+
+from djsup_worker.__main__ import main
+
+main()
+"""
 MODE = 0o644
 CACHE = "__pycache__"
 NOT_LENT = {".pyc", ".pyx", ".pxd", ".c", ".h"}

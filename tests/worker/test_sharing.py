@@ -1,0 +1,117 @@
+"""Connections that are kept are shared evenly again when a worker of the generation has begun or ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from worker.conftest import MakeSite
+from worker.harness import WAIT_S, Client, Site, client
+
+WHO = """
+import os
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"%d" % os.getpid()]
+"""
+EIGHT = 8
+
+
+@contextmanager
+def keeping(site: Site) -> Iterator[list[Client]]:
+    """Eight clients whose connections stay open; each has been answered once."""
+    with ExitStack() as stack:
+        users = [stack.enter_context(client(site)) for _ in range(EIGHT)]
+        for each in users:
+            assert each.get().status == 200
+        yield users
+
+
+def ask(users: list[Client]) -> Counter[int]:
+    """How many of them each worker answers."""
+    found: Counter[int] = Counter()
+    for each in users:
+        answer = each.get()
+        assert answer.status == 200
+        assert answer.header("Connection") != "close"
+        found[int(answer.body)] += 1
+    return found
+
+
+def ask_until(users: list[Client], holds: Callable[[Counter[int]], bool]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not holds(found := ask(users)):
+        assert time.monotonic() < end, found
+        time.sleep(0.005)
+
+
+def test_who_begins_later_gets_its_share_of_what_is_there(make_site: MakeSite) -> None:
+    site = make_site(WHO)
+    site.start_template()
+    first = site.fork_worker(0)
+    with keeping(site) as users:
+        assert ask(users) == {first.pid: EIGHT}
+        second = site.fork_worker(1)
+        ask_until(users, lambda found: found == {first.pid: EIGHT // 2, second.pid: EIGHT // 2})
+        third = site.fork_worker(2)
+        ask_until(users, lambda found: sorted(found.values()) == [2, 3, 3])
+        assert set(ask(users)) == {first.pid, second.pid, third.pid}
+        taken = sum(site.row(slot).taken_over for slot in range(3))
+        for _ in range(20):
+            ask(users)
+            time.sleep(0.005)
+        assert sum(site.row(slot).taken_over for slot in range(3)) == taken, "even is even"
+
+
+def test_a_worker_alone_keeps_what_it_has(make_site: MakeSite) -> None:
+    site = make_site(WHO)
+    site.start_template()
+    site.fork_worker(0)
+    with keeping(site) as users:
+        for _ in range(10):
+            ask(users)
+            time.sleep(0.005)
+        assert (site.row(0).handed_over, site.row(0).connections) == (0, EIGHT)
+
+
+def test_who_is_stuck_gets_nothing_and_holds_up_nobody(make_site: MakeSite) -> None:
+    site = make_site(WHO)
+    site.start_template()
+    first, second = site.fork_worker(0), site.fork_worker(1)
+    os.kill(second.pid, signal.SIGSTOP)
+    try:
+        with keeping(site) as users:
+            for _ in range(50):
+                assert ask(users) == {first.pid: EIGHT}
+            tried = site.row(0).handed_over
+            assert 0 < tried < 20, "it is tried ever more seldom"
+    finally:
+        os.kill(second.pid, signal.SIGCONT)
+
+
+def test_pipelined_requests_are_answered_in_order_while_it_moves(make_site: MakeSite) -> None:
+    site = make_site(
+        """
+        def application(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [environ["PATH_INFO"].encode()]
+        """
+    )
+    site.start_template()
+    site.fork_worker(0)
+    with keeping(site) as users:
+        site.fork_worker(1)
+        end = time.monotonic() + WAIT_S
+        while site.row(1).taken_over < EIGHT // 2:
+            assert time.monotonic() < end
+            for number, each in enumerate(users):
+                paths = [f"/{number}/{which}" for which in range(3)]
+                each.sock.sendall(
+                    b"".join(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in paths)
+                )
+                assert [each.answer().body.decode() for _ in paths] == paths
