@@ -123,6 +123,7 @@ def is_told(stage: Stage, proc: int) -> bool:
 
 
 def test_while_the_daemon_lives_nothing_is_read_and_nobody_is_answered(stage: Stage) -> None:
+    until(lambda: letters.keeper_pid(stage.home) == stage.process.pid)
     stage.program(7, "print('hello', flush=True); " + SLEEP)
     assert select.select(stage.pipes, [], [], 20)[0], "it has printed"
     time.sleep(0.1)
@@ -132,7 +133,6 @@ def test_while_the_daemon_lives_nothing_is_read_and_nobody_is_answered(stage: St
         asker.connect(str(stage.home))
         with pytest.raises(TimeoutError):
             asker.recv(100)
-    assert letters.keeper_pid(stage.home) == stage.process.pid
 
 
 def test_the_next_daemon_gets_everything_and_until_it_has_it_again_and_again(stage: Stage) -> None:

@@ -171,7 +171,7 @@ PLANTED = [
         "deadlines",
         "yield from self.rollout.trial.deadlines()",
         "pass",
-        shown_by="20",
+        shown_by="21",
     ),
     Planted(
         "a command around a reload may run for ever",
@@ -210,6 +210,7 @@ PLANTED = [
         "worker.state, worker.kill_at, worker.leaving_at = each.state, each.kill_at, each.leaving_at",
         "pass",
         upgrades=True,
+        shown_by="34u",
     ),
     Planted(
         "an upgrade starts a program that runs",
@@ -299,7 +300,7 @@ PLANTED = [
         "became_overdue",
         "if self.state is State.OVERDUE",
         "if False",
-        shown_by="164",
+        shown_by="125",
     ),
     Planted(
         "a template that hangs at import is waited for without end",
@@ -401,7 +402,7 @@ PLANTED = [
         "tell_limits",
         "if plan.must_tell(each.limits, limits):",
         "if False:",
-        shown_by="41",
+        shown_by="81",
     ),
     Planted(
         "a number asked for by hand outlives a change of the configuration",
@@ -416,7 +417,7 @@ PLANTED = [
         "cull",
         "going += [each for each in surplus if each.serving]",
         "pass",
-        shown_by="20",
+        shown_by="38",
     ),
     Planted(
         "a worker that has had enough stays",
@@ -592,6 +593,7 @@ PLANTED = [
         "_scale",
         "if relative and self.site.asleep:",
         "if False:",
+        shown_by="89",
     ),
     Planted(
         "a site falls asleep while it is used",
@@ -600,7 +602,7 @@ PLANTED = [
         "used = sample.busy_threads or sample.waiting or sample.connections",
         "used = False",
     ),
-    Planted("an unused site never sleeps", Sleep, "weigh", "if idle and ready:", "if False:"),
+    Planted("an unused site never sleeps", Sleep, "weigh", "if idle and ready:", "if False:", shown_by="49"),
     Planted("a site with min = 1 sleeps", Sleep, "weigh", "site.settings.workers.least == 0 and ", ""),
     Planted(
         "a connection does not wake a site", Sleep, "connection_waits", "if self._site.asleep:", "if False:"
@@ -612,7 +614,14 @@ PLANTED = [
         "if running and self._site.asleep:",
         "if False:",
     ),
-    Planted("a site that sleeps keeps its template", Sleep, "look", "now >= self._cold_at or", "False or"),
+    Planted(
+        "a site that sleeps keeps its template",
+        Sleep,
+        "look",
+        "now >= self._cold_at or",
+        "False or",
+        shown_by="89",
+    ),
     Planted(
         "a site that may not sleep any more sleeps on",
         Sleep,
@@ -627,7 +636,7 @@ PLANTED = [
         "weigh",
         " or site.by_hand is not None",
         "",
-        shown_by="164",
+        shown_by="129",
     ),
     Planted(
         "a change of the configuration starts what is stopped",
