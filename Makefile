@@ -30,9 +30,9 @@ lint:  ## ruff, mypy, and who may import whom
 bench:  ## djsup beside other servers, 20 minutes; arguments="--quick bare granian djsup" takes less
 	@$(prepare) bench && .venv/bin/python -m benchmarks $(arguments)
 
-bench-reload:  ## what clients notice of a reload, server by server, then djsup's under conditions="TLS" or all; 20 minutes; arguments="--quick" takes less
-	@$(prepare) bench && .venv/bin/python -m benchmarks.reloading --publish $(arguments)
-	@.venv/bin/python -m benchmarks.conditions --publish $(conditions)
+bench-reload:  ## what clients notice of a reload, server by server, then djsup's under conditions="TLS" or all; 90 minutes; ROUNDS=1 takes a third
+	@$(prepare) bench && .venv/bin/python -m benchmarks.reloading --publish --rounds $(or $(ROUNDS),3) $(arguments)
+	@.venv/bin/python -m benchmarks.conditions --publish --rounds $(or $(ROUNDS),3) $(conditions)
 
 fuzz:  ## random bytes against the worker's HTTP, for FUZZ_SECONDS=60
 	@$(prepare) fuzz && PYTHONPATH=tests .venv/bin/python -m conformance.fuzz $(arguments)

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.conditions [--publish] [CONDITION...]``: what clients notice of djsup's reloads, whatever else goes on.
+"""``python -m benchmarks.conditions [--rounds N] [--publish] [CONDITION...]``: what clients notice of djsup's reloads, whatever else goes on.
 
 A Django site that takes a second and a bit to load, two workers, sixteen plain clients that ask for its front page as
 ``benchmarks.reloading``'s do, and beside them what the condition says: first a while without a reload, then three reloads under the
@@ -6,11 +6,10 @@ same load. Failed requests and closed connections are counted of all clients; th
 """
 
 import argparse
-import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +25,7 @@ from benchmarks.reloading import (
     LATENCIES,
     NEW_S,
     PAGE,
+    ROUNDS,
     Pace,
     deploy,
     latencies,
@@ -164,25 +164,33 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "conditions", nargs="*", metavar="CONDITION", help=f"the beginning of one of: {names}"
     )
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help=f"how often all is measured, one after another; {ROUNDS}"
+    )
     parser.add_argument("--publish", action="store_true", help=f"write the rows into {PAGE.name}")
     given = parser.parse_args(arguments)
     beginnings = tuple(given.conditions or [""])
     chosen = [each for each in CONDITIONS if each.name.startswith(beginnings)]
     if not chosen:
         parser.error(f"there is no such condition; there are {names}")
-    rows = {}
     pace = measured_pace()
-    for condition in chosen:
-        sys.stderr.write(f"  {condition.name}\n")
-        try:
-            rows[condition.name] = row(condition, measure(condition, pace))
-        except (NotRunning, OSError, psutil.Error) as error:
-            sys.stderr.write(f"  not measured: {error}\n")
-            continue
-        print(rows[condition.name], flush=True)
+    seen: dict[str, list[Seen]] = {}
+    for number in range(1, given.rounds + 1):
+        for condition in chosen:
+            sys.stderr.write(f"  round {number}: {condition.name}\n")
+            try:
+                found = measure(condition, pace)
+            except (NotRunning, OSError, psutil.Error) as error:
+                sys.stderr.write(f"  not measured: {error}\n")
+                continue
+            seen.setdefault(condition.name, []).append(found)
+            print(row(condition.name, [found]), flush=True)
+    rows = {name: row(name, rounds) for name, rounds in seen.items()}
+    place = where(CLIENTS, WORKERS, STEADY_S)
+    print("", f"{place} {pace}", "", HEAD, *rows.values(), sep="\n")
     if given.publish:
-        place = where(CLIENTS, WORKERS, STEADY_S)
-        PAGE.write_text(published(PAGE.read_text(), place, str(pace), rows))
+        order = [each.name for each in CONDITIONS]
+        PAGE.write_text(publish.with_rows(PAGE.read_text(), COMMAND, (place, str(pace)), HEAD, rows, order))
     return 0
 
 
@@ -245,45 +253,24 @@ def _under_load(
 
 
 HEAD = (
-    f"| beside | reloads | failed | closed | {LATENCIES} |\n"
-    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    f"| beside | rounds | reloads | failed | closed | {LATENCIES} |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
 )
 
 
-def row(condition: Condition, seen: Seen) -> str:
-    """A line of the table."""
-    everybody = (seen.during, *seen.others)
-    failed, requests, closed = (
-        sum(getattr(each, what) for each in everybody) for what in ("failed", "requests", "closed")
-    )
+def row(name: str, rounds: Sequence[Seen]) -> str:
+    """A line of the table: counts of all rounds and clients together, and what LATENCIES says of the plain ones."""
+    everybody = [result for each in rounds for result in (each.during, *each.others)]
+    failed = sum(each.failed for each in everybody)
     cells = [
-        condition.name,
-        str(seen.done),
-        f"{failed:,} of {requests + failed:,}",
-        f"{closed:,}",
-        *latencies(seen.steady, seen.during),
+        name,
+        str(len(rounds)),
+        str(sum(each.done for each in rounds)),
+        f"{failed:,} of {sum(each.requests for each in everybody) + failed:,}",
+        f"{sum(each.closed for each in everybody):,}",
+        *latencies([(each.steady, each.during) for each in rounds]),
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def published(page: str, place: str, pace: str, rows: dict[str, str]) -> str:
-    """The page with these rows by their names, beside those of other conditions that were measured at the same place and day.
-
-    Raises:
-        ValueError: the page has no markers.
-    """
-    first, last = publish.marks(COMMAND)
-    before = page.partition(first)[2].partition(last)[0]
-    known = dict(_rows(before)) if place in before else {}
-    known.update(rows)
-    lines = [known[each.name] for each in CONDITIONS if each.name in known]
-    return publish.replaced(page, "\n".join((f"{place} {pace}", "", HEAD, *lines, "")), COMMAND)
-
-
-def _rows(section: str) -> Iterable[tuple[str, str]]:
-    for line in section.splitlines():
-        if found := re.match(r"\| ([^|]+) \| \d", line):
-            yield found[1], line
 
 
 if __name__ == "__main__":

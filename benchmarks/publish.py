@@ -46,6 +46,28 @@ def replaced(page: str, new: str, of: str = "make bench") -> str:
     return f"{before}{first}\n\n{new}\n{last}{after}"
 
 
+def with_rows(
+    page: str, of: str, said: tuple[str, str], head: str, rows: dict[str, str], order: Iterable[str]
+) -> str:
+    """The page with these rows in the table of a command, beside others that were measured at the same place and day.
+
+    A key of ``rows`` is what its row begins with; ``order`` has all there can be. ``said`` is where and when it was
+    measured, and what else is to stand above the table.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
+    first, last = marks(of)
+    before = page.partition(first)[2].partition(last)[0]
+    known = before.splitlines() if said[0] in before else []
+    lines: list[str] = []
+    for key in order:
+        lines.extend(
+            [rows[key]] if key in rows else (each for each in known if each.startswith(f"| {key} |"))
+        )
+    return replaced(page, "\n".join((" ".join(said), "", head, *lines, "")), of)
+
+
 def section(report: Report) -> str:
     """All tables, as Markdown."""
     cpus, kernel, python = (report.machine[key] for key in ("cpus", "kernel", "python"))

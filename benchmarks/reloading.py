@@ -1,9 +1,9 @@
-"""``python -m benchmarks.reloading [--quick] [--publish] [WAY...]``: what clients notice of a reload, server by server.
+"""``python -m benchmarks.reloading [--rounds N] [--quick] [--publish] [WAY...]``: what clients notice of a reload, server by server.
 
 A Django site that takes two seconds and a bit to load, two workers, sixteen clients that each ask for its front page
 so often that these pages keep a fifth of the processors busy: first a while without a reload, then ten reloads in the
 way that each server advises, then one reload to code that cannot be imported. Once with connections that are kept open,
-once with a new one for each request.
+once with a new one for each request; all of it several times, for a worst answer differs from one time to the next.
 """
 
 import argparse
@@ -16,11 +16,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
+from statistics import median
 
 import psutil
 from tools.say import Failure
@@ -62,6 +64,7 @@ print(statistics.median(times[100:]))
 """
 """Prints what a page takes of a processor, in seconds."""
 RELOADS = 10
+ROUNDS = 3
 STEADY_S = 20.0
 BETWEEN_S = 0.5
 BROKEN_S = 8.0
@@ -92,36 +95,48 @@ class Seen:
     during: ClientsResult
     broken: str
     """What became of the broken deploy, in words."""
+    broken_failed: int
+    """Requests that failed meanwhile."""
 
 
 def main(arguments: list[str]) -> int:
     """Measure and print, and publish if that is asked for."""
     parser = argparse.ArgumentParser(prog="make bench-reload arguments=", description=__doc__)
     parser.add_argument("ways", nargs="*", metavar="WAY", help=", ".join(f'"{each.name}"' for each in WAYS))
-    parser.add_argument("--quick", action="store_true", help="two reloads: a look, no comparison")
-    parser.add_argument("--publish", action="store_true", help=f"write the table into {PAGE.name}")
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help=f"how often all is measured, one after another; {ROUNDS}"
+    )
+    parser.add_argument("--quick", action="store_true", help="two reloads, once: a look, no comparison")
+    parser.add_argument("--publish", action="store_true", help=f"write the rows into {PAGE.name}")
     given = parser.parse_args(arguments)
-    rows = []
+    ways = [each for each in WAYS if not given.ways or each.name in given.ways]
     pace = measured_pace()
-    for way in WAYS:
-        if given.ways and way.name not in given.ways:
-            continue
-        for keep_alive in (True, False):
-            sys.stderr.write(f"  {way.name}, {'keep-alive' if keep_alive else 'new connections'}\n")
+    seen: dict[str, list[Seen]] = {}
+    for number in range(1, 2 if given.quick else given.rounds + 1):
+        for way, keep_alive in product(ways, (True, False)):
+            key = _key(way, keep_alive)
+            sys.stderr.write(f"  round {number}: {way.name}, {'kept' if keep_alive else 'new'} connections\n")
             try:
                 way.server.install()
-                seen = measure(way, pace, keep_alive=keep_alive, reloads=2 if given.quick else RELOADS)
+                found = measure(way, pace, keep_alive=keep_alive, reloads=2 if given.quick else RELOADS)
             except (NotRunning, Failure, OSError, psutil.Error) as error:
                 sys.stderr.write(f"  not measured: {error}\n")
                 continue
-            rows.append(row(way, seen, keep_alive=keep_alive))
-            print(rows[-1], flush=True)
-    table = "\n".join((HEAD, *rows))
+            seen.setdefault(key, []).append(found)
+            print(row(key, [found]), flush=True)
+    rows = {key: row(key, rounds) for key, rounds in seen.items()}
     measured = f"{where()} {pace}"
-    print(measured, table, sep="\n\n")
+    print("", measured, "", HEAD, *rows.values(), sep="\n")
     if given.publish:
-        PAGE.write_text(publish.replaced(PAGE.read_text(), f"{measured}\n\n{table}\n", COMMAND))
+        order = [_key(way, keep_alive) for way, keep_alive in product(WAYS, (True, False))]
+        new = publish.with_rows(PAGE.read_text(), COMMAND, (where(), str(pace)), HEAD, rows, order)
+        PAGE.write_text(new)
     return 0
+
+
+def _key(way: Way, keep_alive: bool) -> str:
+    """What the way's row begins with."""
+    return f"{way.name} | {'kept' if keep_alive else 'new'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +203,9 @@ def measure(way: Way, pace: Pace, *, keep_alive: bool, reloads: int) -> Seen:
                 with suppress(psutil.Error):
                     way.tell(runs)
                 time.sleep(BROKEN_S)
-            return Seen(done, steady.result, during.result, _after_broken(runs, broken.result, reloads))
+            return Seen(
+                done, steady.result, during.result, _after_broken(runs, reloads), broken.result.failed
+            )
 
 
 def prepare(folder: Path) -> None:
@@ -227,45 +244,55 @@ def _ask(runs: Running) -> str | None:
         return None
 
 
-def _after_broken(runs: Running, clients: ClientsResult, last: int) -> str:
+def _after_broken(runs: Running, last: int) -> str:
     """In a few words, what the server did with code that does not load."""
-    said = _ask(runs)
-    if said == str(last):
-        state = "the old code serves on"
-    elif runs.processes()[0].is_running():
-        state = "nothing is served"
-    else:
-        state = "the server is gone"
-    return f"{state}; {clients.failed:,} failed in {BROKEN_S:.0f} s"
+    if _ask(runs) == str(last):
+        return "the old code serves on"
+    if runs.processes()[0].is_running():
+        return "nothing is served"
+    return "the server is gone"
 
 
 LATENCIES = "p99.9 steady, ms | reloading | worst steady, ms | reloading | ratio"
 HEAD = (
-    f"| | connections | reloads | failed | closed | {LATENCIES} | broken code |\n"
-    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+    f"| | connections | rounds | reloads | failed | closed | {LATENCIES} | broken code |\n"
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |"
 )
 
 
-def row(way: Way, seen: Seen, *, keep_alive: bool) -> str:
-    """A line of the table."""
-    during = seen.during
+def row(key: str, rounds: Sequence[Seen]) -> str:
+    """A line of the table: counts of all rounds together, and what LATENCIES says."""
+    during = [each.during for each in rounds]
+    failed = sum(each.failed for each in during)
+    states = " or ".join(sorted({each.broken for each in rounds}))
+    broken_failed = sum(each.broken_failed for each in rounds)
     cells = [
-        way.name,
-        "kept" if keep_alive else "new",
-        str(seen.done),
-        f"{during.failed:,} of {during.requests + during.failed:,}",
-        f"{during.closed:,}" if keep_alive else "-",
-        *latencies(seen.steady, during),
-        seen.broken,
+        key,
+        str(len(rounds)),
+        str(sum(each.done for each in rounds)),
+        f"{failed:,} of {sum(each.requests for each in during) + failed:,}",
+        f"{sum(each.closed for each in during):,}" if key.endswith("kept") else "-",
+        *latencies([(each.steady, each.during) for each in rounds]),
+        f"{states}; {broken_failed:,} failed in {BROKEN_S * len(rounds):.0f} s",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def latencies(steady: ClientsResult, during: ClientsResult) -> list[str]:
-    """The cells below LATENCIES."""
-    before_ms, after_ms = (each.percentile_ms(0.999) for each in (steady, during))
-    ratio = f"{during.worst_ms / before_ms:.1f}" if before_ms else "-"
-    return [f"{each:.1f}" for each in (before_ms, after_ms, steady.worst_ms, during.worst_ms)] + [ratio]
+def latencies(rounds: Sequence[tuple[ClientsResult, ClientsResult]]) -> list[str]:
+    """The cells below LATENCIES: the medians of what was seen before and during reloads, and all that the ratio came to."""
+    results = [*zip(*rounds, strict=True)]
+    late_ms = [median(each.percentile_ms(0.999) for each in phase) for phase in results]
+    worst_ms = [median(each.worst_ms for each in phase) for phase in results]
+    return [*(f"{each:.1f}" for each in (*late_ms, *worst_ms)), _ratio(rounds)]
+
+
+def _ratio(rounds: Sequence[tuple[ClientsResult, ClientsResult]]) -> str:
+    befores_ms = [before.percentile_ms(0.999) for before, _ in rounds]
+    if not all(befores_ms):
+        return "-"
+    ratios = sorted(during.worst_ms / ms for ms, (_, during) in zip(befores_ms, rounds, strict=True))
+    middle = f"{median(ratios):.1f}"
+    return middle if len(ratios) == 1 else f"{middle} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
 
 
 def where(clients: int = CLIENTS, workers: int = WORKERS, steady_s: float = STEADY_S) -> str:

@@ -106,6 +106,39 @@ def test_published_section_replaces_what_stands_between_the_markers_only() -> No
         publish.replaced(f"words {BEGIN}", "new\n")
 
 
+TWO_COLUMNS = "| | reloads |\n| --- | --- |"
+
+
+def page(section: str) -> str:
+    first, last = publish.marks("make it")
+    return f"before\n{first}\n{section}\n{last}\nafter"
+
+
+def a_row(name: str, number: int = 3) -> str:
+    return f"| {name} | {number} |"
+
+
+def published(before: str, day: str, how: str, *rows: str) -> str:
+    found = {each.partition("| ")[2].rpartition(" | ")[0]: each for each in rows}
+    return publish.with_rows(
+        before, "make it", (day, how), TWO_COLUMNS, found, ["one | kept", "one | new", "two"]
+    )
+
+
+def test_rows_of_the_same_day_stand_together_in_their_order() -> None:
+    text = published(page("old"), "Measured today.", "Slowly.", a_row("two"), a_row("one | kept"))
+    text = published(text, "Measured today.", "Quickly.", a_row("one | new"), a_row("one | kept", 2))
+    table = "\n".join((TWO_COLUMNS, a_row("one | kept", 2), a_row("one | new"), a_row("two")))
+    assert text == page(f"\nMeasured today. Quickly.\n\n{table}\n")
+
+
+def test_rows_of_another_day_are_not_kept() -> None:
+    text = published(page("old"), "Measured today.", "Slowly.", a_row("one | kept"))
+    text = published(text, "Measured tomorrow.", "Quickly.", a_row("two"))
+    assert a_row("two") in text
+    assert a_row("one | kept") not in text
+
+
 def test_page_about_reloads_has_the_markers() -> None:
     publish.replaced(reloading.PAGE.read_text(), "", reloading.COMMAND)
 
@@ -113,12 +146,13 @@ def test_page_about_reloads_has_the_markers() -> None:
 def test_a_row_tells_failures_closed_connections_and_how_much_worse_the_worst_answer_is() -> None:
     steady = ClientsResult(requests=1000, latencies_ms=[1.0] * 998 + [2.0, 2.0], worst_ms=2.0)
     during = ClientsResult(requests=990, failed=10, closed=3, latencies_ms=[1.0] * 990, worst_ms=6.0)
-    seen = reloading.Seen(10, steady, during, "the old code serves on; 0 failed in 8 s")
-    kept = reloading.row(reloading.WAYS[0], seen, keep_alive=True)
+    seen = reloading.Seen(10, steady, during, "the old code serves on", 5)
+    kept = reloading.row("djsup HUP | kept", [seen])
     cells = [each.strip() for each in kept.strip("|").split("|")]
     assert cells == [
         "djsup HUP",
         "kept",
+        "1",
         "10",
         "10 of 1,000",
         "3",
@@ -127,10 +161,14 @@ def test_a_row_tells_failures_closed_connections_and_how_much_worse_the_worst_an
         "2.0",
         "6.0",
         "3.0",
-        seen.broken,
+        "the old code serves on; 5 failed in 8 s",
     ]
     assert kept.count("|") == reloading.HEAD.splitlines()[0].count("|")
-    assert "| new | 10 | 10 of 1,000 | - |" in reloading.row(reloading.WAYS[0], seen, keep_alive=False)
+    assert "| new | 1 | 10 | 10 of 1,000 | - |" in reloading.row("djsup HUP | new", [seen])
+    gone = replace(seen, broken="the server is gone")
+    twice = reloading.row("djsup HUP | kept", [seen, gone])
+    assert "| 2 | 20 | 20 of 2,000 | 6 |" in twice
+    assert "| the old code serves on or the server is gone; 10 failed in 16 s |" in twice
 
 
 def test_page_about_performance_has_the_markers() -> None:
