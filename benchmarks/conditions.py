@@ -1,8 +1,9 @@
-"""``python -m benchmarks.conditions [--rounds N] [--publish] [CONDITION...]``: what clients notice of djsup's reloads, whatever else goes on.
+"""``python -m benchmarks.conditions [--rounds N] [--publish] [CONDITION...]``: what clients notice of djsup's reloads.
 
 A Django site that takes a second and a bit to load, two workers, sixteen plain clients that ask for its front page as
-``benchmarks.reloading``'s do, and beside them what the condition says: first a while without a reload, then three reloads under the
-same load. Failed requests and closed connections are counted of all clients; the latency is that of the plain ones.
+``benchmarks.reloading``'s do, and beside them what the condition says: first a while without a reload, then three reloads
+under the same load. Failed requests and closed connections are counted of all clients; the latency is that of the plain
+ones.
 """
 
 import argparse

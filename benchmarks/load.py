@@ -215,9 +215,9 @@ class Manner:
     takes_s: float = 0.0
     """How long it takes to send a request, in PIECES; 0: it is sent whole."""
     every_s: float = 0.0
-    """How often a client wants to ask, more or less; 0: PAUSE_S after each answer. What it can't ask, since it waits for a quick page that
-    is late, counts from when it would have been asked: else a server that leaves a client without an answer for long
-    would have one slow request in a thousand to show for it ("coordinated omission")."""
+    """How often a client wants to ask, more or less; 0: PAUSE_S after each answer. What it can't ask, since it waits for
+    a quick page that is late, counts from when it would have been asked: else a server that leaves a client without an
+    answer for long would have one slow request in a thousand to show for it ("coordinated omission")."""
     slow: str = ""
     """A path that is asked for now and then instead, and takes its time; only the others' time counts."""
 

@@ -1,9 +1,10 @@
-"""``python -m benchmarks.reloading [--rounds N] [--quick] [--publish] [WAY...]``: what clients notice of a reload, server by server.
+"""``python -m benchmarks.reloading [--rounds N] [--quick] [--publish] [WAY...]``: what clients notice of a reload.
 
-A Django site that takes two seconds and a bit to load, two workers, sixteen clients that each ask for its front page
-so often that these pages keep a fifth of the processors busy: first a while without a reload, then ten reloads in the
-way that each server advises, then one reload to code that cannot be imported. Once with connections that are kept open,
-once with a new one for each request; all of it several times, for a worst answer differs from one time to the next.
+Server by server: a Django site that takes two seconds and a bit to load, two workers, sixteen clients that each ask for
+its front page so often that these pages keep a fifth of the processors busy: first a while without a reload, then ten
+reloads in the way that each server advises, then one reload to code that cannot be imported. Once with connections that
+are kept open, once with a new one for each request; all of it several times, for a worst answer differs from one time
+to the next.
 """
 
 import argparse

@@ -3,10 +3,10 @@
 The polling role is whatever thread ``Loop.poll`` runs in. Around each call of the application the poller
 lays its token down and takes it up again (``token.append``, ``token.pop``: atomic in CPython, and some 30 ns
 each). Each thread has a place of its own for it: from a common one, a thread that comes back late would
-take the token of its successor, and two would poll. While the token lies there, a monitor may take it: then the role is free, and goes to a spare
-thread. A thread that finds its token gone when the application returns has lost the role: it gives its
-connection back to the loop and parks. Without a spare thread the token is left where it is, so nobody
-accepts, and the kernel gives new connections to other workers.
+take the token of its successor, and two would poll. While the token lies there, a monitor may take it: then the
+role is free, and goes to a spare thread. A thread that finds its token gone when the application returns has lost
+the role: it gives its connection back to the loop and parks. Without a spare thread the token is left where it is,
+so nobody accepts, and the kernel gives new connections to other workers.
 
 What the monitor tells apart, by the CPU time of the poller's thread: a call that waits (for a database, for
 another server) uses none, and the role moves on at once. One that computes would only share the interpreter

@@ -1,9 +1,10 @@
 """What loads code, and what begins to serve, rests for a moment now and then, unless a processor is free besides.
 
 What stands back (SCHED_IDLE) is as good as nothing to who wakes up. But who wakes up where somebody has the processor
-already waits there, and the kernel moves nobody to a processor that has anything to do at all: two workers shared one for up to 90 ms,
-and the other had their template. So it does nothing now and then: between two imports, from the first on, and between the
-steps by which a worker is forked. It does not wait until somebody waits: then it is too late for that one.
+already waits there, and the kernel moves nobody to a processor that has anything to do at all: two workers shared one
+for up to 90 ms, and the other had their template. So it does nothing now and then: between two imports, from the first
+on, and between the steps by which a worker is forked. It does not wait until somebody waits: then it is too late for
+that one.
 """
 
 import contextlib
@@ -20,6 +21,8 @@ ROW = 4
 """So many rests at a time, if it would be in the way still."""
 ALL_S = 1.0
 """All rests together: on a machine that is always too busy code is to be loaded as well."""
+BUSY = max(2, os.cpu_count() or 1)
+"""With so many that run, this process among them, no processor is free besides; on a single one, somebody waits."""
 
 # A site may have its own by then (gevent), which would let others run in the middle of an import.
 _sleep = time.sleep
@@ -63,12 +66,12 @@ class Rests:
         self._looks_at = time.monotonic() + LOOK_S
 
     def _in_the_way(self) -> bool:
-        """Whether we stand back, and no processor is free besides (proc(5)); where there is one, whether somebody waits."""
+        """Whether we stand back while as many run as there are processors (proc(5))."""
         if os.sched_getscheduler(0) != os.SCHED_IDLE:
             return False
         with open(self._load, "rb", 0) as file:
             running = file.read(100).split()[3].partition(b"/")[0]
-        return int(running) >= max(2, os.cpu_count() or 1)
+        return int(running) >= BUSY
 
 
 own = Rests()

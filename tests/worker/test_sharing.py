@@ -11,14 +11,8 @@ from contextlib import ExitStack, contextmanager
 
 from worker.conftest import MakeSite
 from worker.harness import WAIT_S, Client, Site, client
+from worker.test_departure import WHO
 
-WHO = """
-import os
-
-def application(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"%d" % os.getpid()]
-"""
 EIGHT = 8
 
 

@@ -82,7 +82,7 @@ class Generations:
         changing = running.phase is Phase.CHANGING
         on_trial = running.generation if running.phase is Phase.TRYING else None
         source = self.by_number[running.generation] if changing else self.serving
-        return Making(source, running.generation, on_trial, gently=changing and running.hooks)
+        return Making(source, running.generation, on_trial, gently=changing and running.replaces)
 
     @property
     def templates(self) -> list[Template]:
@@ -292,7 +292,7 @@ class Generations:
                 running.canary,
                 running.trial,
                 running.verdict,
-                running.hooks,
+                running.replaces,
                 running.hook,
                 running.waits_since,
             ),
@@ -381,7 +381,7 @@ class Generations:
         number = Generation(self.last + 1)
         self.rollout = Rollout(number, self._site.settings, by, reported, now, canary_s=canary_s)
         if reported and self.serving is not None:
-            self.rollout.hooks = True
+            self.rollout.replaces = True
             self.rollout.canary = self._site.settings.reload.trying_for(canary_s)
         self._listeners.retry(self._site.name)
         if reported:
@@ -439,7 +439,7 @@ class Generations:
             else:
                 error = f"cannot listen: {self._listeners.waiting_for(self._site.name, listen)}"
         if self._listeners.ready(self._site.name, listen):
-            if running.hooks and running.settings.reload.before is not None:
+            if running.replaces and running.settings.reload.before is not None:
                 running.move(rollout.Move.CHECK)
                 return
             running.move(rollout.Move.BOUND)
@@ -566,7 +566,7 @@ class Generations:
             text = f"generation {running.generation} serves, the reload took {now - running.began_at:.1f} s"
             self._site.notices.say(NoticeKind.RELOAD_DONE, text, generation=running.generation, by=running.by)
         after = running.settings.reload.after
-        if running.hooks and after is not None:
+        if running.replaces and after is not None:
             self.hooks.run(AFTER, after, running.settings, running.generation, running.by, now)
 
     def give_up(

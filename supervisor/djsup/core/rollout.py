@@ -104,8 +104,8 @@ class Rollout:
     """The trial, once it has begun."""
     verdict: str = ""
     """How the trial has ended, with its figures."""
-    hooks: bool = False
-    """The commands before and after it are run, and it takes its time: it replaces something that serves."""
+    replaces: bool = False
+    """It replaces something that serves: the commands before and after it are run, and it takes its time."""
     hook: Hook | None = None
     """The command that runs before it."""
     waits_since: float = field(init=False)
