@@ -28,6 +28,9 @@ def forget_worker_folder(folder: str) -> None:
 def enter_directory(directory: str) -> None:
     """Make the site's directory the current one and the first on the import path, as manage.py has it.
 
+    Links are followed once, here: where a deploy turns a link to a new folder, this process goes on to import from the
+    one that its code is of, also in the virtualenv.
+
     Raises:
         SiteError: there is no such directory, or it may not be entered.
     """
@@ -35,7 +38,8 @@ def enter_directory(directory: str) -> None:
         os.chdir(directory)
     except OSError as error:
         raise SiteError("cannot enter the directory %s (%s)" % (directory, error.strerror)) from error
-    sys.path[:] = [directory] + [entry for entry in sys.path if entry not in ("", directory)]
+    path = [directory] + [entry for entry in sys.path if entry]
+    sys.path[:] = dict.fromkeys(os.path.realpath(entry) for entry in path)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,36 @@ def test_a_lent_copy_that_does_not_fit_is_no_obstacle(make_site: MakeSite, tmp_p
 def test_a_directory_that_cannot_be_entered_is_told() -> None:
     with pytest.raises(boot.SiteError, match="cannot enter the directory /nowhere"):
         boot.enter_directory("/nowhere")
+
+
+def test_a_worker_imports_from_the_release_that_it_was_started_in(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    """``directory`` and the virtualenv's packages are below a link, which a deploy turns to another folder."""
+    application = """
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            if environ["PATH_INFO"] != "/late":
+                return []
+            import late, package
+            return [("%s %s" % (late.RELEASE, package.RELEASE)).encode()]
+    """
+    current = tmp_path / "current"
+    for release in ("old", "new"):
+        packages = tmp_path / release / "packages"
+        packages.mkdir(parents=True)
+        (packages / "package.py").write_text(f"RELEASE = {release!r}\n")
+        (tmp_path / release / "late.py").write_text(f"RELEASE = {release!r}\n")
+        (tmp_path / release / "app.py").write_text(textwrap.dedent(application))
+    current.symlink_to("old")
+    site = make_site("", wsgi="app:application")
+    site.directory = current
+    site.environment["PYTHONPATH"] = str(current / "packages")
+    site.start_worker()
+    (tmp_path / "next").symlink_to("new")
+    (tmp_path / "next").rename(current)
+    with client(site) as user:
+        assert user.get("/late").body == b"old old"
 
 
 def test_interpreters_are_found_by_their_version() -> None:
