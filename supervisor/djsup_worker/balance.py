@@ -67,10 +67,16 @@ class Balance:
         share_ns = self._share_ns() if self._accepted else 0
         return max(share_ns, self._lead_ns()) if self._others else share_ns
 
-    def lead(self, look_again_ns: int) -> int:
-        """How many connections more it has than the one of its generation that has the fewest; 0: it is alone."""
+    def surplus(self, look_again_ns: int) -> int:
+        """How many connections more it has than the one of its generation that has the fewest.
+
+        0: it is alone, or another has still more. That one is to part with some first: while the one with the fewest is
+        stuck, all others would pass theirs on to each other.
+        """
         self._look_if_old(look_again_ns)
-        return self._lead() if self._others else 0
+        words = self._words
+        most = max((words[at] for at in self._others), default=None)
+        return 0 if most is None or words[self._own + CONNECTIONS_AT] < most else self._lead()
 
     def _share_ns(self) -> int:
         """The pause of one that has taken in more than its share."""

@@ -1,7 +1,7 @@
 """How connections that are kept come to be shared evenly again, when a worker has begun or ended.
 
 The first new worker of a reload takes over all that the first old one had, and would keep them while the others have little to
-do. So one that has more than another of its generation passes a connection on once it has answered on it, through
+do. So the one of a generation that has the most passes a connection on once it has answered on it, through
 their handover socket, as a worker that leaves does (``departure``): a client notices nothing.
 """
 
@@ -35,25 +35,26 @@ class Sharing:
         self._balance = balance
         self._outlet = socket.socket(fileno=os.dup(outlet))
         self._wait_ns = LOOK_NS
-        self._led_by = 0
+        self._passed_on_at = 0
+        """The surplus when it last passed one on; 0: it did not."""
         self.look_at_ns = 0
         """When it is time to look again who has how many."""
 
     def answered(self, connection: Connection, now_ns: int) -> bool:
         """A connection is idle now; whether it has left this worker."""
-        lead = self._balance.lead(LOOK_NS)
-        nobody_took_it = self._led_by and lead >= self._led_by
+        surplus = self._balance.surplus(LOOK_NS)
+        nobody_took_it = self._passed_on_at and surplus >= self._passed_on_at
         self._wait_ns = min(self._wait_ns * 2, LOOK_MAX_NS) if nobody_took_it else LOOK_NS
-        self._led_by = 0
+        self._passed_on_at = 0
         self.look_at_ns = now_ns + self._wait_ns
-        if lead <= SLACK or not connection.movable or not connection.leave():
+        if surplus <= SLACK or not connection.movable or not connection.leave():
             return False
         try:
             send_connection(self._outlet, connection)
         except OSError:  # the socket is full, or the kernel has too many descriptors in flight
             connection.come_home()
             return False
-        self._led_by = lead
+        self._passed_on_at = surplus
         self._loop.row.add(HANDED_AT, 1)
         connection.left()
         return True
