@@ -43,6 +43,7 @@ TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
     ("`[log]`", ("log",), LogTable),
     ("`[sites.NAME]`", ("sites", "*"), SiteTable),
     ("`[sites.NAME.limits]`", ("sites", "*", "limits"), LimitsTable),
+    ("`[sites.NAME.scaling]`", ("sites", "*", "scaling"), ScalingTable),
     ("`[sites.NAME.health]`", ("sites", "*", "health"), HealthTable),
     ("`[sites.NAME.reload]`", ("sites", "*", "reload"), ReloadTable),
     ("`[sites.NAME.reload.canary]`", ("sites", "*", "reload", "canary"), CanaryTable),
@@ -51,11 +52,6 @@ TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
     ("`[sites.NAME.isolation]`", ("sites", "*", "isolation"), IsolationTable),
     ("`[sites.NAME.log]`", ("sites", "*", "log"), SiteLogTable),
     ("`[sites.NAME.programs.PROGRAM]`", ("sites", "*", "programs", "*"), ProgramTable),
-)
-
-COST_TABLES: tuple[tuple[str, tuple[str, ...], type[Table]], ...] = (
-    *TABLES,
-    ("`[sites.NAME.scaling]`", ("sites", "*", "scaling"), ScalingTable),
 )
 
 CONFIGURATION_HEAD = """\
@@ -102,6 +98,9 @@ A changed file is read at SIGHUP and at `djsup reload`; `djsup reload --dry-run`
 runs, with these words. Both load the code of sites anew besides, whatever differs: SIGHUP and `djsup reload` that of
 all, `djsup reload SITE` that of the sites named; of any other site only what is said here happens.
 
+`listen` at the top of the file is what a router has for several sites. For a site that is alone with it, it is the
+site's own, and costs what it costs there.
+
 | costs | means |
 | --- | --- |"""
 COST_SENTENCES = {
@@ -147,16 +146,16 @@ def costs() -> str:
     """The page about what a change of each setting costs."""
     parts = [COSTS_HEAD]
     parts += [f"| {each.value} | {COST_SENTENCES[each]} |" for each in Cost]
-    for title, path, table in COST_TABLES:
-        rows = [f"| `{name}` | {cost_of((*path, name)).value} |" for name in _leaves(table)]
+    for title, path, table in TABLES:
+        rows = [f"| `{name}` | {cost_of((*path, name)).value} |" for name in _leaves(path, table)]
         parts.append(f"\n## {title}\n\n| setting | costs |\n| --- | --- |\n" + "\n".join(rows))
     return "\n".join(parts) + "\n"
 
 
-def _leaves(table: type[Table]) -> Iterator[str]:
+def _leaves(path: tuple[str, ...], table: type[Table]) -> Iterator[str]:
     """The settings of a table that are no tables themselves."""
-    inner = {path[-1] if path[-1] != "*" else path[-2] for _, path, _ in COST_TABLES if path}
-    yield from (name for name in table.model_fields if name not in inner or table is SiteLogTable)
+    tables = {of for _, of, _ in TABLES}
+    yield from (name for name in table.model_fields if not {(*path, name), (*path, name, "*")} & tables)
 
 
 def _setting(name: str, field: FieldInfo) -> str:

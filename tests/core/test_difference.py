@@ -53,7 +53,7 @@ def test_every_setting_has_a_cost(key: tuple[str, ...]) -> None:
     assert isinstance(cost_of(key), Cost)
 
 
-@pytest.mark.parametrize("field", sorted(OTHERWISE))
+@pytest.mark.parametrize("field", sorted({*OTHERWISE} - {"shared"}))
 def test_a_difference_costs_what_the_plan_needs(field: str) -> None:
     new = replace(BLOG, **{field: OTHERWISE[field]})
     (site,) = between(settings(BLOG), settings(new), frozenset()).sites
@@ -112,6 +112,42 @@ def test_what_belongs_to_no_site_differs_too() -> None:
     found = {each.setting: each.cost for each in between(old, new, None).rest}
     assert found["runtime_dir"] is Cost.DAEMON
     assert found["dashboard.listen"] is Cost.DASHBOARD
+
+
+def test_what_sites_share_differs_at_the_top_of_the_file_and_loads_no_code() -> None:
+    old = settings(BLOG, SHOP)
+    sites = tuple(replace(each, shared=(OTHER,), shared_tls=(OTHER,)) for each in old.sites)
+    shared = replace(old, sites=sites, shared=(OTHER, *BLOG.listen), shared_tls=(OTHER,))
+    forecast = between(old, shared, frozenset())
+    assert forecast.rest == (
+        Difference("listen", "not set", str(BLOG.listen[0]), Cost.TOLD),
+        Difference("tls_listen", "not set", str(OTHER), Cost.GENERATION),
+    )
+    for each in forecast.sites:
+        assert each.loads
+        assert each.differences == (Difference("tls_listen", "not set", str(OTHER), Cost.GENERATION),)
+    plain = replace(shared, shared=(OTHER,), sites=sites)
+    assert not any(each.loads or each.differences for each in between(shared, plain, frozenset()).sites)
+
+
+def test_what_the_router_answers_by_itself_differs() -> None:
+    old = settings(BLOG)
+    new = replace(old, redirects=(("old.example", "https://new.example"),), acme_dir="/srv/acme")
+    assert between(old, new, None).rest == (
+        Difference("redirects", "not set", "old.example to https://new.example", Cost.TOLD),
+        Difference("acme_dir", "not set", "/srv/acme", Cost.TOLD),
+    )
+
+
+@pytest.mark.parametrize("field", sorted(OTHERWISE))
+def test_differences_have_the_names_of_the_file(field: str) -> None:
+    new = replace(BLOG, **{field: OTHERWISE[field]})
+    for each in between(settings(BLOG), settings(new), frozenset()).sites[0].differences:
+        parts = each.setting.split(".")
+        path = ("sites", "*", *(["env"] if parts[0] == "env" else parts))
+        if parts[0] == "programs":
+            path = ("sites", "*", "programs", "*", *parts[2:])
+        assert any(key[: len(path)] == path or key == tuple(parts) for key in KEYS), each
 
 
 def test_what_a_failed_reload_left_behind_still_differs() -> None:

@@ -58,6 +58,7 @@ _FIELDS: Mapping[str, str] = {
     "log": "access",
     "env_file": "env",
     "queue_timeout": "queue_timeout_s",
+    "tls_listen": "shared_tls",
     "before_reload": "reload",
     "after_reload": "reload",
     "hook_timeout": "reload",
@@ -67,8 +68,8 @@ _SUFFIXES = ("_s", "_bytes")
 """Units that a field's name ends with, and a setting's does not."""
 _DAEMON: Mapping[tuple[str, ...], Cost] = {
     ("include",): Cost.NOTHING,
-    ("listen",): Cost.LISTENER,
-    ("tls_listen",): Cost.LISTENER,
+    ("listen",): Cost.TOLD,
+    ("tls_listen",): Cost.GENERATION,
     ("redirects",): Cost.TOLD,
     ("acme_dir",): Cost.TOLD,
     ("trusted_proxies",): Cost.GENERATION,
@@ -199,6 +200,10 @@ def _top(settings: Settings) -> dict[str, Any]:
         "runtime_dir": settings.runtime_dir,
         "orphan_grace": settings.orphan_grace_s,
         "stop_delay": settings.stop_delay_s,
+        "listen": tuple(each for each in settings.shared if each not in settings.shared_tls),
+        "tls_listen": settings.shared_tls,
+        "redirects": tuple(f"{host} to {to}" for host, to in settings.redirects),
+        "acme_dir": settings.acme_dir,
         **_flat("log", settings.log),
     }
 
@@ -208,8 +213,10 @@ def _values(site: SiteSettings) -> Iterator[tuple[str, Any]]:
     for each in fields(site):
         name, value = each.name, getattr(site, each.name)
         match name:
-            case "name":
+            case "name" | "shared":  # what is shared stands at the top of the file
                 pass
+            case "shared_tls":
+                yield "tls_listen", value
             case "env":
                 yield from ((f"env.{variable}", text) for variable, text in value)
             case "programs":
@@ -231,7 +238,7 @@ def _values(site: SiteSettings) -> Iterator[tuple[str, Any]]:
             case _ if is_dataclass(value) and not isinstance(value, WorkerCount):
                 yield from _flat(name, value).items()
             case _:
-                yield name, value
+                yield _setting(name), value
 
 
 def _program(program: ProgramSettings) -> Iterator[tuple[str, Any]]:
