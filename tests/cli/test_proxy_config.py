@@ -53,6 +53,67 @@ def test_missing_trust_is_told_beside_the_configuration(tmp_path: Path) -> None:
     assert run(tmp_path, "nginx", more='trusted_proxies = ["127.0.0.0/8"]').stderr == ""
 
 
+SHARED = """
+listen = ["0.0.0.0:8001"]
+trusted_proxies = ["127.0.0.1"]
+
+[sites.blog]
+directory = "blog"
+python = "{python}"
+wsgi = "app:application"
+hosts = ["example.com", "www.example.com"]
+static = {{ "/static/" = "files" }}
+
+[sites.shop]
+directory = "blog"
+python = "{python}"
+wsgi = "app:application"
+hosts = ["example.com", "shop.example"]
+mount = "/shop"
+health.path = "/healthz"
+static = {{ "/static/" = "files" }}
+limits.max_body = "7MiB"
+
+[sites.news]
+directory = "blog"
+python = "{python}"
+wsgi = "app:application"
+hosts = ["www.example.com"]
+mount = "/news"
+limits.max_body = "300MiB"
+"""
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    for name in ("blog", "files"):
+        (tmp_path / name).mkdir()
+    file = tmp_path / "shared.toml"
+    file.write_text(SHARED.format(python=sys.executable))
+    return file
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_sites_on_a_shared_address_are_reached_there(proxy: str, shared: Path) -> None:
+    result = CliRunner().invoke(cli, ["proxy-config", proxy, "-c", str(shared), "--listen", "http://*:80"])
+    assert result.exit_code == 0, result.output
+    assert "127.0.0.1:8001" in result.stdout
+    assert "CHANGE-ME" not in result.output
+    assert "news" not in result.stdout.replace("/news", ""), "its only host is the blog's already"
+
+
+def test_a_host_of_several_sites_is_in_one_block_with_the_files_and_limits_of_all(shared: Path) -> None:
+    arguments = ["proxy-config", "nginx", "-c", str(shared), "--listen", "http://*:80"]
+    text = CliRunner().invoke(cli, arguments).stdout
+    blog, shop = (block for block in re.split(r"\n(?=server \{)", text) if "proxy_pass" in block)
+    assert "server_name example.com www.example.com;" in blog
+    assert "/shop/static/" in blog
+    assert f"client_max_body_size {300 * 1024 * 1024};" in blog
+    assert "server_name shop.example;" in shop
+    assert "/shop/healthz answers 200" in shop
+    assert f"client_max_body_size {7 * 1024 * 1024};" in shop
+
+
 def test_each_certificate_has_the_names_that_djsup_shows_it_for(tmp_path: Path) -> None:
     authority = Authority()
     first = authority.issue(tmp_path, "blog.example.com", "both.example.com", file="first")

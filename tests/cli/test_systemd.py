@@ -52,6 +52,19 @@ def test_a_unit_fits_the_configuration(config: Path) -> None:
         assert line in text, text
 
 
+def test_sockets_that_sites_share_have_units_too(config: Path) -> None:
+    text = config.read_text()
+    own = 'listen = ["127.0.0.1:8001", "fd:web"]\n'
+    blog = text[text.index("[sites.blog]") : text.index("[sites.blog.limits]")].replace(own, "")
+    shared = text.replace(own, 'hosts = ["blog.example"]\n')
+    config.write_text(
+        f'listen = ["fd:web"]\n{shared}{blog.replace("sites.blog", "sites.shop")}default = true\n'
+    )
+    text = printed(config)
+    for line in ("Requires=djsup-web.socket", "Sockets=djsup-web.socket", "FileDescriptorName=web"):
+        assert line in text, text
+
+
 def test_an_older_systemd_reloads_by_the_command(config: Path) -> None:
     text = printed(config, "--systemd-version", "252")
     assert "Type=notify\n" in text

@@ -10,7 +10,7 @@ from djsup.cli import output
 from djsup.cli.verb import USAGE, Failed, Target, Verb
 from djsup.core.model import Address, AddressKind, SiteName
 from djsup.front import apache, caddy, haproxy, nginx
-from djsup.front.origin import Front, advice, origin
+from djsup.front.origin import Front, advice, by_host, origin
 
 if TYPE_CHECKING:
     from djsup.core.model import Settings, SiteSettings
@@ -50,7 +50,7 @@ def command(target: Target, proxy: str, sites: tuple[str, ...], listens: tuple[s
     for name, lines in said.items():
         for line in lines:
             click.echo(f'site "{name}": {line}', err=True)
-    text = WRITERS[proxy](origins, front)
+    text = WRITERS[proxy](by_host(origins), front)
     if target.as_json:
         output.as_json({"proxy": proxy, "text": text, "advice": said})
     else:

@@ -69,9 +69,8 @@ def command(target: Target, into: Path | None, version: int | None) -> None:
 
 def units(settings: Settings, version: int) -> dict[str, str]:
     """The texts of the units by the names of their files, the service first."""
-    names = dict.fromkeys(
-        address.host for site in settings.sites for address in site.listen if str(address).startswith("fd:")
-    )
+    addresses = (*(address for site in settings.sites for address in site.listen), *settings.shared)
+    names = dict.fromkeys(address.host for address in addresses if str(address).startswith("fd:"))
     sockets = {name: f"djsup-{name}.socket" for name in names}
     files = {"djsup.service": _service(settings, list(sockets.values()), version)}
     for index, (name, unit) in enumerate(sockets.items()):
@@ -82,7 +81,7 @@ def units(settings: Settings, version: int) -> dict[str, str]:
 def _service(settings: Settings, sockets: list[str], version: int) -> str:
     boot_s = sum(site.limits.boot_timeout_s for site in settings.sites)
     drain_s = max((site.limits.drain_timeout_s for site in settings.sites), default=0.0)
-    store = sum(len(site.listen) for site in settings.sites) + STORE_SPARE
+    store = sum(len(site.listen) for site in settings.sites) + len(settings.shared) + STORE_SPARE
     after = " ".join(["network-online.target", *sockets])
     needs = f"# Its sockets are bound by systemd.\nRequires={' '.join(sockets)}\n" if sockets else ""
     hands = f"Sockets={' '.join(sockets)}\n" if sockets else ""

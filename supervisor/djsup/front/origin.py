@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from djsup.core.model import Address, AddressKind, SiteName
@@ -38,6 +38,11 @@ FOR_EVER = "max-age=315360000, public, immutable"
 A_MINUTE = "max-age=60, public"
 EACH_TIME = "max-age=0, public"
 """How long a file may be cached, in the words of WhiteNoise, so of djsup."""
+GREATEST = (
+    "request_timeout_s", "max_timeout_s", "max_body_bytes", "max_header_bytes", "header_timeout_s", "body_timeout_s",
+    "write_timeout_s",
+)  # fmt: skip
+"""Limits of which the greatest counts, where sites share a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +134,44 @@ def origin(site: SiteSettings, shown: Sequence[tuple[str, ...]]) -> Origin:
         default=site.default or not site.hosts,
         address=_reachable(site),
         faces=_faces(site, shown),
-        static=site.static,
+        static=tuple(replace(each, prefix=site.mount + each.prefix) for each in site.static),
         limits=site.limits,
-        health=site.health,
+        health=replace(site.health, path=site.mount + site.health.path) if site.health.path else site.health,
     )
+
+
+def by_host(origins: Sequence[Origin]) -> list[Origin]:
+    """The same, each host once: sites that share an address and a host are told apart by djsup, by their paths.
+
+    Who has a host already has the files of those that come later, and limits that suit them all.
+    """
+    found: list[Origin] = []
+    for each in origins:
+        taken: set[str] = set()
+        is_default = each.default
+        for index, other in enumerate(found):
+            common = {*other.hosts} & {*each.hosts}
+            if other.address == each.address and (common or (is_default and other.default)):
+                found[index] = replace(
+                    other, static=(*other.static, *each.static), limits=_widest(other.limits, each.limits)
+                )
+                taken |= common
+                is_default = is_default and not other.default
+        hosts = tuple(host for host in each.hosts if host not in taken)
+        if hosts or is_default:
+            faces = (replace(face, hosts=_without(face.hosts, taken)) for face in each.faces)
+            found.append(replace(each, hosts=hosts, default=is_default, faces=tuple(faces)))
+    return found
+
+
+def _without(hosts: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:
+    return tuple(host for host in hosts if host not in taken)
+
+
+def _widest(one: Limits, other: Limits) -> Limits:
+    """What a proxy has to allow for both."""
+    most = {name: max(getattr(one, name), getattr(other, name)) for name in GREATEST}
+    return replace(one, keepalive_s=min(one.keepalive_s, other.keepalive_s), **most)
 
 
 def advice(site: SiteSettings, found: Origin) -> list[str]:
@@ -173,8 +212,8 @@ def _hosts(site: SiteSettings) -> tuple[str, ...]:
 
 def _reachable(site: SiteSettings) -> Address:
     """The first address that speaks plain HTTP and that is known here."""
-    for address in site.listen:
-        if address in site.tls_listen or address.kind is AddressKind.FD:
+    for address in (*site.listen, *site.shared):
+        if address in (*site.tls_listen, *site.shared_tls) or address.kind is AddressKind.FD:
             continue
         if address.host == "0.0.0.0":  # noqa: S104 -- nothing is bound here
             return Address(AddressKind.TCP, "127.0.0.1", address.port)
