@@ -188,10 +188,12 @@ def main(arguments: list[str]) -> int:
             print(row(condition.name, [found]), flush=True)
     rows = {name: row(name, rounds) for name, rounds in seen.items()}
     place = where(CLIENTS, WORKERS, STEADY_S)
-    print("", f"{place} {pace}", "", HEAD, *rows.values(), sep="\n")
+    measured = f"{place} {pace}"
+    print("", measured, "", HEAD, *rows.values(), sep="\n")
     if given.publish:
         order = [each.name for each in CONDITIONS]
-        PAGE.write_text(publish.with_rows(PAGE.read_text(), COMMAND, (place, str(pace)), HEAD, rows, order))
+        fits = partial(pace.fits, place)
+        PAGE.write_text(publish.with_rows(PAGE.read_text(), COMMAND, measured, HEAD, rows, order, fits))
     return 0
 
 

@@ -47,25 +47,31 @@ def replaced(page: str, new: str, of: str = "make bench") -> str:
 
 
 def with_rows(
-    page: str, of: str, said: tuple[str, str], head: str, rows: dict[str, str], order: Iterable[str]
+    page: str,
+    of: str,
+    said: str,
+    head: str,
+    rows: dict[str, str],
+    order: Iterable[str],
+    fits: Callable[[str], bool],
 ) -> str:
-    """The page with these rows in the table of a command, beside others that were measured at the same place and day.
+    """The page with these rows in the table of a command, beside those of before, if they fit.
 
-    A key of ``rows`` is what its row begins with; ``order`` has all there can be. ``said`` is where and when it was
-    measured, and what else is to stand above the table.
+    A key of ``rows`` is what its row begins with; ``order`` has all there can be. ``said`` is to stand above the table;
+    ``fits`` tells of what stands there so far whether rows below it are like these.
 
     Raises:
         ValueError: a marker is missing.
     """
     first, last = marks(of)
     before = page.partition(first)[2].partition(last)[0]
-    known = before.splitlines() if said[0] in before else []
+    known = before.splitlines() if fits(before) else []
     lines: list[str] = []
     for key in order:
         lines.extend(
             [rows[key]] if key in rows else (each for each in known if each.startswith(f"| {key} |"))
         )
-    return replaced(page, "\n".join((" ".join(said), "", head, *lines, "")), of)
+    return replaced(page, "\n".join((said, "", head, *lines, "")), of)
 
 
 def section(report: Report) -> str:

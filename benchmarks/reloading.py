@@ -9,6 +9,7 @@ to the next.
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -126,12 +127,13 @@ def main(arguments: list[str]) -> int:
             seen.setdefault(key, []).append(found)
             print(row(key, [found]), flush=True)
     rows = {key: row(key, rounds) for key, rounds in seen.items()}
-    measured = f"{where()} {pace}"
+    place = where()
+    measured = f"{place} {pace}"
     print("", measured, "", HEAD, *rows.values(), sep="\n")
     if given.publish:
         order = [_key(way, keep_alive) for way, keep_alive in product(WAYS, (True, False))]
-        new = publish.with_rows(PAGE.read_text(), COMMAND, (where(), str(pace)), HEAD, rows, order)
-        PAGE.write_text(new)
+        fits = partial(pace.fits, place)
+        PAGE.write_text(publish.with_rows(PAGE.read_text(), COMMAND, measured, HEAD, rows, order, fits))
     return 0
 
 
@@ -151,6 +153,11 @@ class Pace:
     def every_s(self) -> float:
         """How often each client asks, from when it is due on: who waits meanwhile for an answer is not forgotten."""
         return CLIENTS * self.page_s / (BUSY * (os.cpu_count() or 1))
+
+    def fits(self, place: str, section: str) -> bool:
+        """Whether figures were measured at this place, on the same day, at nearly this pace."""
+        found = re.search(r"A page takes ([\d.]+) ms", section)
+        return place in section and found is not None and 0.9 <= self.page_s * 1000 / float(found[1]) <= 1.1
 
     def __str__(self) -> str:
         return (

@@ -118,25 +118,33 @@ def a_row(name: str, number: int = 3) -> str:
     return f"| {name} | {number} |"
 
 
-def published(before: str, day: str, how: str, *rows: str) -> str:
+def published(before: str, said: str, *rows: str) -> str:
     found = {each.partition("| ")[2].rpartition(" | ")[0]: each for each in rows}
-    return publish.with_rows(
-        before, "make it", (day, how), TWO_COLUMNS, found, ["one | kept", "one | new", "two"]
-    )
+    order = ["one | kept", "one | new", "two"]
+    return publish.with_rows(before, "make it", said, TWO_COLUMNS, found, order, lambda text: "today" in text)
 
 
-def test_rows_of_the_same_day_stand_together_in_their_order() -> None:
-    text = published(page("old"), "Measured today.", "Slowly.", a_row("two"), a_row("one | kept"))
-    text = published(text, "Measured today.", "Quickly.", a_row("one | new"), a_row("one | kept", 2))
+def test_rows_that_fit_stand_together_in_their_order() -> None:
+    text = published(page("old"), "Measured today.", a_row("two"), a_row("one | kept"))
+    text = published(text, "Measured today, too.", a_row("one | new"), a_row("one | kept", 2))
     table = "\n".join((TWO_COLUMNS, a_row("one | kept", 2), a_row("one | new"), a_row("two")))
-    assert text == page(f"\nMeasured today. Quickly.\n\n{table}\n")
+    assert text == page(f"\nMeasured today, too.\n\n{table}\n")
 
 
-def test_rows_of_another_day_are_not_kept() -> None:
-    text = published(page("old"), "Measured today.", "Slowly.", a_row("one | kept"))
-    text = published(text, "Measured tomorrow.", "Quickly.", a_row("two"))
+def test_rows_that_do_not_fit_are_not_kept() -> None:
+    text = published(page("old"), "Measured yesterday.", a_row("one | kept"))
+    text = published(text, "Measured today.", a_row("two"))
     assert a_row("two") in text
     assert a_row("one | kept") not in text
+
+
+def test_rows_fit_where_place_day_and_pace_are_the_same() -> None:
+    pace = reloading.Pace(0.0040)
+    section = f"Measured here. {reloading.Pace(0.0042)}"
+    assert pace.fits("Measured here.", section)
+    assert not pace.fits("Measured there.", section)
+    assert not reloading.Pace(0.0030).fits("Measured here.", section)
+    assert not pace.fits("Measured here.", "Measured here.")
 
 
 def test_page_about_reloads_has_the_markers() -> None:
