@@ -93,7 +93,7 @@ class Ear:
             self._answer(*found)
         elif found is not None:
             self._heard(found)
-        if gone:
+        if gone and not self._stopped.is_set():
             self._loop.unwatch(channel.fileno())
             self._heard(None)
 

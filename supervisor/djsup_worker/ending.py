@@ -13,8 +13,9 @@ EXIT_S = 3.0
 LAST_MS = 5
 """How long threads that have been told to end may take to be gone."""
 
-
 _ends = threading.Event()
+# A site may have its own by then (gevent), which would let others run.
+_sleep = time.sleep
 
 
 def watch(status: int) -> None:
@@ -29,9 +30,11 @@ def watch(status: int) -> None:
 
 def end(status: int) -> NoReturn:
     """End at once, and let all others have the processors before: to give its memory back takes the kernel milliseconds."""
-    _ends.set()
-    let_others_go()
-    os._exit(status)
+    try:
+        _ends.set()
+        let_others_go()
+    finally:
+        os._exit(status)
 
 
 def let_others_go() -> None:
@@ -45,7 +48,7 @@ def let_others_go() -> None:
             if threads() == 1:
                 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
                 return
-            time.sleep(0.001)
+            _sleep(0.001)
 
 
 def threads() -> int:

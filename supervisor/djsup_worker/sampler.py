@@ -14,7 +14,7 @@ import select
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Dict, List, Tuple
+from typing import TYPE_CHECKING, BinaryIO, Dict, List, Tuple
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -53,17 +53,23 @@ class Sampler:
         ).start()
 
     def _run(self, seconds: float, rate: float, fd: int) -> None:
+        try:
+            with contextlib.suppress(OSError), open(fd, "wb") as pipe:  # it is a descriptor
+                self._tell(seconds, rate, pipe)
+        finally:
+            self._running = False
+
+    def _tell(self, seconds: float, rate: float, pipe: BinaryIO) -> None:
         before = sys.getswitchinterval()
         sys.setswitchinterval(min(before, SWITCH_S))
-        with contextlib.suppress(OSError), open(fd, "wb") as pipe:  # it is a descriptor
-            try:
-                found = _sample(seconds, rate, fd)
-                if found is not None:
-                    pipe.write(json.dumps(found.report()).encode("utf-8", "backslashreplace"))
-            finally:
-                # Before the pipe is closed: who reads its end may ask for the next profile at once.
-                sys.setswitchinterval(before)
-                self._running = False
+        try:
+            found = _sample(seconds, rate, pipe.fileno())
+            if found is not None:
+                pipe.write(json.dumps(found.report()).encode("utf-8", "backslashreplace"))
+        finally:
+            # Before the pipe is closed: who reads its end may ask for the next profile at once.
+            sys.setswitchinterval(before)
+            self._running = False
 
 
 class Seen:

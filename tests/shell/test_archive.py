@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import queue
+import sqlite3
 import stat
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -79,6 +81,24 @@ def test_a_disk_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     kept.close(20)
     assert said.qsize() == 1
     assert "cannot write the events" in said.get()
+
+
+def test_a_row_that_cannot_be_written_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    fill(path, range(1, 2))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON events WHEN new.id = 5 BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    said: list[str] = []
+    kept = Archive(path)
+    kept.trouble = said.append
+    for number in range(2, 10):  # before it starts: they are one batch
+        kept._queue.put((archive._EVENT, (number, NOW, {"id": number})))
+    kept.start()
+    kept.close(20)
+    assert ids(path) == [1, 2, 3, 4, 6, 7, 8, 9]
+    assert len(said) == 1
 
 
 def test_a_file_that_is_no_database_is_put_aside(tmp_path: Path) -> None:

@@ -172,11 +172,22 @@ class Archive:
             for row in rows:
                 database.execute(*_bound(row))
             database.execute("COMMIT")
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             if database.in_transaction:
                 database.execute("ROLLBACK")
-            for row in rows:
+            self._write_each(database, rows)
+
+    def _write_each(self, database: sqlite3.Connection, rows: list[_Row]) -> None:
+        """Write each row by itself. One that cannot be written takes no other with it; the last error is raised then."""
+        failed: sqlite3.Error | None = None
+        for row in rows:
+            try:
                 self._write(database, row)
+            except sqlite3.Error as error:
+                failed = error
+                database.execute("PRAGMA busy_timeout = 0")  # who has locked it was waited for
+        if failed is not None:
+            raise failed
 
     @staticmethod
     def _write(database: sqlite3.Connection, item: _Row) -> None:
