@@ -9,12 +9,13 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
+from tools import debian
 
 from authority import Authority
 from djsup.router.pages import UNRECOGNIZED_NAME
@@ -23,6 +24,7 @@ from router.test_routing import client_hello
 from system.crowd import Crowd, Talk, asks, is_silent, sends_many, sends_pieces, uploads
 from system.daemon import URLS, DaemonUnderTest, Project, free_port, wait_for
 from system.load import Load
+from system.proxy import PROGRAMS, config_of, running
 from system.test_adoption import is_over, kill
 
 URLS_OF_SHOP = URLS.replace("return HttpResponse(VERSION)", "return HttpResponse(VERSION + request.path)", 1)
@@ -65,6 +67,28 @@ TWO = {
     "shop": 'hosts = ["127.0.0.1", "localhost"]\nmount = "/shop"\nworkers = { min = 0, max = 2 }\n'
     "scaling = { start_asleep = true }",
 }
+
+
+def test_proxies_find_sites_on_the_address_that_they_share(daemon: DaemonUnderTest, django: Path) -> None:
+    port = shared(daemon, django, 'trusted_proxies = ["127.0.0.1"]\n', **TWO)
+    daemon.start()
+    with ExitStack() as proxies:
+        for proxy in PROGRAMS:
+            if debian.find(PROGRAMS[proxy]) is None:
+                continue
+            front = free_port()
+            text = config_of(daemon.config, proxy, f"http://127.0.0.1:{front}")
+            proxies.enter_context(running(proxy, daemon.folder / proxy, text, front))
+            with connect(front) as connection:
+                for host, path, answered in (
+                    ("localhost", "/", "blog/"),
+                    ("localhost", "/shop/", "shop/shop/"),
+                    ("127.0.0.1", "/shop/", "shop/shop/"),
+                ):
+                    assert ask(connection, host, path) == (200, answered), (proxy, text)
+        with Load(port, connections=4) as load:
+            daemon.reload_well("blog")
+        assert (load.outcome.closed, load.outcome.failures) == (0, []), load.outcome.summary()
 
 
 def test_one_connection_asks_two_sites_wakes_one_and_outlives_a_reload(

@@ -50,7 +50,11 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | 
 @click.argument("sites", metavar="[SITE]...", nargs=-1)
 @click.option("--no-wait", is_flag=True, help="Do not wait for the outcome.")
 @click.option(
-    "--wait", "wait_s", type=float, metavar="S", help="Wait at most S seconds (900, and for a --canary)."
+    "--wait",
+    "wait_s",
+    type=float,
+    metavar="S",
+    help="Wait at most S seconds (900, and twice the time of --canary).",
 )
 @click.option(
     "--canary",
