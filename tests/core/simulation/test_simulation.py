@@ -10,8 +10,9 @@ import pytest
 from core.simulation.history import History, Name
 from core.simulation.kept import KEPT
 
-SHORT, LONG = 9_800, 200
-"""10,000 histories: a short one costs 5 ms, a long one 90 ms. In a third of them daemons die, in a third they replace their program."""
+SHORT, LONG = 4_900, 100
+"""5,000 histories: a short one costs 10 ms, a long one 120 ms. In a third of them daemons die, in a third they replace
+their program."""
 PARTS = 20
 
 
