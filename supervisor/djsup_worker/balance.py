@@ -67,16 +67,13 @@ class Balance:
         share_ns = self._share_ns() if self._accepted else 0
         return max(share_ns, self._lead_ns()) if self._others else share_ns
 
-    def surplus(self, look_again_ns: int) -> int:
-        """How many connections more it has than the one of its generation that has the fewest.
-
-        0: it is alone, or another has still more. That one is to part with some first: while the one with the fewest is
-        stuck, all others would pass theirs on to each other.
-        """
+    def standing(self, look_again_ns: int) -> Tuple[int, int, int]:
+        """How many connections it has, the fewest and the most that another of its generation has; alone: as it has."""
         self._look_if_old(look_again_ns)
         words = self._words
-        most = max((words[at] for at in self._others), default=None)
-        return 0 if most is None or words[self._own + CONNECTIONS_AT] < most else self._lead()
+        own = words[self._own + CONNECTIONS_AT]
+        others = [words[at] for at in self._others] or [own]
+        return own, min(others), max(others)
 
     def _share_ns(self) -> int:
         """The pause of one that has taken in more than its share."""

@@ -54,10 +54,12 @@ class Sampler:
 
     def _run(self, seconds: float, rate: float, fd: int) -> None:
         try:
-            with contextlib.suppress(OSError), open(fd, "wb") as pipe:  # it is a descriptor
-                self._tell(seconds, rate, pipe)
-        finally:
+            pipe = open(fd, "wb")  # noqa: SIM115  # it is a descriptor
+        except OSError:
             self._running = False
+            return
+        with contextlib.suppress(OSError), pipe:
+            self._tell(seconds, rate, pipe)
 
     def _tell(self, seconds: float, rate: float, pipe: BinaryIO) -> None:
         before = sys.getswitchinterval()

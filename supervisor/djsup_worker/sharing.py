@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOOK_NS = SECOND_NS // 100
 LOOK_MAX_NS = SECOND_NS
-"""The same while nobody takes what was passed on: who has the fewest connections may be stuck."""
+"""The same while the one with the fewest connections takes nothing of what is passed on: it may be stuck."""
 
 
 class Sharing:
@@ -35,26 +35,31 @@ class Sharing:
         self._balance = balance
         self._outlet = socket.socket(fileno=os.dup(outlet))
         self._wait_ns = LOOK_NS
-        self._passed_on_at = 0
-        """The surplus when it last passed one on; 0: it did not."""
+        self._own, self._fewest = 0, -1
+        """How many connections this one and the one with the fewest had when one was last passed on."""
+        self._waits = False
+        """For what comes of it: it was passed on at the last look."""
         self.look_at_ns = 0
         """When it is time to look again who has how many."""
 
     def answered(self, connection: Connection, now_ns: int) -> bool:
         """A connection is idle now; whether it has left this worker."""
-        surplus = self._balance.surplus(LOOK_NS)
-        nobody_took_it = self._passed_on_at and surplus >= self._passed_on_at
-        self._wait_ns = min(self._wait_ns * 2, LOOK_MAX_NS) if nobody_took_it else LOOK_NS
-        self._passed_on_at = 0
+        own, fewest, most = self._balance.standing(LOOK_NS)
+        if fewest > self._fewest or (self._waits and own < self._own):
+            self._wait_ns = LOOK_NS
+        elif self._waits:
+            self._wait_ns = min(self._wait_ns * 2, LOOK_MAX_NS)
+        self._waits = False
         self.look_at_ns = now_ns + self._wait_ns
-        if surplus <= SLACK or not connection.movable or not connection.leave():
+        # Not who has less than another: while the one with the fewest is stuck, all others would pass on to each other.
+        if own < most or own - fewest <= SLACK or not connection.movable or not connection.leave():
             return False
         try:
             send_connection(self._outlet, connection)
         except OSError:  # the socket is full, or the kernel has too many descriptors in flight
             connection.come_home()
             return False
-        self._passed_on_at = surplus
+        self._own, self._fewest, self._waits = own, fewest, True
         self._loop.row.add(HANDED_AT, 1)
         connection.left()
         return True
