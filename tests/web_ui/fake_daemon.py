@@ -55,6 +55,8 @@ from web_ui.fake_past import FakePast
 MIB = 1024 * 1024
 ORDERS = {"reload", "rollback", "restart", "scale", "stop_sites", "start_sites"}
 BRIEF_FROM = 10
+WAIT_S = 30
+"""For what takes a moment, on a machine that has much else to do."""
 TURNS = 5
 """Of the loop, until a connection that was just accepted has begun to be served, and one that is closed has gone."""
 PROGRAMS = {
@@ -717,7 +719,7 @@ class FakeDaemonThread:
                 await result
             self.daemon.change()
 
-        asyncio.run_coroutine_threadsafe(call(), self._loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(call(), self._loop).result(timeout=WAIT_S)
 
 
 async def turns() -> None:
@@ -751,13 +753,13 @@ def fake_daemon_thread(
         await daemon.hang_up()  # who was let in meanwhile, too
         await turns()
 
-    daemon = asyncio.run_coroutine_threadsafe(make(), loop).result(timeout=10)
+    daemon = asyncio.run_coroutine_threadsafe(make(), loop).result(timeout=WAIT_S)
     try:
         yield FakeDaemonThread(daemon, loop)
     finally:
-        asyncio.run_coroutine_threadsafe(end(), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(end(), loop).result(timeout=WAIT_S)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=10)
+        thread.join(timeout=WAIT_S)
         loop.close()
 
 

@@ -54,7 +54,7 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | 
     "wait_s",
     type=float,
     metavar="S",
-    help="Wait at most S seconds (900, and twice the time of --canary).",
+    help="Wait at most S seconds (900, and twice --canary).",
 )
 @click.option(
     "--canary",
