@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,9 +111,16 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def stopping(tmp_path: Path) -> Iterator[None]:
-    """Whatever daemon the test leaves running is stopped."""
+    """Whatever daemon the test leaves running is stopped, also one that cannot be told yet, for it has only just begun."""
     yield
-    run("stop", "--now", "--runtime-dir", tmp_path / "run")
+    end = time.monotonic() + 60
+    while any(
+        f"{tmp_path}/" in word
+        for each in psutil.process_iter(["cmdline"])
+        for word in each.info["cmdline"] or ()
+    ):
+        assert time.monotonic() < end
+        run("stop", "--now", "--runtime-dir", tmp_path / "run")
 
 
 @pytest.mark.system
