@@ -4,6 +4,7 @@
 SHELL = /bin/sh
 prepare = python=$$(tools/find-python) && "$$python" -m tools.prepare
 arguments ?=
+rounds = $(if $(ROUNDS),--rounds $(ROUNDS))
 
 .PHONY: help run test lint bench bench-reload figures fuzz simulate chaos reference screenshots clean
 
@@ -31,8 +32,8 @@ bench:  ## djsup beside other servers, 20 minutes; arguments="--quick bare grani
 	@$(prepare) bench && .venv/bin/python -m benchmarks $(arguments)
 
 bench-reload:  ## what clients notice of a reload, server by server, then djsup's under conditions="TLS" or all; 90 minutes; ROUNDS=1 takes a third
-	@$(prepare) bench && .venv/bin/python -m benchmarks.reloading --publish --rounds $(or $(ROUNDS),3) $(arguments)
-	@.venv/bin/python -m benchmarks.conditions --publish --rounds $(or $(ROUNDS),3) $(conditions)
+	@$(prepare) bench && .venv/bin/python -m benchmarks.reloading --publish $(rounds) $(arguments)
+	@.venv/bin/python -m benchmarks.conditions --publish $(rounds) $(conditions)
 
 fuzz:  ## random bytes against the worker's HTTP, for FUZZ_SECONDS=60
 	@$(prepare) fuzz && PYTHONPATH=tests .venv/bin/python -m conformance.fuzz $(arguments)

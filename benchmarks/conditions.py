@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import ours, publish
+from benchmarks import ours
 from benchmarks.launch import Launch
 from benchmarks.load import PLAIN, Clients, ClientsResult, Manner
 from benchmarks.reloading import (
@@ -28,6 +28,7 @@ from benchmarks.reloading import (
     PAGE,
     ROUNDS,
     Pace,
+    Table,
     deploy,
     latencies,
     measured_pace,
@@ -186,14 +187,9 @@ def main(arguments: list[str]) -> int:
                 continue
             seen.setdefault(condition.name, []).append(found)
             print(row(condition.name, [found]), flush=True)
+    table = Table(COMMAND, HEAD, [each.name for each in CONDITIONS])
     rows = {name: row(name, rounds) for name, rounds in seen.items()}
-    place = where(CLIENTS, WORKERS, STEADY_S)
-    measured = f"{place} {pace}"
-    print("", measured, "", HEAD, *rows.values(), sep="\n")
-    if given.publish:
-        order = [each.name for each in CONDITIONS]
-        fits = partial(pace.fits, place)
-        PAGE.write_text(publish.with_rows(PAGE.read_text(), COMMAND, measured, HEAD, rows, order, fits))
+    table.tell(rows, where(CLIENTS, WORKERS, STEADY_S), pace, publishes=given.publish)
     return 0
 
 

@@ -126,14 +126,9 @@ def main(arguments: list[str]) -> int:
                 continue
             seen.setdefault(key, []).append(found)
             print(row(key, [found]), flush=True)
+    table = Table(COMMAND, HEAD, [_key(way, keep_alive) for way, keep_alive in product(WAYS, (True, False))])
     rows = {key: row(key, rounds) for key, rounds in seen.items()}
-    place = where()
-    measured = f"{place} {pace}"
-    print("", measured, "", HEAD, *rows.values(), sep="\n")
-    if given.publish:
-        order = [_key(way, keep_alive) for way, keep_alive in product(WAYS, (True, False))]
-        fits = partial(pace.fits, place)
-        PAGE.write_text(publish.with_rows(PAGE.read_text(), COMMAND, measured, HEAD, rows, order, fits))
+    table.tell(rows, where(), pace, publishes=given.publish)
     return 0
 
 
@@ -164,6 +159,28 @@ class Pace:
             f"A page takes {self.page_s * 1000:.1f} ms of a processor; "
             f"each client asks every {self.every_s * 1000:.0f} ms."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of PAGE."""
+
+    command: str
+    """What makes it."""
+    head: str
+    order: Sequence[str]
+    """What all rows there can be begin with."""
+
+    def tell(self, rows: dict[str, str], place: str, pace: Pace, *, publishes: bool) -> None:
+        """Print these rows by their beginnings, and write them into PAGE if that is asked for."""
+        measured = f"{place} {pace}"
+        print("", measured, "", self.head, *rows.values(), sep="\n")
+        if publishes:
+            fits = partial(pace.fits, place)
+            new = publish.with_rows(
+                PAGE.read_text(), self.command, measured, self.head, rows, self.order, fits
+            )
+            PAGE.write_text(new)
 
 
 def measured_pace() -> Pace:

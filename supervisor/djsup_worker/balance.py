@@ -85,12 +85,9 @@ class Balance:
 
     def _lead_ns(self) -> int:
         """The pause of one that has more connections than another of its generation."""
-        lead = self._lead()
-        return min(lead * PAUSE_NS, PAUSE_MAX_NS) if lead > SLACK else 0
-
-    def _lead(self) -> int:
         words = self._words
-        return words[self._own + CONNECTIONS_AT] - min([words[at] for at in self._others])
+        lead = words[self._own + CONNECTIONS_AT] - min([words[at] for at in self._others])
+        return min(lead * PAUSE_NS, PAUSE_MAX_NS) if lead > SLACK else 0
 
     def _look_if_old(self, look_again_ns: int) -> None:
         now_ns = time.monotonic_ns()

@@ -16,7 +16,7 @@ from djsup.cli import output
 from djsup.cli.verb import Failed, Target, Verb
 
 if TYPE_CHECKING:
-    from djsup.core.model import Settings
+    from djsup.core.model import Address, Settings
 
 NOTIFY_RELOAD_SINCE = 253
 """The first systemd that knows Type=notify-reload."""
@@ -69,8 +69,7 @@ def command(target: Target, into: Path | None, version: int | None) -> None:
 
 def units(settings: Settings, version: int) -> dict[str, str]:
     """The texts of the units by the names of their files, the service first."""
-    addresses = (*(address for site in settings.sites for address in site.listen), *settings.shared)
-    names = dict.fromkeys(address.host for address in addresses if str(address).startswith("fd:"))
+    names = dict.fromkeys(address.host for address in _addresses(settings) if str(address).startswith("fd:"))
     sockets = {name: f"djsup-{name}.socket" for name in names}
     files = {"djsup.service": _service(settings, list(sockets.values()), version)}
     for index, (name, unit) in enumerate(sockets.items()):
@@ -78,10 +77,15 @@ def units(settings: Settings, version: int) -> dict[str, str]:
     return files
 
 
+def _addresses(settings: Settings) -> list[Address]:
+    """All that sites listen on, their own and what they share."""
+    return [*(address for site in settings.sites for address in site.listen), *settings.shared]
+
+
 def _service(settings: Settings, sockets: list[str], version: int) -> str:
     boot_s = sum(site.limits.boot_timeout_s for site in settings.sites)
     drain_s = max((site.limits.drain_timeout_s for site in settings.sites), default=0.0)
-    store = sum(len(site.listen) for site in settings.sites) + len(settings.shared) + STORE_SPARE
+    store = len(_addresses(settings)) + STORE_SPARE
     after = " ".join(["network-online.target", *sockets])
     needs = f"# Its sockets are bound by systemd.\nRequires={' '.join(sockets)}\n" if sockets else ""
     hands = f"Sockets={' '.join(sockets)}\n" if sockets else ""

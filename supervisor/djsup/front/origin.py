@@ -157,7 +157,7 @@ def by_host(origins: Sequence[Origin]) -> list[Origin]:
                 )
                 taken |= common
                 is_default = is_default and not other.default
-        hosts = tuple(host for host in each.hosts if host not in taken)
+        hosts = _without(each.hosts, taken)
         if hosts or is_default:
             faces = (replace(face, hosts=_without(face.hosts, taken)) for face in each.faces)
             found.append(replace(each, hosts=hosts, default=is_default, faces=tuple(faces)))
